@@ -1,0 +1,84 @@
+"""All that the project knows about Slurm, and nothing about our jobs. This file: what any scheduler must offer.
+
+Two schedulers exist or will: `cluster.Slurm` (the real commands) and `local` (one machine, no Slurm). Whoever submits
+sees only the types below.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import NewType, Optional, Protocol, Sequence
+
+SlurmJobId = NewType("SlurmJobId", str)
+"""As `squeue -r` prints it: "123", or "123_4" for one element of an array."""
+
+
+class Phase(enum.Enum):
+    """Where a job stands. UNKNOWN is a word we do not know: it says nothing, least of all that the job has ended."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    ENDED = "ended"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class JobView:
+    """One job as the scheduler sees it now."""
+
+    slurm_id: SlurmJobId
+    name: str
+    phase: Phase
+    state: str
+    """The scheduler's own word, e.g. "OUT_OF_MEMORY"."""
+    end: Optional[str] = None
+    """For ENDED: one of succeeded, failed, out_of_memory, timed_out, node_failed, preempted, cancelled."""
+    reason: str = ""
+    """For WAITING: the scheduler's word for why, e.g. "Resources"."""
+    ended_at: Optional[float] = None
+    """Seconds since 1970, by the scheduler's clock."""
+    exit_code: str = ""
+    node: str = ""
+    by: str = ""
+    """For a cancelled job: the user who did it, where the scheduler tells."""
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """One submission: what to run and with which resources."""
+
+    name: str
+    script: str
+    arguments: Sequence[str]
+    chdir: str
+    output: str
+    cpus: int
+    memory_mb: int
+    minutes: int
+    warn_seconds: int
+    """How long before the time limit the script is told (SIGUSR1)."""
+    gres: Optional[str] = None
+    email: Optional[str] = None
+
+
+class Refused(Exception):
+    """The scheduler says that this job can never run as asked. The text is a sentence for a scientist."""
+
+
+class Unavailable(Exception):
+    """The scheduler gave no clear answer. After a submission this means: it may have been accepted, or not."""
+
+
+class Scheduler(Protocol):
+    def submit(self, request: BatchRequest) -> SlurmJobId:
+        """Submit once. Raises Refused or Unavailable."""
+
+    def queue(self) -> Sequence[JobView]:
+        """Every job of this user that the scheduler still shows. Raises Unavailable."""
+
+    def history(self, names: Sequence[str], since: float) -> Sequence[JobView]:
+        """Jobs of these names since that time (seconds since 1970), also those no longer shown. Raises Unavailable."""
+
+    def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
+        """Cancel; a job that has ended is no error. Raises Unavailable."""

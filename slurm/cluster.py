@@ -1,0 +1,92 @@
+"""Runs Slurm's commands: the only door to other programs on the login side."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+import subprocess
+import time
+from typing import Dict, List, Optional, Sequence
+
+from . import BatchRequest, JobView, Refused, SlurmJobId, Unavailable, commands, states
+
+log = logging.getLogger(__name__)
+
+_STANDARD_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+
+
+class Slurm:
+    """The cluster's commands, with an environment made from scratch: sbatch hands its own environment to the job."""
+
+    def __init__(self, bin_dir: str = "", account: Optional[str] = None, partition: Optional[str] = None,
+                 extra_options: Sequence[str] = (), accounting: bool = True, timeout: float = 60) -> None:  # fmt: skip
+        self._account, self._partition, self._extra = account, partition, extra_options
+        self._accounting = accounting
+        self._timeout = timeout
+        self._environment = _environment(bin_dir)
+
+    def submit(self, request: BatchRequest) -> SlurmJobId:
+        argv = commands.sbatch(request, self._account, self._partition, self._extra)
+        answer = self._run(argv)
+        if answer.returncode != 0:
+            blame = commands.blame(answer.stderr)
+            if blame:
+                raise Refused(blame)
+            raise Unavailable(_complaint(argv, answer))
+        slurm_id = commands.parse_submitted(answer.stdout)
+        if slurm_id is None:
+            raise Unavailable(_complaint(argv, answer))
+        if answer.stderr.strip():
+            log.warning("sbatch warned slurm=%s said=%r", slurm_id, answer.stderr.strip())
+        return slurm_id
+
+    def queue(self) -> List[JobView]:
+        rows = states.parse_squeue(self._ask(commands.squeue()))
+        # With accounting, a cancelled or preempted job is sacct's to tell: it knows by whom, and whether it is the end.
+        return [row for row in rows if not (self._accounting and row.state in ("CANCELLED", "PREEMPTED"))]
+
+    def history(self, names: Sequence[str], since: float) -> List[JobView]:
+        if not self._accounting:
+            return []
+        age_seconds = int(time.time() - since) + 3600  # an hour's grace for clocks that differ
+        return states.parse_sacct(self._ask(commands.sacct(names, age_seconds)))
+
+    def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
+        self._ask(commands.scancel(ids, only_waiting))
+
+    def _ask(self, argv: List[str]) -> str:
+        answer = self._run(argv, SLURM_TIME_FORMAT="%s")
+        if answer.returncode != 0:
+            raise Unavailable(_complaint(argv, answer))
+        return answer.stdout
+
+    def _run(self, argv: List[str], **more: str) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                argv, env={**self._environment, **more}, stdin=subprocess.DEVNULL, capture_output=True,
+                encoding="utf-8", errors="replace", timeout=self._timeout, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise Unavailable(f"{argv[0]} gave no answer within {self._timeout:.0f} s") from None
+        except OSError as error:
+            raise Unavailable(f"{argv[0]} could not be started: {error.strerror}. Is slurm.bin_dir set?") from None
+
+
+def _environment(bin_dir: str) -> Dict[str, str]:
+    user = pwd.getpwuid(os.getuid())
+    environment = {
+        "PATH": f"{bin_dir}:{_STANDARD_PATH}" if bin_dir else _STANDARD_PATH,
+        "HOME": user.pw_dir,
+        "USER": user.pw_name,
+        "LOGNAME": user.pw_name,
+        "LANG": "C.UTF-8",
+    }
+    if "SLURM_CONF" in os.environ:
+        environment["SLURM_CONF"] = os.environ["SLURM_CONF"]
+    return environment
+
+
+def _complaint(argv: Sequence[str], answer: subprocess.CompletedProcess[str]) -> str:
+    said = " / ".join(part.strip() for part in (answer.stderr, answer.stdout) if part.strip())
+    return f"{argv[0]} ended with exit code {answer.returncode} and said: {said or 'nothing'}"

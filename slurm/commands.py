@@ -1,0 +1,83 @@
+"""Exact argument lists for sbatch, squeue, sacct and scancel, and which sbatch errors blame the job. Pure.
+
+Options: the manual pages of Slurm 22.05. Nothing here passes through a shell.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import List, Optional, Sequence
+
+from . import BatchRequest, SlurmJobId
+from .states import SACCT_FIELDS, SQUEUE_FORMAT
+
+_MOST_NAMES = 1000
+"""One argument may have 128 KiB on Linux; a name of ours has about 40 bytes."""
+
+_BLAMES_THE_JOB = (
+    (r"[Rr]equested node configuration is not available", "no node of the cluster has what it asks for"),
+    (r"[Mm]emory specification can ?not be satisfied", "no node of the cluster has the memory it asks for"),
+    (r"CPU count per node can ?not be satisfied", "no node of the cluster has the CPUs it asks for"),
+    (r"More processors requested than permitted", "it asks for more CPUs than are allowed"),
+    (r"[Rr]equested time limit is invalid", "it asks for more time than the cluster allows"),
+    (r"Invalid generic resource \(gres\) specification", "the cluster does not have the GPUs it asks for"),
+    (r"Node count specification invalid", "it asks for more nodes than are allowed"),
+)
+
+
+def sbatch(request: BatchRequest, account: Optional[str], partition: Optional[str], extra: Sequence[str]) -> List[str]:
+    """The call that submits `request`.
+
+    `singleton` on a name that is unique per submission makes a second copy wait for the first; `--no-requeue` because
+    attempts are ours to count.
+    """
+    argv = [
+        "sbatch",
+        "--parsable",
+        f"--job-name={request.name}",
+        "--dependency=singleton",
+        "--no-requeue",
+        "--nodes=1",
+        "--ntasks=1",
+        f"--cpus-per-task={request.cpus}",
+        f"--mem={request.memory_mb}M",
+        f"--time={request.minutes}",
+        f"--signal=B:USR1@{request.warn_seconds}",
+        f"--chdir={request.chdir}",
+        f"--output={request.output.replace('%', '%%')}",
+        "--open-mode=append",
+        "--input=/dev/null",
+    ]
+    argv += [f"--gres={request.gres}"] if request.gres else []
+    argv += [f"--mail-user={request.email}", "--mail-type=BEGIN,END,FAIL"] if request.email else []
+    argv += [f"--account={account}"] if account else []
+    argv += [f"--partition={partition}"] if partition else []
+    return [*argv, *extra, request.script, *request.arguments]
+
+
+def squeue() -> List[str]:
+    """One call for everything: thousands of ids would not fit, and one unknown id would fail the call."""
+    return ["squeue", "--me", "--states=all", "--array", "--noheader", f"--format={SQUEUE_FORMAT}"]
+
+
+def sacct(names: Sequence[str], age_seconds: int) -> List[str]:
+    """What accounting knows of jobs with these names that ran in the last `age_seconds`."""
+    argv = ["sacct", "--allocations", "--noheader", "--parsable2", f"--format={SACCT_FIELDS}"]
+    argv += [f"--starttime=now-{age_seconds}seconds"]
+    return argv + ([f"--name={','.join(names)}"] if len(names) <= _MOST_NAMES else [])
+
+
+def scancel(ids: Sequence[SlurmJobId], only_waiting: bool) -> List[str]:
+    return ["scancel", "--quiet", *(["--state=PENDING"] if only_waiting else []), *ids]
+
+
+def parse_submitted(stdout: str) -> Optional[SlurmJobId]:
+    """The id in sbatch's `--parsable` answer "123" or "123;cluster", after whatever a site's plugins print before it."""
+    lines = stdout.strip().splitlines()
+    found = re.fullmatch(r"(\d+)(;.*)?", lines[-1].strip()) if lines else None
+    return SlurmJobId(found.group(1)) if found else None
+
+
+def blame(stderr: str) -> Optional[str]:
+    """Why sbatch says that this job can never run, in words; None when the words blame the site, or nobody we know."""
+    return next((words for pattern, words in _BLAMES_THE_JOB if re.search(pattern, stderr)), None)

@@ -1,0 +1,113 @@
+"""Slurm's words and ours: job states, reasons for waiting, and the tables that squeue and sacct print. Pure.
+
+Words: squeue(1) "JOB STATE CODES" and "JOB REASON CODES", sacct(1) "JOB STATE CODES", Slurm 22.05 to 24.11.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Dict, List, Optional, Tuple
+
+from . import JobView, Phase, SlurmJobId
+
+_WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT")
+_RUNNING = ("CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING",
+            "EXPEDITING", "POWER_UP_NODE")  # fmt: skip
+_ENDS = {
+    "COMPLETED": "succeeded",
+    "FAILED": "failed",
+    "OUT_OF_MEMORY": "out_of_memory",
+    "TIMEOUT": "timed_out",
+    "DEADLINE": "timed_out",
+    "NODE_FAIL": "node_failed",
+    "BOOT_FAIL": "node_failed",
+    "LAUNCH_FAILED": "node_failed",
+    "RECONFIG_FAIL": "node_failed",
+    "PREEMPTED": "preempted",
+    "CANCELLED": "cancelled",
+}
+_PHASES: Dict[str, Phase] = {
+    **{word: Phase.WAITING for word in _WAITING},
+    **{word: Phase.RUNNING for word in _RUNNING},
+    **{word: Phase.ENDED for word in _ENDS},
+}
+
+_HOPELESS = {
+    "PartitionConfig": "it asks for more than the partition may give",
+    "PartitionNodeLimit": "it asks for more nodes than the partition may give",
+    "PartitionTimeLimit": "it asks for more time than the partition allows",
+    "BadConstraints": "no node can ever fulfil what it asks for",
+    "DependencyNeverSatisfied": "it waits for a job that can never succeed",
+    "JobHeldAdmin": "an administrator of the cluster holds it back",
+    "JobHeldUser": "it was put on hold",
+    "AccountNotAllowed": "the account may not use this partition",
+    "QOSNotAllowed": "the quality of service is not allowed on this partition",
+    "InvalidAccount": "the account is not valid on this cluster",
+    "InvalidQOS": "the quality of service is not valid on this cluster",
+    "MaxMemPerLimit": "it asks for more memory than is allowed",
+}
+_LIMIT_ON_ONE_JOB = re.compile(r"(Assoc|QOS)Max\w*Per(Job|Node)")
+"""Limits on what one job may ask for never pass; limits on all jobs together (AssocMaxJobsLimit, AssocGrp...,
+QOSMax...PerUser) pass as other jobs end, so waiting for those is left to the queue's `max_wait`."""
+
+SQUEUE_FORMAT = "%i|%T|%e|%r|%N|%j"
+SACCT_FIELDS = "JobID,State,ExitCode,End,NodeList,JobName"
+
+
+def hopeless(reason: str) -> Optional[str]:
+    """Why a job that waits for `reason` will not start by waiting alone, in words; None where it may still start."""
+    if _LIMIT_ON_ONE_JOB.match(reason):
+        return "it asks for more than one job of this account may have"
+    return _HOPELESS.get(reason)
+
+
+def parse_squeue(text: str) -> List[JobView]:
+    """The rows of `squeue -h -o SQUEUE_FORMAT` with SLURM_TIME_FORMAT=%s. Raises ValueError for a cut-off answer."""
+    rows = []
+    for line in _whole_lines(text):
+        fields = line.split("|", 5)
+        if len(fields) == 6:
+            slurm_id, state, end, reason, node, name = fields
+            rows.append(_view(slurm_id, name, state, end, reason=reason, node=node))
+    return rows
+
+
+def parse_sacct(text: str) -> List[JobView]:
+    """The rows of `sacct -X -n -P -o SACCT_FIELDS` with SLURM_TIME_FORMAT=%s. Raises ValueError for a cut-off answer."""
+    rows = []
+    for line in _whole_lines(text):
+        fields = line.split("|", 5)
+        if len(fields) == 6:
+            slurm_id, state, exit_code, end, node, name = fields
+            rows.append(_view(slurm_id, name, state, end, exit_code=exit_code, node=node))
+    return rows
+
+
+def _whole_lines(text: str) -> List[str]:
+    if text and not text.endswith("\n"):
+        raise ValueError("the answer ends in the middle of a line")
+    return text.splitlines()
+
+
+def _view(slurm_id: str, name: str, state: str, end: str, reason: str = "", exit_code: str = "",
+          node: str = "") -> JobView:  # fmt: skip
+    word, by = _state_and_by(state)
+    phase = _PHASES.get(word, Phase.UNKNOWN)
+    return JobView(
+        slurm_id=SlurmJobId(slurm_id),
+        name=name,
+        phase=phase,
+        state=word,
+        end=_ENDS.get(word),
+        reason=reason,
+        ended_at=float(end) if phase is Phase.ENDED and end.isdigit() else None,
+        exit_code=exit_code,
+        node=node,
+        by=by,
+    )
+
+
+def _state_and_by(state: str) -> Tuple[str, str]:
+    """sacct prints "CANCELLED by 1000"; some versions mark a cut word with a plus ("CANCELLED+")."""
+    word, _, rest = state.partition(" by ")
+    return word.strip().rstrip("+"), rest.strip()
