@@ -1,0 +1,1 @@
+"""All that the project knows about our jobs, and nothing about Slurm."""

@@ -1,0 +1,77 @@
+"""`python -m worker run ...`: what the batch script becomes. Logging, arguments, exit codes; the story is in_job/run.py."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+from .config import read_config
+from .errors import Damaged, Misconfigured
+from .folder import Group, JobId, JobsFolder, read
+from .in_job.run import Placement, run
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    try:
+        config = read_config(Path.cwd(), options.site, options.credentials)
+        group = read(Group, options.group)
+    except (Misconfigured, Damaged) as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return os.EX_CONFIG
+    if group is None or options.element >= len(group.members):
+        print(f"worker: no element {options.element} in {options.group}", file=sys.stderr)
+        return os.EX_NOINPUT
+    job_id, number = group.members[options.element]
+    job = JobsFolder(config.site.jobs_dir).job(JobId(job_id))
+    if not _appears(job.attempt(number).intent, config.site.timing.visible_after):
+        print(f"worker: job {job_id} is not among the active jobs; nothing to do", file=sys.stderr)
+        return os.EX_NOINPUT
+    _log_to(job.attempt(number).log)
+    run(config, job, number, Placement(options.scheduler_id, options.restarts, options.node, options.confined == "yes"))
+    return os.EX_OK
+
+
+def _appears(path: Path, patience: float) -> bool:
+    """A network file system may show late what the login node wrote."""
+    end = time.monotonic() + patience
+    while not path.exists():
+        if time.monotonic() > end:
+            return False
+        time.sleep(1)
+    return True
+
+
+def _log_to(path: Path) -> None:
+    """From here on everything, of the workload too, goes to the job's own log."""
+    log_file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for stream in (1, 2):
+        os.dup2(log_file, stream)
+    os.close(log_file)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
+    )
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m worker", description="Runs one job on a compute node. Started by slurm/job.sh.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verb = verbs.add_parser("run", help="fetch the inputs, run the workload, pack and publish the outputs")
+    verb.add_argument("--site", type=Path, required=True, help="the site file")
+    verb.add_argument("--credentials", type=Path, required=True, help="addresses and secrets")
+    verb.add_argument("--group", type=Path, required=True, help="the group file of this submission")
+    verb.add_argument("--element", type=int, required=True, help="which member of the group this is")
+    verb.add_argument("--scheduler-id", required=True, help="the scheduler's id of this job")
+    verb.add_argument("--restarts", type=int, default=0, help="how often the scheduler has restarted it")
+    verb.add_argument("--confined", choices=("yes", "no"), default="no", help="whether its control group is its own")
+    verb.add_argument("--node", default="", help="the node it runs on")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""How a result becomes the job's one answer: result -> outcome -> reply -> delivered. Both sides use it.
+
+The order is the promise. A reply is on disk before `outcome.json` names it, and `outcome.json` exists before anything is
+sent; so whatever is interrupted, the next pass finds exactly one outcome and sends exactly those bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import Callable, Optional, Union
+
+from .broker import Broker, TooLarge, Unroutable, matches
+from .errors import Damaged
+from .folder import (
+    AttemptFolder,
+    Delivered,
+    JobFolder,
+    Message,
+    Outcome,
+    Undeliverable,
+    claim_name,
+    read,
+    read_reply,
+    read_result,
+    write,
+    write_bytes,
+    write_reply,
+)
+from .folder import Unroutable as UnroutableSince
+from .outcome import Reply, Result, failure_body, headers
+from .settings import Replies, Site
+
+log = logging.getLogger(__name__)
+
+
+def record(attempt: AttemptFolder, result: Result) -> Result:
+    """Makes `result` the attempt's result, unless it has one; returns the one that counts.
+
+    A result that comes late is kept beside it, for people to read, and is never sent.
+    """
+    if claim_name(attempt.result, result):
+        return result
+    first = read_result(attempt)
+    if first is None:
+        raise Damaged(f"{attempt.result.name} exists and can't be read")
+    write(attempt.late_result, result)
+    return first
+
+
+def conclude(job: JobFolder, attempt: AttemptFolder, result: Result, replies: Replies, by: str, now: float) -> Outcome:
+    """Makes `result` the job's outcome, unless it has one; returns the one that counts."""
+    message = read(Message, job.message)
+    if message is None:
+        raise Damaged("message.json is missing")
+    stem = f"reply-{secrets.token_hex(4)}"
+    if result.outcome == "succeeded":
+        stem = result.body
+    else:
+        write_bytes(attempt.reply_body(stem), failure_body(result))
+    write_reply(attempt, stem, _reply(job, message, result, replies, now))
+    ours = Outcome(outcome=result.outcome, attempt=attempt.number, reply=stem, by=by, at=now)
+    if claim_name(job.outcome, ours):
+        log.info("outcome job=%s outcome=%s attempt=%d reason=%r", job.id, result.outcome, attempt.number, result.reason)
+        return ours
+    theirs = read(Outcome, job.outcome)
+    if theirs is None:
+        raise Damaged("outcome.json exists and can't be read")
+    return theirs
+
+
+def deliver(job: JobFolder, outcome: Outcome, broker: Broker, site: Site, now: Callable[[], float]) -> None:
+    """Sends the stored reply and notes the broker's confirm. Raises Transient.
+
+    A reply that can never arrive ends as `undeliverable.json`; one whose queue is gone is kept until the site's limit.
+    """
+    message = read(Message, job.message)
+    if message is None:
+        raise Damaged("message.json is missing")
+    reply = read_reply(job.attempt(outcome.attempt), outcome.reply)
+    refusal = refused_reply_to(message.properties.get("reply_to"), site)
+    if not reply.routing_key:
+        write(job.delivered, Delivered(to="", at=now(), note="the message asked for no reply"))
+    elif refusal:
+        _give_up(job, refusal, now())
+    else:
+        _send(job, reply, broker, site.replies, now)
+
+
+def refused_reply_to(name: Union[str, bytes, int, None], site: Site) -> Optional[str]:
+    """Why no answer may go to this queue; None where it may, and where no answer is wanted."""
+    if not name:
+        return None
+    if not isinstance(name, str):
+        return "reply_to is not UTF-8"
+    if any(name == queue.name for queue in site.queues):
+        return "reply_to is a jobs queue: the answer would come back as a job"
+    return None if matches(name, site.replies.patterns) else "reply_to is not among replies.patterns of the site file"
+
+
+def _send(job: JobFolder, reply: Reply, broker: Broker, replies: Replies, now: Callable[[], float]) -> None:
+    note = ""
+    try:
+        try:
+            broker.publish(reply)
+        except TooLarge as error:
+            log.error("answer too large for the broker job=%s: set replies.max_bytes lower (%s)", job.id, error)
+            note = "the outputs were too large for the broker; an error was sent in their place"
+            broker.publish(_instead(reply))
+    except Unroutable:
+        _note_unroutable(job, reply.routing_key, replies, now())
+        return
+    write(job.delivered, Delivered(to=reply.routing_key, at=now(), note=note))
+    log.info("delivered job=%s to=%s bytes=%d", job.id, reply.routing_key, len(reply.body))
+
+
+def _instead(reply: Reply) -> Reply:
+    """What is sent for a success that no message can carry. Made of the reply alone, so a second copy is equal."""
+    text = f"The job succeeded, but its outputs ({len(reply.body)} bytes) are too large to be sent back."
+    failed = Result(outcome="failed", attempt=0, step="publish", reason=text)
+    facts = {name: value for name, value in reply.headers.items() if name != "outputs"}
+    return Reply(
+        routing_key=reply.routing_key,
+        correlation_id=reply.correlation_id,
+        body=failure_body(failed),
+        type="error",
+        message_id=reply.message_id,
+        timestamp=reply.timestamp,
+        expiration_ms=reply.expiration_ms,
+        headers={**facts, "outcome": "failed"},
+    )
+
+
+def _note_unroutable(job: JobFolder, queue: str, replies: Replies, now: float) -> None:
+    first = read(UnroutableSince, job.unroutable)
+    if first is None:
+        write(job.unroutable, UnroutableSince(since=now))
+        log.warning("reply queue is gone, kept for the next pass job=%s queue=%s", job.id, queue)
+    elif now - first.since > replies.give_up_after:
+        _give_up(job, f"the reply queue {queue} did not exist for {replies.give_up_after:.0f} s", now)
+
+
+def _give_up(job: JobFolder, why: str, now: float) -> None:
+    log.error("answer given up job=%s why=%r", job.id, why)
+    write(job.undeliverable, Undeliverable(why=why, at=now))
+
+
+def _reply(job: JobFolder, message: Message, result: Result, replies: Replies, now: float) -> Reply:
+    reply_to, correlation_id = message.properties.get("reply_to"), message.properties.get("correlation_id")
+    assert not isinstance(reply_to, int) and not isinstance(correlation_id, int)
+    return Reply(
+        routing_key=reply_to if isinstance(reply_to, str) else (reply_to or b"").decode("utf-8", "replace"),
+        correlation_id=correlation_id,
+        body=b"",  # lies in its file already
+        type="result" if result.outcome == "succeeded" else "error",
+        message_id=job.id,
+        timestamp=int(now),
+        expiration_ms=int(replies.expiration * 1000),
+        headers=headers(result, job.id),
+    )

@@ -1,0 +1,91 @@
+"""What any broker must offer, and what passes through it. The only words of AMQP that the rest of the code sees."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional, Protocol, Union
+
+from ..outcome import Reply
+from ..settings import Queue
+
+Text = Union[str, bytes]
+"""A short string of AMQP: bytes where the sender's bytes are not UTF-8."""
+
+
+@dataclass(frozen=True)
+class Properties:
+    """A message's properties as they came. Nothing here is to be trusted."""
+
+    reply_to: Optional[Text] = None
+    correlation_id: Optional[Text] = None
+    message_id: Optional[Text] = None
+    expiration: Optional[Text] = None
+    timestamp: Optional[int] = None
+    content_type: Optional[Text] = None
+    type: Optional[Text] = None
+    app_id: Optional[Text] = None
+    user_id: Optional[Text] = None
+    headers: bytes = b""
+    """The table of headers as it was on the wire; lossless, and nobody needs more of it yet."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    queue: str
+    body: bytes
+    properties: Properties
+    redelivered: bool
+    tag: int
+
+
+class Unroutable(Exception):
+    """The broker returned a reply: no such queue."""
+
+
+class TooLarge(Exception):
+    """The broker does not take a message of this size."""
+
+
+class Broker(Protocol):
+    """Every method raises Transient when the broker is away."""
+
+    def waiting(self, queue: Queue) -> int:
+        """How many messages wait there. Makes the queue, as the site file says, if it does not exist."""
+
+    def get(self, queue: str) -> Optional[Delivery]:
+        """One message, to be acked or given back; None from an empty queue."""
+
+    def ack(self, delivery: Delivery) -> None: ...
+
+    def settle(self) -> None:
+        """Returns when the broker has taken note of every ack before."""
+
+    def give_back(self, delivery: Delivery) -> None:
+        """The message returns to its place in the queue."""
+
+    def publish(self, reply: Reply) -> None:
+        """Returns when the broker has confirmed. Raises Unroutable or TooLarge."""
+
+    def close(self) -> None: ...
+
+
+def as_bytes(text: Optional[Text]) -> Optional[bytes]:
+    return text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+
+
+def digest(delivery: Delivery) -> str:
+    """The name of the job in a message: equal for a redelivery, safe as a file name (32 hexadecimal digits)."""
+    p = delivery.properties
+    parts = (delivery.queue, p.message_id, p.correlation_id, p.reply_to, delivery.body)
+    total = hashlib.sha256()
+    for part in map(as_bytes, parts):
+        # The length goes first, so that no two different messages read alike.
+        total.update(b"-" if part is None else b"%d:" % len(part))
+        total.update(part or b"")
+    return total.hexdigest()[:32]
+
+
+def matches(name: str, patterns: Any) -> bool:
+    return any(name.startswith(p[:-1]) if p.endswith("*") else name == p for p in patterns)

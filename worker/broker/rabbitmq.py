@@ -1,0 +1,225 @@
+"""RabbitMQ over AMQP 0-9-1: the only importer of pika, whose errors all end here.
+
+Facts: RabbitMQ's guides on confirms, direct reply-to and queues; AMQP 0-9-1 for reply codes (404 no such queue,
+405 locked by another connection, 406 made with other arguments, or message too large).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import ssl
+import struct
+from collections.abc import Iterator
+from typing import Any, Optional
+
+import pika
+from pika import data, exceptions, spec
+from pika.adapters.blocking_connection import BlockingChannel
+
+from ..errors import Transient
+from ..outcome import Reply
+from ..settings import Credentials, Queue, Replies
+from . import Delivery, Properties, TooLarge, Unroutable, matches
+
+log = logging.getLogger(__name__)
+
+_DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
+_PERSISTENT = 2
+
+
+class TolerantProperties(spec.BasicProperties):
+    """Properties that no sender can make undecodable.
+
+    pika 1.4 loses its connection over a header it can't decode (a timestamp of 2^63-1, say), on every get: one such
+    message would block the queue for ever. So the table of headers is stepped over and kept as bytes.
+    """
+
+    def decode(self, encoded: bytes, offset: int = 0) -> TolerantProperties:
+        (flags,) = struct.unpack_from(">H", encoded, offset)
+        offset += 2
+        for flag, name, kind in _FIELDS:
+            if not flags & flag:
+                continue
+            if kind == "text":
+                value, offset = data.decode_short_string(encoded, offset)
+            elif kind == "table":
+                (size,) = struct.unpack_from(">I", encoded, offset)
+                value, offset = encoded[offset : offset + 4 + size], offset + 4 + size
+            else:
+                (value,) = struct.unpack_from(kind, encoded, offset)
+                offset += struct.calcsize(kind)
+            setattr(self, name, value)
+        return self
+
+
+_FIELDS = tuple(
+    (1 << bit, name, kind)
+    for bit, name, kind in (
+        (15, "content_type", "text"), (14, "content_encoding", "text"), (13, "headers", "table"),
+        (12, "delivery_mode", ">B"), (11, "priority", ">B"), (10, "correlation_id", "text"), (9, "reply_to", "text"),
+        (8, "expiration", "text"), (7, "message_id", "text"), (6, "timestamp", ">Q"), (5, "type", "text"),
+        (4, "user_id", "text"), (3, "app_id", "text"), (2, "cluster_id", "text"),
+    )
+)  # fmt: skip
+
+# Where pika looks up the class for a frame's properties; every connection of this process decodes tolerantly.
+spec.props[spec.BasicProperties.INDEX] = TolerantProperties
+
+
+class RabbitMQ:
+    """One connection, opened when it is first needed; getting and publishing have a channel each."""
+
+    def __init__(self, credentials: Credentials, replies: Replies, ca_file: Optional[str]) -> None:
+        self._credentials = credentials
+        self._replies = replies
+        self._ca_file = ca_file
+        self._connection: Optional[pika.BlockingConnection] = None
+        self._jobs: Optional[BlockingChannel] = None
+        self._answers: Optional[BlockingChannel] = None
+
+    def waiting(self, queue: Queue) -> int:
+        with self._translated():
+            try:
+                answer = self._jobs_channel().queue_declare(queue.name, passive=True)
+            except exceptions.ChannelClosedByBroker as error:
+                if error.reply_code != 404:
+                    raise
+                log.info("queue missing, making it queue=%s", queue.name)
+                answer = self._jobs_channel().queue_declare(
+                    queue.name, durable=queue.durable, arguments=dict(queue.arguments)
+                )
+            return int(answer.method.message_count)
+
+    def get(self, queue: str) -> Optional[Delivery]:
+        with self._translated():
+            method, properties, body = self._jobs_channel().basic_get(queue)
+        if method is None or properties is None:
+            return None
+        return Delivery(
+            queue=queue,
+            body=body or b"",
+            properties=_plain(properties),
+            redelivered=bool(method.redelivered),
+            tag=int(method.delivery_tag),
+        )
+
+    def ack(self, delivery: Delivery) -> None:
+        with self._translated():
+            self._jobs_channel().basic_ack(delivery.tag)
+
+    def settle(self) -> None:
+        with self._translated():
+            # A channel is in order: when this is answered, the acks before it have been taken.
+            self._jobs_channel().basic_qos(prefetch_count=0)
+
+    def give_back(self, delivery: Delivery) -> None:
+        with self._translated():
+            self._jobs_channel().basic_nack(delivery.tag, requeue=True)
+
+    def publish(self, reply: Reply) -> None:
+        # RabbitMQ returns a direct reply as unroutable even when it was delivered.
+        direct = reply.routing_key.startswith(_DIRECT_REPLY_TO)
+        with self._translated():
+            try:
+                self._send(reply, mandatory=not direct)
+            except exceptions.UnroutableError:
+                if not matches(reply.routing_key, self._replies.create):
+                    raise Unroutable(reply.routing_key) from None
+                log.info("reply queue missing, making it queue=%s", reply.routing_key)
+                self._answers_channel().queue_declare(reply.routing_key, durable=self._replies.create_durable)
+                self._send(reply, mandatory=True)
+            except exceptions.ChannelClosedByBroker as error:
+                if error.reply_code == 406 and "larger than" in error.reply_text:
+                    raise TooLarge(error.reply_text) from None
+                raise
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.is_open:
+            with contextlib.suppress(exceptions.AMQPError, OSError):
+                connection.close()
+
+    def _send(self, reply: Reply, mandatory: bool) -> None:
+        properties = pika.BasicProperties(
+            correlation_id=reply.correlation_id,  # type: ignore[arg-type]  # pika sends bytes as they are
+            content_type=reply.content_type,
+            type=reply.type,
+            message_id=reply.message_id,
+            timestamp=reply.timestamp,
+            expiration=str(reply.expiration_ms),
+            headers=dict(reply.headers),
+            delivery_mode=_PERSISTENT,
+        )
+        self._answers_channel().basic_publish("", reply.routing_key, reply.body, properties, mandatory=mandatory)
+
+    def _jobs_channel(self) -> BlockingChannel:
+        if self._jobs is None or not self._jobs.is_open:
+            self._jobs = self._open().channel()
+        return self._jobs
+
+    def _answers_channel(self) -> BlockingChannel:
+        if self._answers is None or not self._answers.is_open:
+            self._answers = self._open().channel()
+            self._answers.confirm_delivery()
+        return self._answers
+
+    def _open(self) -> pika.BlockingConnection:
+        if self._connection is None or not self._connection.is_open:
+            c = self._credentials
+            self._connection = pika.BlockingConnection(
+                pika.ConnectionParameters(
+                    host=c.rabbitmq_host,
+                    port=c.rabbitmq_port,
+                    virtual_host=c.rabbitmq_vhost,
+                    credentials=pika.PlainCredentials(c.rabbitmq_user, c.rabbitmq_password.reveal()),
+                    ssl_options=self._tls(),
+                    heartbeat=30,
+                    socket_timeout=10,
+                    stack_timeout=20,
+                    blocked_connection_timeout=60,
+                    client_properties={"connection_name": "batchferry"},
+                )
+            )
+        return self._connection
+
+    def _tls(self) -> Optional[pika.SSLOptions]:
+        if not self._credentials.rabbitmq_tls:
+            return None
+        return pika.SSLOptions(ssl.create_default_context(cafile=self._ca_file), self._credentials.rabbitmq_host)
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Every error of pika or the network becomes Transient; a broken connection is opened anew on next use."""
+        try:
+            yield
+        except (exceptions.ProbableAuthenticationError, exceptions.AuthenticationError):
+            raise Transient("the broker refuses our user or password (RABBITMQ_USER, RABBITMQ_PASSWORD)") from None
+        except (exceptions.ProbableAccessDeniedError, exceptions.ConnectionClosedByBroker) as error:
+            raise Transient(f"the broker closed the connection: {_words(error)}") from None
+        except (exceptions.AMQPError, exceptions.ChannelError, OSError) as error:
+            raise Transient(f"the broker can't be reached or refused: {_words(error)}") from None
+
+
+def _plain(p: spec.BasicProperties) -> Properties:
+    return Properties(
+        reply_to=p.reply_to,
+        correlation_id=p.correlation_id,
+        message_id=p.message_id,
+        expiration=p.expiration,
+        timestamp=p.timestamp,
+        content_type=p.content_type,
+        type=p.type,
+        app_id=p.app_id,
+        user_id=p.user_id,
+        headers=_as_bytes(p.headers),
+    )
+
+
+def _as_bytes(table: Any) -> bytes:
+    return table if isinstance(table, bytes) else b""
+
+
+def _words(error: BaseException) -> str:
+    """pika wraps causes in tuples of exceptions whose own text is empty; the class name then says more."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,240 @@
+"""Reads credentials.env and site.toml into one frozen Config, and reports every fault at once.
+
+Nothing is put into the process environment, where every child and every user's `ps e` could read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import sys
+from dataclasses import MISSING, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Tuple, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
+
+from .errors import Misconfigured
+from .settings import Config, Credentials, Pattern, Queue, Seconds, Secret, Site
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+VARIABLES = {
+    "RABBITMQ_HOST": "the broker's host name",
+    "RABBITMQ_PORT": "its port; 5671 with TLS, else 5672",
+    "RABBITMQ_USER": "our user there",
+    "RABBITMQ_PASSWORD": "our password there",
+    "RABBITMQ_VHOST": "its virtual host; /",
+    "RABBITMQ_TLS": "true or false; true, unless the host is this machine",
+    "API_URL": "the upstream service, e.g. https://service.example.org",
+    "API_USER": "our user there",
+    "API_PASSWORD": "our password there",
+}
+OLDER_NAMES = {"RODAN_HOST": "API_URL", "RODAN_USER": "API_USER", "RODAN_PASSWORD": "API_PASSWORD"}
+_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+
+
+def read_config(root: Path, site_file: Path, credentials_file: Path) -> Config:
+    """Reads both files. Raises Misconfigured with every fault found in either."""
+    faults: List[str] = []
+    site = _read_site(root, site_file, faults)
+    credentials = _read_credentials(credentials_file, faults)
+    if site is None or credentials is None or faults:
+        raise Misconfigured(faults)
+    return Config(root, site_file, credentials_file, site, credentials)
+
+
+def parse_duration(value: object) -> float:
+    """Seconds from a number or from "90s", "15min", "1h", "7d". Raises ValueError."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h|d)", value) if isinstance(value, str) else None
+        if not found:
+            raise ValueError('must be a duration such as "90s", "15min", "1h" or "7d"')
+        seconds = float(found.group(1)) * _UNITS[found.group(2)]
+    if not 0 <= seconds < 10**9:
+        raise ValueError("must be a duration of 0 or more, and less than 30 years")
+    return seconds
+
+
+# --- site.toml
+
+
+def _read_site(root: Path, path: Path, faults: List[str]) -> Optional[Site]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        faults.append(f"{path.name} can't be read ({error.strerror}). Copy site.example.toml and adapt it.")
+        return None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        faults.append(f"{path.name}: {error}")
+        return None
+    before = len(faults)
+    site = _build(Site, table, path.name, faults)
+    if len(faults) > before:
+        return None
+    assert isinstance(site, Site)
+    faults.extend(f"{path.name}: {fault}" for fault in _contradictions(site))
+    return _settle(site, root)
+
+
+def _settle(site: Site, root: Path) -> Site:
+    jobs_dir = root / site.jobs_dir.expanduser()
+    name = site.installation or hashlib.sha256(os.fsencode(jobs_dir)).hexdigest()[:6]
+    ca_file = site.ca_file or os.environ.get("SSL_CERT_FILE", "")
+    return replace(site, jobs_dir=jobs_dir, python=root / site.python.expanduser(), installation=name, ca_file=ca_file)
+
+
+def _contradictions(site: Site) -> List[str]:
+    """What no single value shows to be wrong."""
+    faults = []
+    for queue in site.queues:
+        if queue.workload not in site.workloads:
+            faults.append(f"queues.{queue.name}.workload: there is no workload {queue.workload!r}")
+        faults.extend(_resource_faults(queue))
+    for name, workload in site.workloads.items():
+        for form in workload.forms:
+            if "error" in form.outputs:
+                faults.append(f'workloads.{name}: an output can\'t be named "error"; that word marks a failure')
+            if any("/" in suffix for suffix in form.outputs.values()):
+                faults.append(f"workloads.{name}: an output's suffix can't hold a slash")
+    names = [queue.name for queue in site.queues]
+    if len(set(names)) < len(names):
+        faults.append("queues: two have the same name")
+    if not re.fullmatch(r"[A-Za-z0-9]{0,12}", site.installation):
+        faults.append("installation: must be at most 12 letters and digits")
+    if any(option == "" or not option.startswith("-") for option in site.slurm.extra_options):
+        faults.append('slurm.extra_options: each must be one word such as "--qos=short"')
+    return faults
+
+
+def _resource_faults(queue: Queue) -> List[str]:
+    rules, where = queue.resources, f"queues.{queue.name}.resources"
+    pairs: tuple[tuple[str, float, float], ...] = (
+        ("cpus", rules.cpus, rules.max_cpus),
+        ("memory_mb", rules.memory_mb, rules.max_memory_mb),
+        ("time", rules.time, rules.max_time),
+        ("gpus", rules.gpus, rules.max_gpus),
+    )
+    faults = [f"{where}.{name}: the default is more than max_{name}" for name, value, most in pairs if value > most]
+    known = ("cpus", "memory_mb", "time", "gpus", "email")
+    return faults + [f"{where}.names.{ours}: must be one of {known}" for ours in rules.names if ours not in known]
+
+
+def _build(cls: Any, table: object, where: str, faults: List[str]) -> object:
+    """An instance of the dataclass `cls` from a TOML table; faults are collected, and then the result means nothing."""
+    if not isinstance(table, dict):
+        faults.append(f"{where}: must be a table")
+        return None
+    hints = get_type_hints(cls)
+    known = {f.name: f for f in fields(cls)}
+    faults.extend(f"{where}: unknown setting {name!r}" for name in table if name not in known)
+    values: Dict[str, Any] = {}
+    for name, f in known.items():
+        if name in table:
+            values[name] = _value(hints[name], table[name], f"{where}: {name}", faults)
+            if "choices" in f.metadata and values[name] not in f.metadata["choices"]:
+                faults.append(f"{where}: {name}: must be one of {', '.join(f.metadata['choices'])}")
+        elif f.default is MISSING and f.default_factory is MISSING:
+            faults.append(f"{where}: {name} is missing")
+            values[name] = None
+    return cls(**values)
+
+
+def _value(kind: Any, value: Any, where: str, faults: List[str]) -> Any:
+    if is_dataclass(kind):
+        return _build(kind, value, where, faults)
+    origin, of = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        if not isinstance(value, list):
+            faults.append(f"{where}: must be a list")
+            return ()
+        return tuple(_value(of[0], item, f"{where}[{i}]", faults) for i, item in enumerate(value))
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, dict):
+            faults.append(f"{where}: must be a table")
+            return {}
+        return {key: _value(of[1], item, f"{where}.{key}", faults) for key, item in value.items()}
+    return _scalar(kind, value, where, faults)
+
+
+def _scalar(kind: Any, value: Any, where: str, faults: List[str]) -> Any:
+    if kind is Any:
+        return value
+    if kind in (Seconds, float):
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            faults.append(f"{where}: {error}")
+            return 0.0
+    if kind is Path and isinstance(value, str) and value:
+        return Path(value)
+    if kind is Pattern and isinstance(value, str):
+        return Pattern(value)
+    if isinstance(kind, type) and type(value) is kind and not (kind is int and value < 0):
+        return value
+    names = {int: "a whole number of 0 or more", bool: "true or false"}
+    faults.append(f"{where}: must be {names.get(kind, 'a text in quotes')}")
+    return value
+
+
+# --- credentials.env
+
+
+def _read_credentials(path: Path, faults: List[str]) -> Optional[Credentials]:
+    from dotenv import dotenv_values
+
+    try:
+        mode = path.stat()
+    except OSError as error:
+        faults.append(f"{path.name} can't be read ({error.strerror}). Copy credentials.env.example and fill it in.")
+        return None
+    if mode.st_uid != os.getuid() or mode.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        faults.append(f"{path.name} can be read by others. Run: chmod 600 {path.name}")
+        return None
+    given = {name: value or "" for name, value in dotenv_values(path, interpolate=False, encoding="utf-8").items()}
+    for older, newer in OLDER_NAMES.items():
+        if older in given:
+            given.setdefault(newer, given[older])
+    for name in ("RABBITMQ_HOST", "RABBITMQ_USER", "RABBITMQ_PASSWORD", "API_URL", "API_USER", "API_PASSWORD"):
+        if not given.get(name):
+            faults.append(f"{path.name}: {name} is missing ({VARIABLES[name]})")
+    tls, port = _tls_and_port(given, path.name, faults)
+    return Credentials(
+        rabbitmq_host=given.get("RABBITMQ_HOST", ""),
+        rabbitmq_port=port,
+        rabbitmq_user=given.get("RABBITMQ_USER", ""),
+        rabbitmq_password=Secret(given.get("RABBITMQ_PASSWORD", "")),
+        rabbitmq_vhost=given.get("RABBITMQ_VHOST") or "/",
+        rabbitmq_tls=tls,
+        api_url=_api_url(given.get("API_URL", ""), path.name, faults),
+        api_user=given.get("API_USER", ""),
+        api_password=Secret(given.get("API_PASSWORD", "")),
+    )
+
+
+def _tls_and_port(given: Mapping[str, str], where: str, faults: List[str]) -> Tuple[bool, int]:
+    """TLS unless it is turned off by name, or the broker is on this machine and not on the TLS port."""
+    port, tls = given.get("RABBITMQ_PORT") or "", given.get("RABBITMQ_TLS", "").lower()
+    if port and not (port.isdigit() and 0 < int(port) < 65536):
+        faults.append(f"{where}: RABBITMQ_PORT must be a port number")
+        port = ""
+    if tls not in ("", "true", "false"):
+        faults.append(f"{where}: RABBITMQ_TLS must be true or false")
+    local = given.get("RABBITMQ_HOST") in LOOPBACK and port != "5671"
+    on = tls == "true" or (tls == "" and not local)
+    return on, int(port or (5671 if on else 5672))
+
+
+def _api_url(value: str, where: str, faults: List[str]) -> str:
+    url = value.rstrip("/") if "://" in value else f"https://{value.rstrip('/')}"
+    parts = urlsplit(url)
+    if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or "@" in url):
+        faults.append(f"{where}: API_URL must be a scheme and a host, such as https://service.example.org")
+    return url

@@ -1,0 +1,45 @@
+"""The families of errors, named by the reaction they call for. Edges translate their libraries' exceptions into these."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+
+class InvalidSpec(Exception):
+    """The message is no job that can run here: reject and answer. The text is a sentence for the requester."""
+
+
+class Transient(Exception):
+    """It may work later: the next pass tries again. The text is for the operator's log."""
+
+    def __init__(self, message: str, retry_after: float = 0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds the other side asked us to wait; 0 where it did not."""
+
+
+class LoginRefused(Transient):
+    """The upstream API refuses our user or password. Somebody must mend it, so patience is shorter."""
+
+
+class StepFailed(Exception):
+    """A step of a job failed: answer. `reason` is a sentence for the requester."""
+
+    def __init__(self, step: str, reason: str, may_work_again: bool = False) -> None:
+        super().__init__(f"{step}: {reason}")
+        self.step = step
+        self.reason = reason
+        self.may_work_again = may_work_again
+        """True where the cause lies outside the job, e.g. an API that was away: another attempt may succeed."""
+
+
+class Misconfigured(Exception):
+    """The site's own files are at fault; nothing was touched. Carries every fault found, not just the first."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = tuple(faults)
+
+
+class Damaged(Exception):
+    """A file of a job folder is not what we wrote there, or comes from a newer version: left alone and reported."""

@@ -1,0 +1,465 @@
+"""The job folder: every file name, every durable write. Facts are files, each written once, whole, by one side.
+
+Two ways to write, and nothing else is relied on (both hold on NFS and Lustre):
+- `write`: aside, fsync, rename, fsync the folder. For facts that only one side writes.
+- `claim_name`: aside, fsync, link to the final name. For exclusive facts: of several writers, one wins.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, NewType, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from .errors import Damaged
+from .outcome import Reply, Result
+from .spec import JobSpec
+
+JobId = NewType("JobId", str)
+Fact = TypeVar("Fact")
+
+FORMAT = 1
+"""Of message.json; a folder with another number was made by a version we do not know, and is left alone."""
+
+
+def passing(step: str) -> None:
+    """Every durable step passes here, before and after. Does nothing; tests of crashes replace it."""
+
+
+# --- the facts
+
+
+@dataclass(frozen=True)
+class Message:
+    """Claimed: the message as it came."""
+
+    format: int
+    queue: str
+    body: Union[str, bytes]
+    body_size: int
+    """More than len(body) where the message was too large to keep whole."""
+    properties: Mapping[str, Union[str, bytes, int, None]]
+    claimed_at: float
+
+
+@dataclass(frozen=True)
+class Acked:
+    """The broker has surely forgotten the message. Written only for messages without any id."""
+
+    at: float
+
+
+@dataclass(frozen=True)
+class Intent:
+    """About to be submitted, in this group, under this Slurm name."""
+
+    group: str
+    name: str
+    element: int
+    time_limit: int
+    """Seconds."""
+    at: float
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Submitted. `adopted`: found by name after an unclear sbatch."""
+
+    slurm_id: str
+    at: float
+    adopted: bool = False
+
+
+@dataclass(frozen=True)
+class Started:
+    """Running: exclusive, so that a second copy of the attempt finds it."""
+
+    slurm_id: str
+    restarts: int
+    node: str
+    at: float
+    nonce: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Slurm said that the attempt has ended, and how."""
+
+    end: str
+    state: str
+    at: float
+    exit_code: str = ""
+    node: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Slurm answered clearly and did not know the attempt: since when, and how many such answers in a row."""
+
+    since: float
+    answers: int
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """Slurm holds the job back for a reason that does not pass by itself; since when."""
+
+    reason: str
+    since: float
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """We asked Slurm to end it; if that works, this is what it came to."""
+
+    outcome: str
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the job came to: exclusive, final. `reply` is the stem of the reply's two files in the attempt's folder."""
+
+    outcome: str
+    attempt: int
+    reply: str
+    by: str
+    """"job": its worker won, and publishes; "login": nobody else ever will."""
+    at: float
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """The broker confirmed the reply, or nobody asked for one (`to` is empty)."""
+
+    to: str
+    at: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Undeliverable:
+    why: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Unroutable:
+    """The reply came back: no such queue. Since when."""
+
+    since: float
+
+
+@dataclass(frozen=True)
+class SiteFault:
+    """Something of the site is away and claimed jobs wait for it: login, api, slurm or disk; since when."""
+
+    kind: str
+    words: str
+    since: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """One submission: its members in order; element k of the array is member k."""
+
+    members: tuple[tuple[str, int], ...]
+    """(job id, attempt)"""
+
+
+# --- the folders
+
+
+class AttemptFolder:
+    """`attempts/<n>/`: one try at running the job."""
+
+    def __init__(self, path: Path, number: int) -> None:
+        self.path = path
+        self.number = number
+        self.intent = path / "intent.json"
+        self.submission = path / "submission.json"
+        self.token = path / "token"
+        self.started = path / "started.json"
+        self.log = path / "job.log"
+        self.slurm_log = path / "slurm.log"
+        self.work = path / "work"
+        self.result = path / "result.json"
+        self.late_result = path / "late_result.json"
+        self.verdict = path / "verdict.json"
+        self.ended = path / "ended.json"
+        self.absent = path / "absent.json"
+        self.stuck = path / "stuck.json"
+        self.cancel = path / "cancel.json"
+
+    def reply_body(self, stem: str) -> Path:
+        return self.path / f"{stem}.bin"
+
+    def reply_properties(self, stem: str) -> Path:
+        return self.path / f"{stem}.json"
+
+
+class JobFolder:
+    """One job: `jobs/active/<job id>/`, later in done, rejected or undelivered."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.id = JobId(path.name)
+        self.message = path / "message.json"
+        self.acked = path / "acked.json"
+        self.spec = path / "spec.json"
+        self.outcome = path / "outcome.json"
+        self.delivered = path / "delivered.json"
+        self.unroutable = path / "unroutable.json"
+        self.undeliverable = path / "undeliverable.json"
+        self.attempts = path / "attempts"
+
+    def attempt(self, number: int) -> AttemptFolder:
+        return AttemptFolder(self.attempts / str(number), number)
+
+    def attempt_numbers(self) -> list[int]:
+        try:
+            return sorted(int(name) for name in os.listdir(self.attempts) if name.isdigit())
+        except FileNotFoundError:
+            return []
+
+
+class JobsFolder:
+    """`jobs/`: where all jobs live."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.active = path / "active"
+        self.done = path / "done"
+        self.rejected = path / "rejected"
+        self.undelivered = path / "undelivered"
+        self.groups = path / "groups"
+        self.lease = path / "lease.json"
+        self.site_fault = path / "site_fault.json"
+
+    def prepare(self) -> None:
+        """Makes the folders; 0700, because they hold tokens and other people's data. Raises OSError."""
+        for folder in (self.path, self.active, self.done, self.rejected, self.undelivered, self.groups):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def job(self, job_id: JobId) -> JobFolder:
+        return JobFolder(self.active / job_id)
+
+    def active_jobs(self) -> Iterator[JobFolder]:
+        """In order of their ids; the caller sorts by what matters."""
+        for name in sorted(os.listdir(self.active)):
+            yield JobFolder(self.active / name)
+
+    def find(self, job_id: JobId) -> Optional[JobFolder]:
+        """A job that was claimed before, wherever it is now."""
+        days = sorted(self.done.iterdir(), reverse=True) if self.done.exists() else []
+        for place in (self.active, self.rejected, self.undelivered, *days):
+            if (place / job_id / "message.json").exists():
+                return JobFolder(place / job_id)
+        return None
+
+    def group(self, group: str) -> Path:
+        return self.groups / f"{group}.json"
+
+    def group_log(self, group: str) -> Path:
+        return self.groups / f"{group}.log"
+
+
+# --- reading and writing
+
+
+def read(kind: type[Fact], path: Path) -> Optional[Fact]:
+    """The fact in this file, or None if there is none. Raises Damaged."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        fact: Fact = _from_json(kind, json.loads(text))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Damaged(f"{path.parent.name}/{path.name} is not what was written there ({error})") from None
+    return fact
+
+
+def write(path: Path, fact: object) -> None:
+    """Writes a fact that only we write. After the return it survives a power failure. Raises OSError."""
+    with _aside(path, _to_bytes(fact)) as temporary:
+        passing(f"before {path.name}")
+        os.rename(temporary, path)
+        sync_folder(path.parent)
+        passing(f"after {path.name}")
+
+
+def write_bytes(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """The same for a file that is not JSON."""
+    with _aside(path, data, mode) as temporary:
+        passing(f"before {path.name}")
+        os.rename(temporary, path)
+        sync_folder(path.parent)
+        passing(f"after {path.name}")
+
+
+def claim_name(path: Path, fact: Fact) -> bool:
+    """Writes an exclusive fact; False if another writer was first. Raises OSError.
+
+    A link may succeed on the server although the answer was lost and the repetition says EEXIST (NFS), so whoever is
+    told "exists" looks whose it is: our temporary file and the final name are then the same file.
+    """
+    with _aside(path, _to_bytes(fact)) as temporary:
+        passing(f"before {path.name}")
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            if not os.path.samefile(temporary, path):
+                return False
+        sync_folder(path.parent)
+        passing(f"after {path.name}")
+    return True
+
+
+def remove(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder (and those above it) that survives a power failure."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(path.parent)
+
+
+def move_job(job: JobFolder, place: Path) -> None:
+    """Moves a job's folder out of active. A second copy of the move finds nothing to do."""
+    make_folder(place)
+    passing(f"before move to {place.name}")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(job.path, place / job.id)
+    sync_folder(place)
+    sync_folder(job.path.parent)
+    passing(f"after move to {place.name}")
+
+
+def remove_tree(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _aside(path: Path, data: bytes, mode: int = 0o600) -> Iterator[Path]:
+    """A temporary file beside `path` with this content on disk; gone afterwards, unless it was renamed."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        remove(temporary)
+
+
+def _to_bytes(fact: object) -> bytes:
+    assert is_dataclass(fact) and not isinstance(fact, type)
+    return (json.dumps(_to_json(asdict(fact)), indent=1) + "\n").encode()
+
+
+def _to_json(value: Any) -> Any:
+    """Bytes are tagged, so that they come back as bytes."""
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    if isinstance(value, Mapping):
+        return {key: _to_json(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_json(inner) for inner in value]
+    return value
+
+
+def _from_json(kind: Any, value: Any) -> Any:
+    """The reverse, led by the dataclass's own annotations. Unknown keys are a newer version's, and are passed over."""
+    if kind is Any:
+        return value
+    if is_dataclass(kind) and isinstance(kind, type):
+        hints = get_type_hints(kind)
+        return kind(**{f.name: _from_json(hints[f.name], value[f.name]) for f in fields(kind) if f.name in value})
+    origin, of = get_origin(kind), get_args(kind)
+    if origin is Union:
+        return _from_json_union(of, value)
+    if origin is tuple:
+        inner = of[:1] * len(value) if len(of) == 2 and of[1] is ... else of
+        return tuple(_from_json(k, v) for k, v in zip(inner, value))
+    if origin is not None and issubclass(origin, Mapping):
+        return {key: _from_json(of[1], inner) for key, inner in value.items()}
+    if kind is bytes or (isinstance(value, dict) and set(value) == {"base64"}):
+        return base64.b64decode(value["base64"])
+    if isinstance(kind, type) and not isinstance(value, (kind, int) if kind is float else kind):
+        raise ValueError(f"{value!r} is no {kind.__name__}")
+    return value
+
+
+def _from_json_union(kinds: tuple[Any, ...], value: Any) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    if isinstance(value, dict) and bytes in kinds:
+        return _from_json(bytes, value)
+    if isinstance(value, str) and str in kinds:
+        return value
+    return _from_json(next(k for k in kinds if k not in (str, bytes, type(None))), value)
+
+
+# --- what belongs together
+
+
+def read_spec(job: JobFolder) -> Optional[JobSpec]:
+    return read(JobSpec, job.spec)
+
+
+def read_result(attempt: AttemptFolder) -> Optional[Result]:
+    """What the attempt came to. Where the worker could not know, the login side's verdict is what counts."""
+    return read(Result, attempt.verdict) or read(Result, attempt.result)
+
+
+@dataclass(frozen=True)
+class _StoredReply:
+    """A reply without its body, which lies beside it."""
+
+    routing_key: str
+    correlation_id: Union[str, bytes, None]
+    type: str
+    message_id: str
+    timestamp: int
+    expiration_ms: int
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    content_type: str = "application/json"
+
+
+def write_reply(attempt: AttemptFolder, stem: str, reply: Reply) -> None:
+    """Stores the reply's properties; its body is in `reply_body(stem)` already."""
+    known = {f.name: getattr(reply, f.name) for f in fields(_StoredReply)}
+    write(attempt.reply_properties(stem), _StoredReply(**known))
+
+
+def read_reply(attempt: AttemptFolder, stem: str) -> Reply:
+    """The exact reply as it was stored. Raises Damaged."""
+    stored = read(_StoredReply, attempt.reply_properties(stem))
+    if stored is None:
+        raise Damaged(f"the reply {stem} is missing")
+    body = attempt.reply_body(stem).read_bytes()
+    return Reply(body=body, **{f.name: getattr(stored, f.name) for f in fields(stored)})

@@ -1,0 +1,131 @@
+"""What a job came to, and the reply that says so. Pure.
+
+The reply's form: `{"<output>": "<base64>", ...}` or `{"error": "<sentence>"}`; everything new travels in properties.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any, Dict, Mapping, Optional, Tuple, Union
+
+OUTCOMES = ("succeeded", "rejected", "failed", "out_of_memory", "timed_out", "node_failed", "preempted", "cancelled",
+            "expired", "lost")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output file: `size` in bytes, `sha256` in hexadecimal."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one attempt came to."""
+
+    outcome: str
+    attempt: int
+    reason: str = ""
+    """A sentence for the requester; empty for a success."""
+    step: str = ""
+    may_work_again: bool = False
+    needs_verdict: bool = False
+    """The worker could not know the whole truth (it was told to stop, or could not see whether memory ran out): the
+    scheduler's word decides, and the login side sends the answer."""
+    exit_code: Optional[int] = None
+    signal: Optional[int] = None
+    node: str = ""
+    slurm_job_id: str = ""
+    started_at: Optional[float] = None
+    ended_at: Optional[float] = None
+    outputs: Mapping[str, Output] = field(default_factory=dict)
+    body: str = ""
+    """For a success: the name of the file in the attempt's folder that holds the packed reply."""
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """When an attempt's end is not the job's end. Frozen into the job when it is claimed."""
+
+    attempts: int = 3
+    on: Tuple[str, ...] = ("node_failed", "preempted", "fetch")
+    wait: float = 60
+    """Seconds before the second attempt; doubled for each one after."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One message to a requester, complete: what is stored is what is sent, and sent again."""
+
+    routing_key: str
+    correlation_id: Optional[Union[str, bytes]]
+    body: bytes
+    type: str
+    message_id: str
+    timestamp: int
+    """Seconds since 1970."""
+    expiration_ms: int
+    headers: Mapping[str, Any]
+    content_type: str = "application/json"
+
+
+def is_final(result: Result, policy: RetryPolicy) -> bool:
+    """Whether this attempt's result is the job's. A failed fetch is tried again only where its cause may pass."""
+    cause = result.step if result.outcome == "failed" else result.outcome
+    passes = cause in policy.on and (result.outcome != "failed" or result.may_work_again)
+    return not passes or result.attempt >= policy.attempts
+
+
+def next_attempt_at(result: Result, policy: RetryPolicy) -> float:
+    """The earliest time for the attempt after this one, in seconds since 1970."""
+    return (result.ended_at or 0) + policy.wait * float(2 ** (result.attempt - 1))
+
+
+def headers(result: Result, job_id: str) -> Dict[str, Any]:
+    """The reply's headers: AMQP types only, so numbers are whole and absent facts are left out."""
+    facts = {
+        "job_id": job_id,
+        "outcome": result.outcome,
+        "attempt": result.attempt,
+        "slurm_job_id": result.slurm_job_id or None,
+        "exit_code": result.exit_code,
+        "signal": result.signal,
+        "started_at": _whole(result.started_at),
+        "ended_at": _whole(result.ended_at),
+        "outputs": {_short(name): {"size": o.size, "sha256": o.sha256} for name, o in result.outputs.items()},
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def failure_body(result: Result) -> bytes:
+    return json.dumps({"error": sentence(result)}).encode()
+
+
+def sentence(result: Result) -> str:
+    """One readable paragraph for a scientist, to be shown in the middle of somebody else's text."""
+    text = result.reason or result.outcome.replace("_", " ")
+    return f"{text} (This was attempt {result.attempt}.)" if result.attempt > 1 else text
+
+
+_FRAME = re.compile(r'^\s*(Traceback \(most recent call last\)|File ".*", line \d+|\^+|~+)|^\s{4,}\S')
+_PATH = re.compile(r"(?<![\w:/.])/(?:[\w.@%+=,-]+/)+([\w.@%+=,-]*)")
+
+
+def readable_tail(text: str, lines: int = 5, characters: int = 600) -> str:
+    """The last lines of a program's output as a requester may see them: no traceback, no path of the cluster."""
+    kept = [line.strip() for line in text.splitlines() if line.strip() and not _FRAME.match(line)]
+    tail = " / ".join(_PATH.sub(r"\1", line) for line in kept[-lines:])
+    printable = "".join(c if c.isprintable() else " " for c in tail)
+    return printable if len(printable) <= characters else "..." + printable[-characters:]
+
+
+def _whole(seconds: Optional[float]) -> Optional[int]:
+    return None if seconds is None else int(seconds)
+
+
+def _short(name: str) -> str:
+    """A header's name may have 255 bytes."""
+    return name.encode()[:255].decode("utf-8", "ignore")

@@ -1,0 +1,84 @@
+"""What a requester reads when a job does not succeed: what happened, which limit, what to change. Pure.
+
+The texts stand in the middle of another program's words, so each is one plain paragraph.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from .spec import Resources
+
+
+def of_end(outcome: str, asked: Optional[Resources], state: str = "", exit_code: str = "", by: str = "") -> str:
+    """The sentence for a job that ended without an answer of its own. `state`, `exit_code`: the scheduler's words."""
+    if outcome == "out_of_memory":
+        return out_of_memory(asked)
+    if outcome == "timed_out":
+        return timed_out(asked)
+    if outcome == "cancelled":
+        return f"The job was cancelled on the cluster{f' by {by}' if by else ''}."
+    if outcome == "node_failed":
+        return "The computer that the job ran on failed. This was no fault of the job; run it again."
+    if outcome == "preempted":
+        return "The cluster stopped the job to make room for a more urgent one. Run it again."
+    if outcome == "lost":
+        return "The cluster lost track of the job and its result. Run it again."
+    code = f" (exit code {exit_code.partition(':')[0]})" if exit_code else ""
+    return f"The job ended{code} without leaving a result. Somebody who runs the service must look into it."
+
+
+def out_of_memory(asked: Optional[Resources]) -> str:
+    if asked is None:
+        return "The job used all of its memory and was stopped. Ask for more memory."
+    return f"The job used all of the {asked.memory_mb} MB it asked for and was stopped. Ask for more memory."
+
+
+def timed_out(asked: Optional[Resources]) -> str:
+    if asked is None:
+        return "The job reached its time limit and was stopped. Ask for more time."
+    return f"The job reached its time limit of {duration(asked.time_seconds)} and was stopped. Ask for more time."
+
+
+def hopeless(words: str) -> str:
+    return f"The cluster will never start this job: {words}. Ask for less."
+
+
+def refused(words: str) -> str:
+    return f"The cluster can not run this job: {words}. Ask for less."
+
+
+def waited_too_long(seconds: float) -> str:
+    return f"The job did not start within {duration(seconds)} and was withdrawn. Run it again later."
+
+
+def deadline_passed() -> str:
+    return "The job's deadline passed before it could start."
+
+
+def site_away(what: str, seconds: float) -> str:
+    return f"The job could not be started for {duration(seconds)}, because {what}. Run it again later."
+
+
+def not_fetched(name: str, seconds: float, why: str) -> str:
+    return f'The input "{name}" could not be downloaded within {duration(seconds)} ({why}).'
+
+
+def exited(exit_code: int, tail: str) -> str:
+    return f"The program ended with exit code {exit_code}. {last_words(tail)}"
+
+
+def killed(signal_name: str, tail: str) -> str:
+    return f"The program was ended by the signal {signal_name}. {last_words(tail)}"
+
+
+def last_words(tail: str) -> str:
+    return f"Its last words: {tail}" if tail else "It left no message."
+
+
+def duration(seconds: float) -> str:
+    """In the largest unit that keeps it a short number: "90 s", "15 min", "6 h", "2 days"."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size or seconds == size:
+            return f"{seconds / size:.3g} {unit if seconds != 86400 else 'day'}"
+    return f"{seconds:.3g} s"

@@ -1,0 +1,230 @@
+"""Everything a site can set, as frozen dataclasses: the one definition that the reader, the example and the docs share.
+
+Each field's metadata says what it means, in the words of the documentation. Durations are seconds as float here; the site
+file may say "90s", "15min", "1h" or "7d".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Mapping, NewType, Optional, Tuple
+
+from .outcome import RetryPolicy
+
+Seconds = NewType("Seconds", float)
+Pattern = NewType("Pattern", str)
+"""A name, or the beginning of one followed by `*`."""
+
+
+class Secret:
+    """A value that never shows itself: `reveal()` is the only way out."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "<SECRET>"
+
+
+def said(doc: str, default: Any = None, **more: Any) -> Any:
+    """A setting with its documentation and default; tables and lists get a fresh empty default."""
+    if isinstance(default, type):
+        return field(default_factory=default, metadata={"doc": doc, **more})
+    return field(default=default, metadata={"doc": doc, **more})
+
+
+def needed(doc: str) -> Any:
+    return field(metadata={"doc": doc})
+
+
+@dataclass(frozen=True)
+class GpuRule:
+    up_to_mb: int = needed("this rule is for jobs that ask for at most this much memory")
+    gres: str = needed('what such a job gets, in Slurm\'s words, e.g. "gpu:v100l:1"')
+
+
+@dataclass(frozen=True)
+class ResourceRules:
+    """What a job of a queue gets when it asks for nothing, the most it may ask for, and under which names it asks."""
+
+    cpus: int = said("CPUs, if the message does not say", 1)
+    memory_mb: int = said("memory in MB, if the message does not say", 4000)
+    time: Seconds = said("time limit, if the message does not say", 3600.0)
+    gpus: int = said("GPUs, if the message does not say", 0)
+    max_cpus: int = said("the most CPUs a message may ask for", 64)
+    max_memory_mb: int = said("the most memory", 256000)
+    max_time: Seconds = said("the longest time limit", 7 * 86400.0)
+    max_gpus: int = said("the most GPUs", 0)
+    names: Mapping[str, str] = said(
+        "where a service sends resources as settings: our name (cpus, memory_mb, time, gpus, email) = its name", dict
+    )
+    gpus_by_memory: Tuple[GpuRule, ...] = said(
+        "GPUs that follow from the memory asked for: the first rule that is large enough", ()
+    )
+
+
+@dataclass(frozen=True)
+class Queue:
+    """One jobs queue."""
+
+    name: str = needed("the queue that jobs are taken from")
+    workload: str = needed("the workload of a message that names none")
+    max_wait: Seconds = said("a job that has not started after this long is answered `expired`", 7 * 86400.0)
+    durable: bool = said("how the queue is made if it does not exist; one that exists is used as it is", False)
+    arguments: Mapping[str, Any] = said("its arguments if it does not exist, e.g. x-queue-type", dict)
+    resources: ResourceRules = said("resources of jobs from this queue", ResourceRules)
+
+
+@dataclass(frozen=True)
+class Form:
+    """One set of inputs and the outputs made of it. A name with `{n}` is a family: 0, 1, 2, ... without a gap."""
+
+    required: Tuple[str, ...] = needed("inputs that must be there")
+    outputs: Mapping[str, str] = needed('the outputs, each with its file\'s suffix ("" for none)')
+    optional: Tuple[str, ...] = said("inputs that may be there", ())
+    family_max: int = said("the most members of a family", 10)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One program that may run here. A message picks it by name and can never bring a command line."""
+
+    argv: Tuple[str, ...] = needed(
+        "the command, one word each; {root}, {job}, {work} and {cpus} are filled in; no shell is involved"
+    )
+    forms: Tuple[Form, ...] = needed("what it takes and makes; the first form that fits the message's inputs counts")
+    prefix: Tuple[str, ...] = said("words put before the command, e.g. a bwrap or apptainer call", ())
+    environment: Mapping[str, str] = said("variables added to its environment", dict)
+    path: str = said("its PATH", "/usr/local/bin:/usr/bin:/bin")
+    stop_wait: Seconds = said("time between SIGTERM and SIGKILL when it must stop", 10.0)
+    retry: RetryPolicy = said("which ends are tried again", RetryPolicy)
+
+
+@dataclass(frozen=True)
+class ApiSettings:
+    """The upstream web API."""
+
+    login_path: str = said("where the token comes from", "/api/auth/token/")
+    input_hosts: Tuple[str, ...] = said("further hosts inputs may come from; the token never goes there", ())
+    connect_timeout: Seconds = said("time to connect", 10.0)
+    read_timeout: Seconds = said("time without a byte", 60.0)
+    fetch_patience: Seconds = said("how long a job tries to fetch one input", 600.0)
+
+
+@dataclass(frozen=True)
+class SlurmSettings:
+    """How this site's Slurm is used."""
+
+    bin_dir: str = said("folder of sbatch and squeue, if not in /usr/bin; cron knows no modules", "")
+    account: str = said("--account", "")
+    partition: str = said("--partition", "")
+    extra_options: Tuple[str, ...] = said("more sbatch options, one word each", ())
+    accounting: bool = said("whether sacct works here; without it a job that ended long ago is `lost`", True)
+    command_timeout: Seconds = said("the longest a Slurm command may take", 60.0)
+
+
+@dataclass(frozen=True)
+class Replies:
+    """Where answers may go."""
+
+    patterns: Tuple[Pattern, ...] = said("reply queues that are allowed", (Pattern("*"),))
+    create: Tuple[Pattern, ...] = said("reply queues that may be created when they do not exist", ())
+    create_durable: bool = said("how such a queue is made", False)
+    expiration: Seconds = said("how long an unread answer lives in its queue", 7 * 86400.0)
+    max_bytes: int = said("the largest answer; not more than the broker takes", 128 * 2**20)
+    give_up_after: Seconds = said("an answer whose queue is gone for this long moves to jobs/undelivered", 86400.0)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that one message may bring or cause."""
+
+    message_bytes: int = said("the largest job message", 2**20)
+    inputs: int = said("inputs of one job", 50)
+    input_bytes: int = said("bytes of all inputs of one job together", 20 * 2**30)
+    output_bytes: int = said("bytes of all outputs of one job together, before base64", 90 * 2**20)
+    done_bytes: int = said("bytes of all jobs in jobs/done together; the oldest days go first", 50 * 2**30)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long things may take before something else is done about them."""
+
+    login_patience: Seconds = said("claimed jobs wait this long while the API refuses our login", 3600.0)
+    patience: Seconds = said("claimed jobs wait this long while anything else of the site is away", 86400.0)
+    visible_after: Seconds = said("a file that another host did not write is believed missing after this", 90.0)
+    publish_patience: Seconds = said("how long a finished job tries to reach the broker itself", 120.0)
+    cut_off_after: Seconds = said("a job on a failed node may still answer for this long", 300.0)
+    adopt_after: Seconds = said("an unclear sbatch is repeated after this, at the earliest", 120.0)
+    lost_after: Seconds = said("a job that Slurm does not know for this long is `lost`", 600.0)
+    hopeless_after: Seconds = said("a job that can never start is cancelled after this", 3600.0)
+    end_margin: Seconds = said("a job is stopped this long before its time limit, at most a fifth of it", 300.0)
+    lease_expires: Seconds = said("a pass on another login node that shows no life for this long is ignored", 900.0)
+    keep_done: Seconds = said("how long delivered jobs stay in jobs/done", 14 * 86400.0)
+
+    def margin(self, time_limit: float) -> float:
+        """How long before its time limit a job is stopped, in seconds."""
+        return min(self.end_margin, time_limit / 5)
+
+
+@dataclass(frozen=True)
+class Site:
+    """The site file, site.toml: everything about this site that is not secret."""
+
+    queues: Tuple[Queue, ...] = needed("the jobs queues")
+    workloads: Mapping[str, Workload] = needed("what may run here, by name")
+    jobs_dir: Path = said("where jobs are kept; on a file system that the compute nodes share", Path("jobs"))
+    python: Path = said("the python that the worker runs with on a compute node", Path(".venv/bin/python"))
+    installation: str = said("a word that tells this installation's Slurm jobs from others; made up if empty", "")
+    max_in_flight: int = said("the most jobs claimed and not yet answered", 100)
+    scheduler: str = said("slurm", "slurm", choices=("slurm",))
+    broker: str = said("rabbitmq", "rabbitmq", choices=("rabbitmq",))
+    ca_file: str = said("certificates that TLS trusts; if empty, SSL_CERT_FILE or the system's", "")
+    scratch: str = said('where jobs work: "folder" (the job\'s own) or a folder on the node, e.g. "/tmp"', "folder")
+    api: ApiSettings = said("", ApiSettings)
+    slurm: SlurmSettings = said("", SlurmSettings)
+    replies: Replies = said("", Replies)
+    limits: Limits = said("", Limits)
+    timing: Timing = said("", Timing)
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """credentials.env: addresses and secrets."""
+
+    rabbitmq_host: str
+    rabbitmq_port: int
+    rabbitmq_user: str
+    rabbitmq_password: Secret
+    rabbitmq_vhost: str
+    rabbitmq_tls: bool
+    api_url: str
+    """Scheme and host, without a slash at its end."""
+    api_user: str
+    api_password: Secret
+
+
+@dataclass(frozen=True)
+class Config:
+    """All there is to know before work begins."""
+
+    root: Path
+    site_file: Path
+    credentials_file: Path
+    site: Site
+    credentials: Credentials
+
+    @property
+    def ca_file(self) -> Optional[str]:
+        return self.site.ca_file or None
+
+    @property
+    def job_script(self) -> Path:
+        return self.root / "slurm" / "job.sh"
+
+    def queue(self, name: str) -> Optional[Queue]:
+        return next((queue for queue in self.site.queues if queue.name == name), None)

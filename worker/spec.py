@@ -1,0 +1,327 @@
+"""From a message's bytes to a JobSpec, or an InvalidSpec that says what is wrong. Pure.
+
+Every name and limit comes from the site file; the message only chooses among what is allowed there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple
+from urllib.parse import urlsplit
+
+from .errors import InvalidSpec
+from .outcome import RetryPolicy
+from .settings import Form, Limits, Queue, ResourceRules, Workload
+
+_DEEPEST = 50
+"""Levels of nesting in a message; a reader of job.json may be recursive."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    cpus: int
+    memory_mb: int
+    time_seconds: int
+    gres: Optional[str] = None
+    email: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input: the address it comes from, the file it becomes, and whether the API's token may go along."""
+
+    url: str
+    file: str
+    with_token: bool
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """A job that may run. `inputs` by name; `outputs`: name -> file; `settings` as they came."""
+
+    workload: str
+    inputs: Mapping[str, Input]
+    outputs: Mapping[str, str]
+    settings: Mapping[str, Any]
+    resources: Resources
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+
+
+def parse_spec(
+    body: bytes, queue: Queue, workloads: Mapping[str, Workload], api_url: str, input_hosts: Sequence[str], limits: Limits
+) -> JobSpec:
+    """Reads a message's body by the rules of its queue. Raises InvalidSpec with a sentence for the requester."""
+    message = _object(body, limits.message_bytes)
+    inputs = _table(message, "inputs")
+    settings = _table(message, "settings")
+    name = message.get("workload", queue.workload)
+    workload = workloads.get(name) if isinstance(name, str) else None
+    if workload is None:
+        raise InvalidSpec(f"There is no workload named {_quoted(name)} here.")
+    if len(inputs) > limits.inputs:
+        raise InvalidSpec(f"The job has {len(inputs)} inputs; at most {limits.inputs} are allowed.")
+    form, members = _fitting_form(name, workload.forms, set(inputs))
+    return JobSpec(
+        workload=name,
+        inputs={
+            port: _input(index, port, url, api_url, input_hosts) for index, (port, url) in enumerate(sorted(inputs.items()))
+        },
+        outputs=_outputs(form, members),
+        settings=settings,
+        resources=_resources(message, settings, queue.resources),
+        retry=workload.retry,
+    )
+
+
+def parse_slurm_time(text: str) -> int:
+    """Seconds of a Slurm time limit: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS. Raises ValueError.
+
+    sbatch(1), --time. Its 0 means "no limit" there, so it is refused here.
+    """
+    days_form = re.fullmatch(r"(\d{1,3})-(\d{1,2})(?::(\d{1,2}))?(?::(\d{1,2}))?", text, re.ASCII)
+    short_form = re.fullmatch(r"(?:(\d{1,4}):)?(\d{1,5})(?::(\d{1,2}))?", text, re.ASCII)
+    if days_form:
+        days, hours, minutes, seconds = (int(part or 0) for part in days_form.groups())
+        if hours > 23:
+            raise ValueError(text)
+    elif short_form:
+        days = 0
+        hours, minutes, seconds = _short_time(*short_form.groups())
+    else:
+        raise ValueError(text)
+    if seconds > 59 or (minutes > 59 and (days or hours)):
+        raise ValueError(text)
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if total == 0:
+        raise ValueError(text)
+    return total
+
+
+def _short_time(first: Optional[str], middle: str, last: Optional[str]) -> Tuple[int, int, int]:
+    if last is not None:
+        return int(first or 0), int(middle), int(last)
+    if first is not None:
+        return 0, int(first), int(middle)
+    return 0, int(middle), 0
+
+
+# --- the body
+
+
+def _object(body: bytes, most: int) -> Dict[str, Any]:
+    if len(body) > most:
+        raise InvalidSpec(f"The job message is larger than the {most} bytes that are allowed.")
+    try:
+        message = json.loads(
+            body.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite
+        )
+    except UnicodeDecodeError:
+        raise InvalidSpec("The job message is not UTF-8 text.") from None
+    except (ValueError, RecursionError):
+        raise InvalidSpec("The job message is not valid JSON.") from None
+    if not isinstance(message, dict):
+        raise InvalidSpec("The job message is not a JSON object.")
+    if _depth(message) > _DEEPEST:
+        raise InvalidSpec(f"The job message is nested more than {_DEEPEST} levels deep.")
+    return message
+
+
+def _no_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidSpec(f"The job message gives {_quoted(twice)} twice.")
+    return table
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise InvalidSpec(f"The job message holds {word}, which is not a number in JSON.")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise InvalidSpec("The job message holds a number that is too large.")
+    return number
+
+
+def _depth(value: object) -> int:
+    deepest, level = 0, [value]
+    while level and deepest <= _DEEPEST + 1:
+        deepest += 1
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ())
+        ]
+    return deepest
+
+
+def _table(message: Mapping[str, Any], name: str) -> Dict[str, Any]:
+    if name not in message:
+        raise InvalidSpec(f'The job message has no "{name}".')
+    if not isinstance(message[name], dict):
+        raise InvalidSpec(f'"{name}" in the job message is not a JSON object.')
+    return dict(message[name])
+
+
+# --- inputs and outputs
+
+
+def _fitting_form(workload: str, forms: Sequence[Form], given: Set[str]) -> Tuple[Form, int]:
+    """The first form that takes exactly these inputs, and how many members its family has."""
+    complaints = []
+    for form in forms:
+        members = _members(form, given)
+        required = _expand(form.required, members)
+        allowed = required | _expand(form.optional, form.family_max)
+        if required <= given <= allowed:
+            return form, members
+        complaints.append((len(required - given) + len(given - allowed), sorted(required - given), sorted(given - allowed)))
+    _, missing, unknown = min(complaints)
+    parts = [f"{words}: {', '.join(map(_quoted, names[:10]))}" for words, names in
+             (("missing", missing), ("not known or out of sequence", unknown)) if names]  # fmt: skip
+    raise InvalidSpec(f'The inputs do not fit the workload "{workload}" ({"; ".join(parts)}).')
+
+
+def _members(form: Form, given: Set[str]) -> int:
+    """How many of the required family are there, counted from 0 up to the first gap; at least one is needed."""
+    families = [name for name in form.required if "{n}" in name]
+    counts = [next((n for n in range(form.family_max) if _member(name, n) not in given), form.family_max) for name in families]
+    return max([1, *counts]) if families else 0
+
+
+def _expand(names: Sequence[str], members: int) -> Set[str]:
+    return {each for name in names for each in ([_member(name, n) for n in range(members)] if "{n}" in name else [name])}
+
+
+def _member(name: str, n: int) -> str:
+    return name.replace("{n}", str(n))
+
+
+def _outputs(form: Form, members: int) -> Dict[str, str]:
+    names = [
+        (each, suffix)
+        for name, suffix in form.outputs.items()
+        for each in ([_member(name, n) for n in range(members)] if "{n}" in name else [name])
+    ]
+    return {name: _file(index, name) + suffix for index, (name, suffix) in enumerate(names)}
+
+
+def _file(index: int, name: str) -> str:
+    """A name on disk for a name in a message: the number makes it unique, the rest is for people."""
+    return f"{index:02d}_{re.sub(r'[^A-Za-z0-9-]+', '_', name)[:40]}"
+
+
+def _input(index: int, name: str, url: object, api_url: str, input_hosts: Sequence[str]) -> Input:
+    if not isinstance(url, str) or not url or len(url) > 4096 or re.search(r"[^\x21-\x7e]|\\", url):
+        raise InvalidSpec(f"The address of the input {_quoted(name)} is not a URL.")
+    if url.startswith("/") and not url.startswith("//"):
+        return Input(api_url + url, _file(index, name), with_token=True)
+    if may_fetch(url, api_url, input_hosts):
+        return Input(url, _file(index, name), with_token=_origin(url) == _origin(api_url))
+    raise InvalidSpec(f"The input {_quoted(name)} comes from {_quoted(_host(url))}, which is not allowed here.")
+
+
+def may_fetch(url: str, api_url: str, input_hosts: Sequence[str]) -> bool:
+    """Whether a job may download from `url`: the API's own origin, or a listed host over https.
+
+    A listed host may also be a whole origin, such as "http://files.internal:8080".
+    """
+    origin = _origin(url)
+    if origin is None or "@" in urlsplit(url).netloc:
+        return False
+    listed = [_origin(host if "://" in host else f"https://{host}") for host in input_hosts]
+    return origin == _origin(api_url) or origin in listed
+
+
+def _origin(url: str) -> Optional[Tuple[str, str, int]]:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not host:
+        return None
+    return parts.scheme, host, port or (443 if parts.scheme == "https" else 80)
+
+
+def _host(url: str) -> str:
+    origin = _origin(url)
+    return origin[1] if origin else url
+
+
+# --- resources
+
+
+def _resources(message: Mapping[str, Any], settings: Mapping[str, Any], rules: ResourceRules) -> Resources:
+    asked = message.get("resources", {})
+    if not isinstance(asked, dict):
+        raise InvalidSpec('"resources" in the job message is not a JSON object.')
+    unknown = set(asked) - {"cpus", "memory_mb", "time", "gpus", "email"}
+    if unknown:
+        raise InvalidSpec(f"The job asks for {_quoted(min(unknown))}, which is no resource known here.")
+    named = {ours: settings[theirs] for ours, theirs in rules.names.items() if theirs in settings}
+    wish = {**named, **asked}
+    called = {ours: theirs for ours, theirs in rules.names.items() if ours not in asked}
+    cpus = _number(wish, "cpus", called, rules.cpus, rules.max_cpus)
+    memory_mb = _number(wish, "memory_mb", called, rules.memory_mb, rules.max_memory_mb)
+    gpus = _number(wish, "gpus", called, rules.gpus, rules.max_gpus, least=0)
+    by_memory = next((rule.gres for rule in rules.gpus_by_memory if memory_mb <= rule.up_to_mb), None)
+    return Resources(
+        cpus=cpus,
+        memory_mb=memory_mb,
+        time_seconds=_time(wish, called, rules),
+        gres=f"gpu:{gpus}" if gpus else by_memory,
+        email=_email(wish),
+    )
+
+
+def _number(wish: Mapping[str, Any], name: str, called: Mapping[str, str], default: int, most: int, least: int = 1) -> int:
+    value = wish.get(name, default)
+    label = called.get(name, name)
+    if type(value) is not int or value < least:
+        raise InvalidSpec(f'"{label}" must be a whole number of at least {least}; this job says {_quoted(value)}.')
+    if value > most:
+        raise InvalidSpec(f'"{label}" may be at most {most} here; this job says {_quoted(value)}. Ask for less.')
+    return value
+
+
+def _time(wish: Mapping[str, Any], called: Mapping[str, str], rules: ResourceRules) -> int:
+    if "time" not in wish:
+        return int(rules.time)
+    value, label = wish["time"], called.get("time", "time")
+    try:
+        seconds = parse_slurm_time(value if isinstance(value, str) else "")
+    except ValueError:
+        raise InvalidSpec(
+            f'"{label}" must be a time such as "0-06:00" (days-hours:minutes); this job says {_quoted(value)}.'
+        ) from None
+    if seconds > rules.max_time:
+        raise InvalidSpec(f'"{label}" may be at most {_hours(rules.max_time)} here; this job says {_quoted(value)}.')
+    return seconds
+
+
+def _email(wish: Mapping[str, Any]) -> Optional[str]:
+    value = wish.get("email", "")
+    if value in ("", None):
+        return None
+    address = r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9][A-Za-z0-9.-]{0,252}"
+    if not isinstance(value, str) or not re.fullmatch(address, value):
+        raise InvalidSpec(f"{_quoted(value)} is not an e-mail address.")
+    return value
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:g} hours"
+
+
+def _quoted(value: object) -> str:
+    """A value of the message as it may stand in a sentence: short, printable, on one line."""
+    text = value if isinstance(value, str) else repr(value)
+    printable = "".join(c if c.isprintable() else "?" for c in text[:81])
+    return f'"{printable[:80]}..."' if len(text) > 80 else f'"{printable}"'
