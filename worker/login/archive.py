@@ -1,0 +1,53 @@
+"""Where finished jobs go, and for how long: done (by day), rejected, undelivered. Nothing undelivered is ever removed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from pathlib import Path
+
+from .. import folder
+from ..folder import Group, JobFolder, JobsFolder
+from .facts import JobFacts
+
+log = logging.getLogger(__name__)
+
+
+def archive(jobs: JobsFolder, job: JobFolder, facts: JobFacts, most_bytes: int, keep: float, now: float) -> None:
+    """Moves a job out of the active ones, without its secrets and its scratch data. The rename comes last."""
+    for number in job.attempt_numbers():
+        attempt = job.attempt(number)
+        folder.remove(attempt.token)
+        folder.remove_tree(attempt.work)
+        intent = folder.read(folder.Intent, attempt.intent)
+        if intent is not None:
+            _end_group(jobs, job, intent.group, attempt.slurm_log)
+    day = jobs.done / time.strftime("%Y-%m-%d", time.gmtime(now))
+    place = jobs.rejected if facts.spec is None else jobs.undelivered if facts.undeliverable else day
+    if place is day and not day.exists():
+        _tidy(jobs.done, most_bytes, keep, now)
+    folder.move_job(job, place)
+    log.info("archived job=%s in=%s", job.id, place.name)
+
+
+def _end_group(jobs: JobsFolder, job: JobFolder, group: str, log_file: Path) -> None:
+    """The last member that leaves takes the group's log along."""
+    members = folder.read(Group, jobs.group(group))
+    if members and any(jobs.job(folder.JobId(j)).path.exists() for j, _ in members.members if j != job.id):
+        return
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(jobs.group_log(group), log_file)
+    folder.remove(jobs.group(group))
+
+
+def _tidy(done: Path, most_bytes: int, keep: float, now: float) -> None:
+    """Once a day: removes the days that are too old, then the oldest ones until the rest is small enough."""
+    oldest_kept = time.strftime("%Y-%m-%d", time.gmtime(now - keep))
+    days = sorted(day for day in done.iterdir() if day.is_dir())
+    sizes = {day: sum(f.lstat().st_size for f in day.rglob("*") if not f.is_dir()) for day in days}
+    for day in days:
+        if day.name < oldest_kept or sum(sizes.values()) > most_bytes:
+            log.info("removed by retention day=%s bytes=%d", day.name, sizes.pop(day))
+            folder.remove_tree(day)

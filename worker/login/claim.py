@@ -1,0 +1,76 @@
+"""Claims a message: from its delivery to a folder that survives a power failure, before the broker is told to forget it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Optional
+
+from .. import folder
+from ..broker import Delivery, digest
+from ..folder import FORMAT, JobFolder, JobId, JobsFolder, Message
+
+log = logging.getLogger(__name__)
+
+
+def claim(jobs: JobsFolder, delivery: Delivery, keep_bytes: int, now: float) -> Optional[JobFolder]:
+    """Makes the job's folder. None for a redelivery of what is claimed already: then there is only an ack to send.
+
+    `keep_bytes`: how much of the body is kept; a larger one is no valid job anyway. Raises OSError before anything is
+    claimed.
+    """
+    job_id = _free_id(jobs, delivery)
+    if job_id is None:
+        log.info("claimed before, acked again job=%s", digest(delivery))
+        return None
+    job = jobs.job(job_id)
+    folder.make_folder(job.path)
+    if not folder.claim_name(job.message, _message(delivery, keep_bytes, now)):
+        return None
+    log.info("claimed job=%s queue=%s bytes=%d correlation_id=%r", job.id, delivery.queue, len(delivery.body),
+             delivery.properties.correlation_id)  # fmt: skip
+    return job
+
+
+def note_acked(job: JobFolder, now: float) -> None:
+    """For a message without any id: it tells a later equal message from a redelivery of this one."""
+    message = folder.read(Message, job.message)
+    if message is not None and not _has_id(message.properties):
+        folder.write(job.acked, folder.Acked(at=now))
+
+
+def _free_id(jobs: JobsFolder, delivery: Delivery) -> Optional[JobId]:
+    """The id for a new job; None if the message is known.
+
+    Equal messages without message_id and correlation_id may be two jobs. Such a message is a redelivery only if the broker
+    says so and there is a claim of it whose ack was never settled.
+    """
+    base = JobId(digest(delivery))
+    if delivery.properties.message_id is not None or delivery.properties.correlation_id is not None:
+        return None if jobs.find(base) else base
+    number, job_id = 1, base
+    while (known := jobs.find(job_id)) is not None:
+        if delivery.redelivered and not known.acked.exists():
+            return None
+        number, job_id = number + 1, JobId(f"{base}-{number + 1}")
+    return job_id
+
+
+def _has_id(properties: object) -> bool:
+    return isinstance(properties, dict) and any(properties.get(name) is not None for name in ("message_id", "correlation_id"))
+
+
+def _message(delivery: Delivery, keep_bytes: int, now: float) -> Message:
+    kept = delivery.body[: keep_bytes + 1]
+    try:
+        body: object = kept.decode("utf-8")
+    except UnicodeDecodeError:
+        body = kept
+    known = {name: value for name, value in vars(delivery.properties).items() if value not in (None, b"")}
+    return Message(
+        format=FORMAT,
+        queue=delivery.queue,
+        body=body,  # type: ignore[arg-type]
+        body_size=len(delivery.body),
+        properties=known,
+        claimed_at=now,
+    )

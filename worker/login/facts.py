@@ -1,0 +1,109 @@
+"""All facts of one job, read at once: what the judge decides on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from ..errors import Damaged
+from ..folder import (
+    FORMAT,
+    Absent,
+    AttemptFolder,
+    Cancel,
+    Delivered,
+    Ended,
+    Intent,
+    JobFolder,
+    Message,
+    Outcome,
+    Started,
+    Stuck,
+    Submission,
+    Undeliverable,
+    read,
+    read_spec,
+)
+from ..outcome import Result
+from ..spec import JobSpec
+
+
+@dataclass(frozen=True)
+class AttemptFacts:
+    number: int
+    intent: Optional[Intent] = None
+    submission: Optional[Submission] = None
+    started: Optional[Started] = None
+    result: Optional[Result] = None
+    verdict: Optional[Result] = None
+    ended: Optional[Ended] = None
+    absent: Optional[Absent] = None
+    stuck: Optional[Stuck] = None
+    cancel: Optional[Cancel] = None
+
+    @property
+    def open(self) -> bool:
+        """Slurm may still have something to tell about it."""
+        given_up = self.what_counts is not None and self.what_counts.outcome in ("lost", "rejected")
+        return self.intent is not None and self.ended is None and not given_up
+
+    @property
+    def what_counts(self) -> Optional[Result]:
+        """Where the worker could not know what it came to, the verdict does."""
+        return self.verdict or self.result
+
+    @property
+    def slurm_id(self) -> Optional[str]:
+        """The copy that started is the one that counts, whatever sbatch answered."""
+        fact = self.started or self.submission
+        return fact.slurm_id if fact else None
+
+
+@dataclass(frozen=True)
+class JobFacts:
+    message: Message
+    spec: Optional[JobSpec] = None
+    attempts: tuple[AttemptFacts, ...] = ()
+    outcome: Optional[Outcome] = None
+    outcome_at: float = 0
+    """When outcome.json was written, by the file server's clock."""
+    delivered: bool = False
+    undeliverable: bool = False
+
+    @property
+    def in_flight(self) -> bool:
+        return self.outcome is None
+
+
+def read_facts(job: JobFolder) -> Optional[JobFacts]:
+    """None for a folder that is not claimed yet. Raises Damaged."""
+    message = read(Message, job.message)
+    if message is None:
+        return None
+    if message.format != FORMAT:
+        raise Damaged(f"message.json has format {message.format}; this version knows {FORMAT}")
+    outcome = read(Outcome, job.outcome)
+    return JobFacts(
+        message=message,
+        spec=read_spec(job),
+        attempts=tuple(read_attempt(job.attempt(number)) for number in job.attempt_numbers()),
+        outcome=outcome,
+        outcome_at=job.outcome.stat().st_mtime if outcome else 0,
+        delivered=read(Delivered, job.delivered) is not None,
+        undeliverable=read(Undeliverable, job.undeliverable) is not None,
+    )
+
+
+def read_attempt(attempt: AttemptFolder) -> AttemptFacts:
+    return AttemptFacts(
+        number=attempt.number,
+        intent=read(Intent, attempt.intent),
+        submission=read(Submission, attempt.submission),
+        started=read(Started, attempt.started),
+        result=read(Result, attempt.result),
+        verdict=read(Result, attempt.verdict),
+        ended=read(Ended, attempt.ended),
+        absent=read(Absent, attempt.absent),
+        stuck=read(Stuck, attempt.stuck),
+        cancel=read(Cancel, attempt.cancel),
+    )

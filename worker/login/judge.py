@@ -1,0 +1,289 @@
+"""Decides what happens next with a job, from its facts alone. Pure: no files, no clock, no Slurm commands.
+
+Two questions, asked in turn. `observe`: what does the scheduler's answer add to the facts? `judge`: what is the next step?
+Absence is not evidence: a file that another host should have written counts as missing only `visible_after` seconds after
+Slurm said that the attempt ended, because a network file system may show it late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Optional, Union
+
+from slurm import JobView, Phase, states
+
+from .. import sentences
+from ..folder import Absent, Cancel, Ended, Stuck, Submission
+from ..outcome import Result, is_final, next_attempt_at
+from ..settings import Timing
+from .facts import AttemptFacts, JobFacts
+
+_CUT_OFF = ("node_failed", "lost")
+"""Ends after which the job's processes may still run somewhere, unreachable for Slurm."""
+
+
+# --- what may happen next
+
+
+@dataclass(frozen=True)
+class Wait:
+    why: str
+
+
+@dataclass(frozen=True)
+class Understand:
+    """Read the message: it becomes a spec, or a rejection."""
+
+
+@dataclass(frozen=True)
+class Submit:
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """Write this as the attempt's result; Slurm's word is all there is."""
+
+    result: Result
+
+
+@dataclass(frozen=True)
+class GiveVerdict:
+    """The worker left a result that it could not be sure of; this is what it came to."""
+
+    result: Result
+
+
+@dataclass(frozen=True)
+class Conclude:
+    """The attempt's result is the job's."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Deliver:
+    """Send the stored reply: nobody else will."""
+
+
+@dataclass(frozen=True)
+class AskToCancel:
+    attempt: int
+    cancel: Cancel
+    """What the attempt came to, if that works."""
+    only_waiting: bool
+
+
+@dataclass(frozen=True)
+class Archive:
+    pass
+
+
+Step = Union[Wait, Understand, Submit, Record, GiveVerdict, Conclude, Deliver, AskToCancel, Archive]
+
+
+# --- what the scheduler's answer adds
+
+
+Observed = Mapping[str, Union[Submission, Ended, Absent, Stuck, None]]
+"""Facts to write, by the name of their file in the attempt's folder; None: that file is no longer true."""
+
+
+def observe(a: AttemptFacts, seen: Sequence[JobView], clear: bool, now: float) -> Observed:
+    """What is new about an open attempt. `seen`: what the scheduler shows under its name; `clear`: all questions were
+    answered, so that nothing seen means nothing there."""
+    view = _the_one_that_counts(a, seen)
+    if view is None:
+        before = a.absent or Absent(since=now, answers=0)
+        return {"absent": replace(before, answers=before.answers + 1)} if clear else {}
+    observed: dict[str, Union[Submission, Ended, Absent, Stuck, None]] = {}
+    if a.absent is not None:
+        observed["absent"] = None
+    if a.submission is None:
+        observed["submission"] = Submission(slurm_id=view.slurm_id, at=now, adopted=True)
+    if view.phase is Phase.ENDED and view.end is not None:
+        at = view.ended_at if view.ended_at is not None else now
+        observed["ended"] = Ended(view.end, view.state, min(at, now), view.exit_code, view.node, view.by)
+    held = view.phase is Phase.WAITING and states.hopeless(view.reason) is not None
+    if held and (a.stuck is None or a.stuck.reason != view.reason):
+        observed["stuck"] = Stuck(reason=view.reason, since=now)
+    if not held and a.stuck is not None:
+        observed["stuck"] = None
+    return observed
+
+
+def _the_one_that_counts(a: AttemptFacts, seen: Sequence[JobView]) -> Optional[JobView]:
+    """Of several Slurm jobs under one name (an sbatch that was repeated): the one that started, else one that is alive."""
+    if a.started is not None:
+        return next((view for view in seen if view.slurm_id == a.started.slurm_id), None)
+    alive = [view for view in seen if view.phase is not Phase.ENDED]
+    ours = [view for view in seen if view.slurm_id == a.slurm_id]
+    return next(iter([*alive, *ours, *seen]), None)
+
+
+# --- what is next
+
+
+def judge(job: JobFacts, timing: Timing, max_wait: float, now: float, server_now: float) -> Step:
+    """The next step for a job. `now`: this host's clock; `server_now`: the file server's."""
+    if job.outcome is not None:
+        return _after_outcome(job, timing, now, server_now)
+    if job.spec is None and not job.attempts:
+        return Understand()
+    if not job.attempts:
+        return _not_submitted(job, 1, max_wait, now)
+    return _during_attempt(job, job.attempts[-1], timing, max_wait, now)
+
+
+def _after_outcome(job: JobFacts, timing: Timing, now: float, server_now: float) -> Step:
+    assert job.outcome is not None
+    for a in job.attempts:
+        if a.open and a.number != job.outcome.attempt and a.submission is not None:
+            return AskToCancel(a.number, Cancel("cancelled", "Another attempt has answered.", now), only_waiting=False)
+    if job.delivered or job.undeliverable:
+        return Wait("for Slurm to end it") if any(a.open for a in job.attempts) else Archive()
+    if job.outcome.by == "login":
+        return Deliver()
+    return _deliver_for_the_job(job, timing, now, server_now)
+
+
+def _deliver_for_the_job(job: JobFacts, timing: Timing, now: float, server_now: float) -> Step:
+    """Its worker won the outcome, so it publishes, and only when it surely is gone do we."""
+    assert job.outcome is not None
+    a = job.attempts[job.outcome.attempt - 1]
+    if a.open:
+        return Wait("for the job to deliver its answer")
+    ended_at = a.ended.at if a.ended else now
+    if a.ended and a.ended.end not in _CUT_OFF:
+        return Deliver() if now - ended_at >= timing.visible_after else Wait("for files to become visible")
+    # The node may be alive and only cut off from Slurm: then its worker may have answered just now.
+    silent = min(now - ended_at if a.ended else timing.cut_off_after, server_now - job.outcome_at)
+    return Deliver() if silent >= timing.cut_off_after else Wait("for a job that may be cut off to answer itself")
+
+
+def _not_submitted(job: JobFacts, attempt: int, max_wait: float, now: float) -> Step:
+    expired = _expired(job, max_wait, now) if attempt == 1 else None
+    return Record(Result("expired", attempt, expired, ended_at=now)) if expired else Submit(attempt)
+
+
+def _during_attempt(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, now: float) -> Step:
+    result = a.what_counts
+    if result is not None:
+        return _after_result(job, a, result, timing, now)
+    if a.intent is None:
+        return _not_submitted(job, a.number, max_wait, now)
+    if a.ended is not None:
+        if now - a.ended.at < timing.visible_after:
+            return Wait("for files to become visible")
+        return Record(_from_end(job, a, a.ended))
+    if a.submission is None and a.started is None:
+        return _unclear_submission(a, timing, now)
+    return Record(_lost(a, now)) if _is_lost(a, timing, now) else _while_open(job, a, timing, max_wait, now)
+
+
+def _unclear_submission(a: AttemptFacts, timing: Timing, now: float) -> Step:
+    """sbatch gave no clear answer. Two clear answers of Slurm without it, in different passes, and time in between."""
+    assert a.intent is not None
+    if a.absent is not None and a.absent.answers >= 2 and now - a.intent.at >= timing.adopt_after:
+        return Submit(a.number)
+    return Wait("to see whether the unclear submission was taken")
+
+
+def _is_lost(a: AttemptFacts, timing: Timing, now: float) -> bool:
+    return a.absent is not None and a.absent.answers >= 2 and now - a.absent.since >= timing.lost_after
+
+
+def _lost(a: AttemptFacts, now: float) -> Result:
+    return Result("lost", a.number, sentences.of_end("lost", None), slurm_job_id=a.slurm_id or "", ended_at=now)
+
+
+def _while_open(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, now: float) -> Step:
+    if a.started is not None:
+        return Wait("for the job to end")
+    if a.cancel is not None:  # asked before; asked again, because that question may have been lost
+        return AskToCancel(a.number, a.cancel, only_waiting=True)
+    if a.stuck is not None and now - a.stuck.since >= timing.hopeless_after:
+        reason = sentences.hopeless(states.hopeless(a.stuck.reason) or a.stuck.reason)
+        return AskToCancel(a.number, Cancel("rejected", reason, now), only_waiting=True)
+    expired = _expired(job, max_wait, now)
+    if expired:
+        return AskToCancel(a.number, Cancel("expired", expired, now), only_waiting=True)
+    return Wait("for the job to start or end")
+
+
+def _after_result(job: JobFacts, a: AttemptFacts, result: Result, timing: Timing, now: float) -> Step:
+    if a.verdict is None and result.needs_verdict:
+        return _give_verdict(job, a, result, timing, now)
+    if job.spec is not None and not is_final(result, job.spec.retry):
+        ready = now >= next_attempt_at(result, job.spec.retry)
+        return Submit(a.number + 1) if ready else Wait("before the next attempt")
+    if a.open and a.verdict is None:
+        return Wait("for the job to answer")
+    # The worker may have won outcome.json just now, where we do not see it yet; then our own attempt to will lose.
+    if a.ended is not None and a.verdict is None and now - a.ended.at < timing.visible_after:
+        return Wait("for files to become visible")
+    return Conclude(a.number)
+
+
+def _give_verdict(job: JobFacts, a: AttemptFacts, result: Result, timing: Timing, now: float) -> Step:
+    if a.ended is not None:
+        return GiveVerdict(_verdict(job, a, result, a.ended))
+    return GiveVerdict(_lost(a, now)) if _is_lost(a, timing, now) else Wait("for Slurm's verdict")
+
+
+def _from_end(job: JobFacts, a: AttemptFacts, ended: Ended) -> Result:
+    """What an attempt came to that ended without a result of its own."""
+    if ended.end == "cancelled" and a.cancel is not None and a.started is None:
+        outcome, reason = a.cancel.outcome, a.cancel.reason
+    else:
+        outcome = "failed" if ended.end == "succeeded" else ended.end
+        asked = job.spec.resources if job.spec else None
+        reason = sentences.of_end(outcome, asked, ended.state, ended.exit_code, ended.by)
+    return Result(
+        outcome=outcome,
+        attempt=a.number,
+        reason=reason,
+        step="run" if outcome == "failed" else "",
+        node=ended.node,
+        slurm_job_id=a.slurm_id or "",
+        started_at=a.started.at if a.started else None,
+        ended_at=ended.at,
+    )
+
+
+def _verdict(job: JobFacts, a: AttemptFacts, result: Result, ended: Ended) -> Result:
+    """A bad word of Slurm's overrides what the worker thought; a good one confirms a success.
+
+    A worker that was told to stop, of which Slurm says that it ended normally, was taken away by neither a person nor a
+    limit: the node, or an administrator's requeue.
+    """
+    if result.outcome == "succeeded" and ended.end in ("succeeded", "failed"):
+        return replace(result, needs_verdict=False)
+    told = _from_end(job, a, ended)
+    if ended.end in ("succeeded", "failed"):
+        told = replace(told, outcome="node_failed", step="", reason=sentences.of_end("node_failed", None))
+    return replace(told, started_at=result.started_at, exit_code=result.exit_code, signal=result.signal)
+
+
+def _expired(job: JobFacts, max_wait: float, now: float) -> Optional[str]:
+    """Why the job no longer needs to start; None where it does."""
+    deadline = deadline_of(job.message.properties, job.message.claimed_at)
+    if deadline is not None and now >= deadline:
+        return sentences.deadline_passed()
+    if now - job.message.claimed_at >= max_wait:
+        return sentences.waited_too_long(max_wait)
+    return None
+
+
+def deadline_of(properties: Mapping[str, Union[str, bytes, int, None]], claimed_at: float) -> Optional[float]:
+    """Seconds since 1970: timestamp + expiration, or the claim + expiration; None without a readable expiration.
+
+    A sender's timestamp may be anything; one after the claim, or of before 2000, is no time of sending.
+    """
+    expiration, timestamp = properties.get("expiration"), properties.get("timestamp")
+    if not isinstance(expiration, str) or not expiration.isdigit() or len(expiration) > 15:
+        return None
+    plausible = isinstance(timestamp, int) and 946684800 <= timestamp <= claimed_at
+    sent_at = float(timestamp) if plausible and isinstance(timestamp, int) else claimed_at
+    return sent_at + int(expiration) / 1000

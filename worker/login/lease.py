@@ -1,0 +1,123 @@
+"""One pass at a time, across login nodes: a lease file that its holder renews and that others ignore once it is old.
+
+It saves work; correctness never depends on it. All ages are differences of file times on the same server, so clocks of
+login nodes do not matter. Passes on one host are kept apart earlier, by `run_check`'s flock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from ..folder import claim_name, read, remove
+
+_RENEW_AFTER = 60.0
+"""Seconds; renewing at every step would be a write per step."""
+
+
+class Held(Exception):
+    """Another pass holds the lease. The text says who."""
+
+
+class Lost(Exception):
+    """Another pass took our lease over: this one must stop before its next sbatch or publish."""
+
+
+@dataclass(frozen=True)
+class _Holder:
+    host: str
+    pid: int
+
+
+class Lease:
+    """Held while a pass runs. `server_now` is the file server's clock at the last renewal."""
+
+    def __init__(self, path: Path, file: int) -> None:
+        self._path = path
+        self._file = file
+        self.server_now = os.fstat(file).st_mtime
+
+    def check(self) -> None:
+        """Renews the lease when that is due. Raises Lost when it is no longer ours."""
+        try:
+            ours = os.stat(self._path).st_ino == os.fstat(self._file).st_ino
+        except FileNotFoundError:
+            ours = False
+        if not ours:
+            raise Lost("another pass took over, because this one was silent for too long")
+        before = self.server_now
+        os.utime(self._file)
+        self.server_now = os.fstat(self._file).st_mtime
+        if self.server_now - before > _RENEW_AFTER:
+            os.fsync(self._file)
+
+
+@contextlib.contextmanager
+def hold(path: Path, expires: float) -> Iterator[Lease]:
+    """Raises Held while a living pass on this or another login node holds it, OSError if the folder can't be written."""
+    me = _Holder(socket.gethostname(), os.getpid())
+    if not claim_name(path, me):
+        _take_over(path, me, expires)
+    file = os.open(path, os.O_RDWR)
+    try:
+        yield Lease(path, file)
+    finally:
+        if _is_mine(path, me):
+            remove(path)
+        os.close(file)
+
+
+def _take_over(path: Path, me: _Holder, expires: float) -> None:
+    """Renames the old lease aside, and looks what it was that was moved: somebody else may have been quicker."""
+    holder, old = read(_Holder, path), _inode(path)
+    if holder is not None and not _is_dead(holder, me) and _age(path) < expires:
+        raise Held(f"a pass runs on {holder.host} (pid {holder.pid})")
+    aside = path.with_name(f".{path.name}.{me.host}.{me.pid}")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, aside)
+        if _inode(aside) != old:
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, path)
+    remove(aside)
+    if not claim_name(path, me):
+        raise Held("another pass took over just now")
+
+
+def _is_dead(holder: _Holder, me: _Holder) -> bool:
+    if holder.host != me.host:
+        return False
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return holder.pid == me.pid
+
+
+def _age(path: Path) -> float:
+    """By the file server's clock: what a file made now is older by."""
+    probe = path.with_name(f".{path.name}.{os.getpid()}.now")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+    finally:
+        remove(probe)
+
+
+def _inode(path: Path) -> Optional[int]:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _is_mine(path: Path, me: _Holder) -> bool:
+    return read(_Holder, path) == me

@@ -1,0 +1,166 @@
+"""One pass: reconcile, then claim and ack up to the free slots, then authenticate and submit.
+
+While something of the site stops claimed jobs, no new message is taken: the queue is the right place for them to wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from typing import Optional
+
+from slurm import Unavailable
+
+from .. import answer, folder, sentences
+from ..broker import Delivery
+from ..errors import Transient
+from ..folder import JobFolder, JobsFolder, Message, SiteFault
+from ..outcome import Result
+from ..settings import Config, Queue
+from . import lease, reconcile
+from .claim import claim, note_acked
+from .reconcile import Standing
+from .submit import submit
+from .tools import SiteAway, Tools
+
+log = logging.getLogger(__name__)
+
+
+def guarded_pass(config: Config, drain: bool) -> int:
+    """One pass, unless another one is running. Returns an exit code."""
+    jobs = JobsFolder(config.site.jobs_dir)
+    try:
+        jobs.prepare()
+        with lease.hold(jobs.lease, config.site.timing.lease_expires) as held:
+            tools = Tools(config, jobs, held)
+            try:
+                return run_pass(tools, drain)
+            finally:
+                tools.close()
+    except lease.Held as error:
+        log.info("another pass is running, nothing done: %s", error)
+        return os.EX_TEMPFAIL
+    except lease.Lost as error:
+        log.warning("stopped: %s", error)
+        return os.EX_TEMPFAIL
+    except OSError as error:
+        log.error("jobs folder can't be written, no message was taken why=%r", str(error))
+        return os.EX_CANTCREAT
+
+
+def run_pass(tools: Tools, drain: bool) -> int:
+    """Returns an exit code: EX_OK, EX_NOPERM for a refused login, EX_UNAVAILABLE where the site or broker is away."""
+    standing = reconcile.reconcile(tools)
+    try:
+        _submit_all(tools, standing)
+        most = tools.config.site.max_in_flight - standing.in_flight
+        if most > 0:
+            _take(tools, standing, most if drain else 1)
+            _submit_all(tools, standing)
+        folder.remove(tools.jobs.site_fault)
+    except SiteAway as away:
+        return _wait_for_the_site(tools, standing, away)
+    except Transient as error:
+        log.warning("broker away why=%r", str(error))
+        return os.EX_UNAVAILABLE
+    return os.EX_UNAVAILABLE if tools.broker_away or tools.slurm_away else os.EX_OK
+
+
+def _submit_all(tools: Tools, standing: Standing) -> None:
+    """Raises SiteAway; what was not submitted then stays in `standing.ready`."""
+    if standing.ready:
+        _check_slurm(tools)
+        tools.close()  # a login and many submissions may take longer than the broker's heartbeat
+    while standing.ready:
+        submit(tools, *standing.ready[0])
+        job, _ = standing.ready.pop(0)
+        reconcile.settle(tools, job, standing)
+
+
+def _take(tools: Tools, standing: Standing, most: int) -> None:
+    """Claims and acks up to `most` messages. Login and Slurm are tried first: a message is not taken into a dead site."""
+    claimed: list[JobFolder] = []
+    for queue in tools.config.site.queues:
+        if len(claimed) < most and tools.broker.waiting(queue) > 0:
+            tools.token  # noqa: B018  # logs in, or raises SiteAway
+            _check_slurm(tools)
+            claimed += _claim_from(tools, queue, most - len(claimed))
+    if claimed:
+        tools.broker.settle()
+    for job in claimed:
+        note_acked(job, tools.now())
+        standing.in_flight += 1
+        reconcile.settle(tools, job, standing)
+
+
+def _claim_from(tools: Tools, queue: Queue, most: int) -> Iterator[JobFolder]:
+    keep_bytes = tools.config.site.limits.message_bytes
+    while most > 0:
+        delivery = tools.broker.get(queue.name)
+        if delivery is None:
+            return
+        job = _claim_or_give_back(tools, delivery, keep_bytes)
+        tools.broker.ack(delivery)
+        if job is not None:
+            most -= 1
+            yield job
+
+
+def _claim_or_give_back(tools: Tools, delivery: Delivery, keep_bytes: int) -> Optional[JobFolder]:
+    try:
+        return claim(tools.jobs, delivery, keep_bytes, tools.now())
+    except OSError as error:
+        tools.broker.give_back(delivery)
+        raise SiteAway("disk", f"the jobs folder can't be written: {error.strerror}") from None
+
+
+def _check_slurm(tools: Tools) -> None:
+    """Raises SiteAway. A pass that asked before does not ask again; one with nothing open asks now."""
+    if not tools.slurm_away and not tools.slurm_answered:
+        try:
+            tools.scheduler.queue()
+            tools.slurm_answered = True
+        except Unavailable as error:
+            tools.slurm_away = str(error)
+    if tools.slurm_away:
+        raise SiteAway("slurm", tools.slurm_away)
+
+
+def _wait_for_the_site(tools: Tools, standing: Standing, away: SiteAway) -> int:
+    """Notes since when the site is away, and answers the jobs that have waited for too long."""
+    log.error("site away, jobs wait and none is taken kind=%s waiting=%d why=%r", away.kind, len(standing.ready), str(away))
+    try:
+        fault = folder.read(SiteFault, tools.jobs.site_fault)
+        if fault is None or fault.kind != away.kind:
+            fault = SiteFault(away.kind, str(away), tools.now())
+            folder.write(tools.jobs.site_fault, fault)
+        ready, standing.ready = standing.ready, []
+        for job, number in ready:
+            _give_up_after_patience(tools, standing, job, number, fault)
+    except OSError as error:
+        log.error("jobs folder can't be written why=%r", error.strerror)
+    return os.EX_NOPERM if away.kind == "login" else os.EX_UNAVAILABLE
+
+
+_WORDS = {
+    "login": "the service's account was refused",
+    "api": "the service's own web address could not be reached from the cluster",
+    "slurm": "the cluster did not take new jobs",
+    "disk": "the cluster's disk could not be written",
+}
+
+
+def _give_up_after_patience(tools: Tools, standing: Standing, job: JobFolder, number: int, fault: SiteFault) -> None:
+    """Only a job that Slurm surely does not have: one with an intent may be running."""
+    timing = tools.config.site.timing
+    patience = timing.login_patience if fault.kind == "login" else timing.patience
+    message, attempt = folder.read(Message, job.message), job.attempt(number)
+    if message is None or attempt.intent.exists():
+        return
+    waited = tools.now() - max(message.claimed_at, fault.since)
+    if waited >= patience:
+        reason = sentences.site_away(_WORDS[fault.kind], waited)
+        folder.make_folder(attempt.path)
+        answer.record(attempt, Result("failed", number, reason, step="submit", ended_at=tools.now()))
+        reconcile.settle(tools, job, standing)

@@ -1,0 +1,229 @@
+"""What did earlier jobs come to? Asks Slurm once about everything open, writes down its answer, and lets the judge decide.
+
+There is no other recovery code: what a pass does after a crash is what it does every time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Optional
+
+from slurm import JobView, Phase, Unavailable
+
+from .. import answer, folder
+from ..errors import Damaged, InvalidSpec, Transient
+from ..folder import JobFolder, Outcome, read
+from ..outcome import Result
+from ..spec import parse_spec
+from . import archive, judge
+from .facts import AttemptFacts, JobFacts, read_attempt, read_facts
+from .tools import Tools
+
+log = logging.getLogger(__name__)
+
+_UNCLAIMED_AFTER = 3600.0
+"""Seconds after which a folder without a message is removed: its redelivery would have come."""
+
+
+class Standing:
+    """How things stand after reconciling: what is ready to be submitted, and how many jobs are in flight."""
+
+    def __init__(self) -> None:
+        self.ready: list[tuple[JobFolder, int]] = []
+        self.in_flight = 0
+
+
+def reconcile(tools: Tools) -> Standing:
+    """Brings every active job as far as it gets in this pass."""
+    standing = Standing()
+    active = _read_active(tools)
+    _look(tools, [(job, a) for job, facts in active for a in facts.attempts if a.open])
+    for job, facts in active:
+        standing.in_flight += facts.in_flight
+        settle(tools, job, standing)
+    return standing
+
+
+def settle(tools: Tools, job: JobFolder, standing: Standing) -> None:
+    """Takes one step after the other until the job has to wait. One bad job never stops the others."""
+    try:
+        while True:
+            facts = read_facts(job)
+            if facts is None or not _take_step(tools, job, facts, standing):
+                return
+    except Damaged as error:
+        log.error("damaged, left alone job=%s what=%r", job.id, str(error))
+    except Transient as error:
+        if not tools.broker_away:
+            log.warning("broker away, answers are kept why=%r", str(error))
+        tools.broker_away = str(error)
+
+
+def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing) -> bool:
+    """Does what the judge says is next; False when nothing more can be done in this pass."""
+    site = tools.config.site
+    queue = tools.config.queue(facts.message.queue)
+    max_wait = queue.max_wait if queue else float("inf")
+    step = judge.judge(facts, site.timing, max_wait, tools.now(), tools.server_now)
+    if isinstance(step, judge.Submit):
+        standing.ready.append((job, step.attempt))
+        return False
+    if isinstance(step, judge.Wait):
+        log.debug("waits job=%s %s", job.id, step.why)
+        return False
+    if isinstance(step, judge.Understand):
+        return _understand(tools, job, facts)
+    if isinstance(step, judge.Record):
+        attempt = job.attempt(step.result.attempt)
+        folder.make_folder(attempt.path)
+        answer.record(attempt, step.result)
+    elif isinstance(step, judge.GiveVerdict):
+        folder.write(job.attempt(step.result.attempt).verdict, step.result)
+    elif isinstance(step, judge.Conclude):
+        attempt = job.attempt(step.attempt)
+        result = folder.read_result(attempt)
+        assert result is not None
+        answer.conclude(job, attempt, result, site.replies, "login", tools.now())
+        standing.in_flight -= 1
+    elif isinstance(step, judge.Deliver):
+        return _deliver(tools, job)
+    elif isinstance(step, judge.AskToCancel):
+        _cancel(tools, job, step)
+        return False
+    else:
+        archive.archive(tools.jobs, job, facts, site.limits.done_bytes, site.timing.keep_done, tools.now())
+        return False
+    return True
+
+
+def _understand(tools: Tools, job: JobFolder, facts: JobFacts) -> bool:
+    site, message = tools.config.site, facts.message
+    queue = tools.config.queue(message.queue)
+    if queue is None:
+        log.error("waits: its queue is no longer in the site file job=%s queue=%s", job.id, message.queue)
+        return False
+    body = message.body.encode() if isinstance(message.body, str) else message.body
+    try:
+        refusal = answer.refused_reply_to(message.properties.get("reply_to"), site)
+        if refusal:
+            raise InvalidSpec(refusal)
+        api_url = tools.config.credentials.api_url
+        spec = parse_spec(body, queue, site.workloads, api_url, site.api.input_hosts, site.limits)
+        folder.write(job.spec, spec)
+    except InvalidSpec as error:
+        attempt = job.attempt(1)
+        folder.make_folder(attempt.path)
+        answer.record(attempt, Result("rejected", attempt=1, reason=str(error), ended_at=tools.now()))
+    return True
+
+
+def _deliver(tools: Tools, job: JobFolder) -> bool:
+    outcome = read(Outcome, job.outcome)
+    assert outcome is not None
+    if tools.broker_away:
+        return False
+    tools.check_lease()
+    answer.deliver(job, outcome, tools.broker, tools.config.site, tools.now)
+    return job.delivered.exists() or job.undeliverable.exists()
+
+
+def _cancel(tools: Tools, job: JobFolder, step: judge.AskToCancel) -> None:
+    """The reason is on disk before Slurm is asked, so that the end is told truly whatever happens in between."""
+    attempt = job.attempt(step.attempt)
+    facts = read_attempt(attempt)
+    if facts.cancel is None:
+        folder.write(attempt.cancel, step.cancel)
+        log.info("cancelling job=%s attempt=%d slurm=%s why=%r", job.id, step.attempt, facts.slurm_id, step.cancel.reason)
+    if facts.submission is None or tools.slurm_away:
+        return
+    try:
+        tools.scheduler.cancel([facts.submission.slurm_id], step.only_waiting)  # type: ignore[list-item]
+    except Unavailable as error:
+        log.warning("cancel failed, asked again in the next pass job=%s why=%r", job.id, str(error))
+
+
+# --- reading what there is, and asking Slurm about it
+
+
+def _read_active(tools: Tools) -> list[tuple[JobFolder, JobFacts]]:
+    """The active jobs, oldest first."""
+    found = []
+    for job in tools.jobs.active_jobs():
+        try:
+            facts = read_facts(job)
+        except Damaged as error:
+            log.error("damaged, left alone job=%s what=%r", job.id, str(error))
+            continue
+        if facts is not None:
+            found.append((job, facts))
+        elif tools.server_now - job.path.stat().st_mtime > _UNCLAIMED_AFTER:
+            folder.remove_tree(job.path)
+    return sorted(found, key=lambda pair: pair[1].message.claimed_at)
+
+
+def _look(tools: Tools, open_attempts: Sequence[tuple[JobFolder, AttemptFacts]]) -> None:
+    """One squeue for all, one sacct for those that it does not show as alive or ended; then the facts are written."""
+    if not open_attempts:
+        return
+    seen = _in_queue(tools)
+    if tools.slurm_away:
+        return
+    missing = sorted({a.intent.name for _, a in open_attempts if a.intent and not seen.get(a.intent.name)})
+    clear = not missing or _add_history(tools, missing, open_attempts, seen)
+    for job, a in open_attempts:
+        _write_observed(job, a, _of_attempt(a, seen), clear, tools.now())
+
+
+def _in_queue(tools: Tools) -> dict[str, list[JobView]]:
+    try:
+        views = tools.scheduler.queue()
+        tools.slurm_answered = True
+        return _by_name(views)
+    except Unavailable as error:
+        log.warning("slurm gives no answer, its jobs are left as they are why=%r", str(error))
+        tools.slurm_away = str(error)
+        return {}
+
+
+def _add_history(tools: Tools, missing: Sequence[str], open_attempts: Sequence[tuple[JobFolder, AttemptFacts]],
+                 seen: dict[str, list[JobView]]) -> bool:  # fmt: skip
+    """False where accounting did not answer: then nothing follows from not being seen."""
+    since = min(a.intent.at for _, a in open_attempts if a.intent and a.intent.name in missing)
+    try:
+        seen.update(_by_name(tools.scheduler.history(missing, since)))
+    except Unavailable as error:
+        log.warning("accounting gives no answer, ended jobs wait for it why=%r", str(error))
+        return False
+    return True
+
+
+def _by_name(views: Sequence[JobView]) -> dict[str, list[JobView]]:
+    named: dict[str, list[JobView]] = {}
+    for view in views:
+        named.setdefault(view.name, []).append(view)
+    return named
+
+
+def _of_attempt(a: AttemptFacts, seen: Mapping[str, Sequence[JobView]]) -> list[JobView]:
+    assert a.intent is not None
+    return [view for view in seen.get(a.intent.name, ()) if _element(view) in (None, a.intent.element)]
+
+
+def _element(view: JobView) -> Optional[int]:
+    """Which element of an array; None where the submission is no array."""
+    element = view.slurm_id.partition("_")[2]
+    return int(element) if element.isdigit() else None
+
+
+def _write_observed(job: JobFolder, a: AttemptFacts, views: Sequence[JobView], clear: bool, now: float) -> None:
+    attempt = job.attempt(a.number)
+    for name, fact in judge.observe(a, views, clear, now).items():
+        if fact is None:
+            folder.remove(attempt.path / f"{name}.json")
+        else:
+            folder.write(attempt.path / f"{name}.json", fact)
+    if any(view.phase is Phase.UNKNOWN for view in views):
+        log.warning("unknown state, waiting job=%s state=%s", job.id, views[0].state)
+    if read(folder.Ended, attempt.ended) is not None:
+        folder.remove(attempt.token)

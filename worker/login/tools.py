@@ -1,0 +1,78 @@
+"""What one pass works with. Each tool is made when it is first needed: an empty pass imports and opens almost nothing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Optional
+
+from ..errors import LoginRefused, Transient
+from ..folder import JobsFolder
+from ..settings import Config
+from .lease import Lease
+
+if TYPE_CHECKING:
+    from slurm import Scheduler
+
+    from ..broker import Broker
+
+
+class SiteAway(Exception):
+    """Something of the site stops claimed jobs: they wait, and no new message is taken. `kind`: login, api, slurm, disk."""
+
+    def __init__(self, kind: str, words: str) -> None:
+        super().__init__(words)
+        self.kind = kind
+
+
+@dataclass
+class Tools:
+    config: Config
+    jobs: JobsFolder
+    lease: Optional[Lease] = None
+    slurm_away: str = ""
+    """What Slurm said in this pass instead of an answer."""
+    slurm_answered: bool = False
+    broker_away: str = ""
+
+    def now(self) -> float:
+        return time.time()
+
+    def check_lease(self) -> None:
+        """Before each sbatch and each publish. Raises lease.Lost."""
+        if self.lease is not None:
+            self.lease.check()
+
+    @property
+    def server_now(self) -> float:
+        return self.lease.server_now if self.lease is not None else self.now()
+
+    @cached_property
+    def scheduler(self) -> Scheduler:
+        from slurm.cluster import Slurm
+
+        s = self.config.site.slurm
+        return Slurm(s.bin_dir, s.account, s.partition, s.extra_options, s.accounting, s.command_timeout)
+
+    @cached_property
+    def broker(self) -> Broker:
+        from ..broker.rabbitmq import RabbitMQ
+
+        return RabbitMQ(self.config.credentials, self.config.site.replies, self.config.ca_file)
+
+    @cached_property
+    def token(self) -> str:
+        """One login per pass. Raises SiteAway."""
+        from ..api import Api
+
+        try:
+            return Api(self.config).authenticate()
+        except LoginRefused as error:
+            raise SiteAway("login", str(error)) from None
+        except Transient as error:
+            raise SiteAway("api", str(error)) from None
+
+    def close(self) -> None:
+        if "broker" in self.__dict__:
+            self.broker.close()
