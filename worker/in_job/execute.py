@@ -1,0 +1,106 @@
+"""Runs the workload: its own session, its output to the job's log, and nothing of it left when this returns."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import StepFailed
+from .interrupt import Interrupted, Interrupts
+
+_TAIL_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How the program ended: `code` as a shell would say it, `signal_name` if a signal did it, the end of its output."""
+
+    code: int
+    signal: int
+    signal_name: str
+    seconds: float
+    tail: str
+
+
+def execute(argv: Sequence[str], folder: Path, environment: Mapping[str, str], log_file: Path,
+            interrupts: Interrupts, stop_wait: float) -> Exit:
+    """Runs to the end. On `Interrupted` everything is stopped first: SIGTERM, `stop_wait` seconds, SIGKILL.
+
+    Raises StepFailed where the program can't be started.
+    """
+    start, begun = _size(log_file), time.monotonic()
+    with open(log_file, "ab") as output:
+        try:
+            process = subprocess.Popen(
+                argv, cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise StepFailed("run", f"The program could not be started ({error.strerror}). {_ASK}") from None
+    try:
+        with interrupts.allowed():
+            code = process.wait()
+    except Interrupted:
+        _stop(process, stop_wait)
+        raise
+    finally:
+        _signal_session(process.pid, signal.SIGKILL)  # what it left behind
+    return Exit(
+        code=code if code >= 0 else 128 - code,
+        signal=max(0, -code),
+        signal_name=_signal_name(-code) if code < 0 else "",
+        seconds=time.monotonic() - begun,
+        tail=_tail(log_file, start),
+    )
+
+
+_ASK = "Somebody who runs the service must look into it."
+
+
+def _stop(process: subprocess.Popen[bytes], stop_wait: float) -> None:
+    _signal_session(process.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(stop_wait)
+    _signal_session(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _signal_session(session: int, number: signal.Signals) -> None:
+    """The whole session, also members that made process groups of their own."""
+    for pid in _members(session):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def _members(session: int) -> Iterator[int]:
+    """From /proc/<pid>/stat, proc(5): after the last parenthesis come state, ppid, pgrp, session."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = Path("/proc", name, "stat").read_text(errors="replace").rpartition(")")[2].split()
+                if int(fields[3]) == session:
+                    yield int(name)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _tail(path: Path, start: int) -> str:
+    """The end of what the program itself wrote."""
+    with open(path, "rb") as file:
+        file.seek(max(start, _size(path) - _TAIL_BYTES))
+        return file.read(_TAIL_BYTES).decode("utf-8", "replace")

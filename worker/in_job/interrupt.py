@@ -1,0 +1,69 @@
+"""What may interrupt an attempt: its own clock, or a request to stop. Neither may interrupt a durable write.
+
+The clock is ours, because the scheduler's warning has been seen a minute early and six seconds late: SIGUSR1 only makes
+us look at the clock. SIGTERM is the scheduler's request to stop, and KillWait (30 s by default) is all the time there is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Optional
+
+
+class Interrupted(BaseException):
+    """Not an Exception, so that no handler of ordinary errors swallows it."""
+
+    def __init__(self, by_clock: bool) -> None:
+        super().__init__("the time limit" if by_clock else "a request to stop")
+        self.by_clock = by_clock
+
+
+class Interrupts:
+    """Turns signals into `Interrupted`, raised only inside `allowed()`; what came before is raised on entry."""
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._asked_to_stop = False
+        self._allowed = False
+        self._off = False
+
+    def __enter__(self) -> Interrupts:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGALRM):
+            signal.signal(number, self._handle)
+        # Once a second after the deadline, in case the first one came at a moment where it was not allowed.
+        signal.setitimer(signal.ITIMER_REAL, max(0.001, self._deadline - time.monotonic()), 1.0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.off()
+
+    def off(self) -> None:
+        """From here on the attempt has its result, and nothing changes it any more."""
+        self._off = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    @contextlib.contextmanager
+    def allowed(self) -> Iterator[None]:
+        self._allowed = True
+        try:
+            self._raise_if_due()
+            yield
+        finally:
+            self._allowed = False
+
+    def _handle(self, number: int, frame: Optional[FrameType]) -> None:
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self._asked_to_stop = True
+        self._raise_if_due()
+
+    def _raise_if_due(self) -> None:
+        if self._off or not self._allowed:
+            return
+        by_clock = time.monotonic() >= self._deadline
+        if by_clock or self._asked_to_stop:
+            self._allowed = False  # once: what cleans up after it is not interrupted again
+            raise Interrupted(by_clock)

@@ -1,0 +1,98 @@
+"""Checks the declared outputs and packs them into the reply's body: `{"<name>": "<base64>", ...}`, straight to disk."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from .. import folder
+from ..errors import StepFailed
+from ..folder import AttemptFolder
+from ..outcome import Output
+from ..settings import Site
+from ..spec import JobSpec
+
+_PIECE = 3 * (1 << 18)
+"""Bytes at a time; divisible by three, so that the pieces' base64 can be joined."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """`stem`: the name under which the reply's body lies in the attempt's folder."""
+
+    stem: str
+    outputs: Mapping[str, Output]
+
+
+def pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site) -> Packed:
+    """Raises StepFailed for an output that is missing, is no plain file, or is too large."""
+    stem = f"reply-{secrets.token_hex(4)}"
+    packed: dict[str, Output] = {}
+    left = site.limits.output_bytes
+    body = attempt.reply_body(stem)
+    try:
+        # Not written aside and renamed: its name is in no fact before it is complete and synced.
+        with open(os.open(body, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as reply:
+            for index, (name, file) in enumerate(spec.outputs.items()):
+                reply.write(b"{" if index == 0 else b", ")
+                packed[name] = _append(reply, name, outputs / file, left)
+                left -= packed[name].size
+            reply.write(b"}" if spec.outputs else b"{}")
+            if reply.tell() > site.replies.max_bytes:
+                raise StepFailed("pack", _too_large(site.replies.max_bytes))
+            reply.flush()
+            os.fsync(reply.fileno())
+        folder.sync_folder(body.parent)
+    except StepFailed:
+        folder.remove(body)
+        raise
+    except OSError as error:
+        folder.remove(body)
+        raise StepFailed("pack", f"The outputs could not be stored ({error.strerror}).", may_work_again=True) from None
+    return Packed(stem, packed)
+
+
+def _append(reply: BinaryIO, name: str, path: Path, most: int) -> Output:
+    """One output; the number of bytes that is read is the one that was found, also where the file still grows."""
+    digest = hashlib.sha256()
+    with _open_plain(name, path) as source:
+        size = os.fstat(source.fileno()).st_size
+        if size > most:
+            raise StepFailed("pack", _too_large(most))
+        reply.write(json.dumps(name).encode() + b': "')
+        left = size
+        while left:
+            piece = source.read(min(_PIECE, left))
+            if not piece:
+                raise StepFailed("pack", f'The output "{name}" shrank while it was read.')
+            left -= len(piece)
+            digest.update(piece)
+            reply.write(base64.b64encode(piece))
+        reply.write(b'"')
+    return Output(size=size, sha256=digest.hexdigest())
+
+
+def _open_plain(name: str, path: Path) -> BinaryIO:
+    """Neither a link (it could point at any file of this user) nor a device, nor a fifo that would never end."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise StepFailed("pack", f'The program did not make the output "{name}".') from None
+    except OSError:
+        raise StepFailed("pack", f'The output "{name}" is not a plain file.') from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode) or path.parent.is_symlink():
+        os.close(descriptor)
+        raise StepFailed("pack", f'The output "{name}" is not a plain file.')
+    return open(descriptor, "rb")
+
+
+def _too_large(most: int) -> str:
+    return f"The outputs are too large to be sent back (at most {most} bytes are allowed)."

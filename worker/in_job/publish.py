@@ -1,0 +1,34 @@
+"""Sends the answer from inside the job; while the broker is away for longer than `publish_patience`, it stays for the
+next pass."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+
+from ..answer import deliver
+from ..broker.rabbitmq import RabbitMQ
+from ..errors import Transient
+from ..folder import JobFolder, Outcome
+from ..settings import Config
+
+log = logging.getLogger(__name__)
+
+
+def publish(config: Config, job: JobFolder, outcome: Outcome) -> None:
+    broker = RabbitMQ(config.credentials, config.site.replies, config.ca_file)
+    retrying = Retrying(
+        retry=retry_if_exception_type(Transient),
+        stop=stop_after_delay(config.site.timing.publish_patience),
+        wait=wait_exponential_jitter(initial=1, max=15),
+        before_sleep=before_sleep_log(log, logging.WARNING),
+        reraise=True,
+    )
+    try:
+        retrying(deliver, job, outcome, broker, config.site, time.time)
+    except Transient as error:
+        log.warning("broker away, the answer is kept for the next pass job=%s why=%r", job.id, str(error))
+    finally:
+        broker.close()
