@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""The operator's one door. Without a verb: one pass, which takes one message from the jobs queue into Slurm."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent
+VERSION = "0.1.0"
+
+HELP = """\
+One pass: send answers that could not be sent, find out what earlier jobs came to, then take one message from the
+jobs queue, claim it on disk, acknowledge it, log in to the API and submit it to Slurm.
+
+exit codes:
+   0  all is well (also when the queue is empty)
+  64  the command line is wrong
+  69  the broker, the API, Slurm or the disk is away; jobs wait, nothing is lost
+  70  an unforeseen error; please report the traceback
+  73  the jobs folder can't be made or written
+  75  another pass is running; nothing was done
+  77  the API refuses our login; jobs wait, no message is taken
+  78  credentials.env or site.toml is at fault; every fault is listed
+"""
+EXAMPLES = """\
+examples:
+  ./check.py                 take one message
+  ./check.py --drain         go on until the queue is empty or max_in_flight is reached (what run_check does)
+  ./check.py --dry-run       show what would be submitted, and take nothing
+"""
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    logging.basicConfig(stream=sys.stdout, level=logging.DEBUG if options.verbose else logging.INFO, datefmt="%Y-%m-%d %H:%M:%S",
+                        format="%(asctime)s %(levelname)-7s %(message)s")  # fmt: skip
+    logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs what it also raises, with tracebacks
+    from worker.config import read_config
+    from worker.errors import Misconfigured
+
+    try:
+        config = read_config(ROOT, options.site.resolve(), options.credentials.resolve())
+    except Misconfigured as error:
+        for fault in error.faults:
+            print(f"check.py: {fault}", file=sys.stderr)
+        return os.EX_CONFIG
+    if options.dry_run:
+        from worker.login.dry_run import dry_run
+
+        return dry_run(config, options.drain, options.json)
+    from worker.login.one_pass import guarded_pass
+
+    return guarded_pass(config, options.drain)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="check.py", description=HELP, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--drain", action="store_true", help="take messages until the queue is empty or max_in_flight is reached")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be submitted, and take nothing")
+    parser.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
+    parser.add_argument("--site", type=Path, default=ROOT / "site.toml", metavar="FILE", help="the site file (default: %(default)s)")
+    parser.add_argument("--credentials", type=Path, default=ROOT / "credentials.env", metavar="FILE",
+                        help="addresses and secrets (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--verbose", action="store_true", help="also say what each job waits for")
+    parser.add_argument("--version", action="version", version=f"batchferry {VERSION}")
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """argparse's own code, 2, says nothing that sysexits(3) does not say better."""
+        self.print_usage(sys.stderr)
+        self.exit(os.EX_USAGE, f"check.py: {message}. See ./check.py --help\n")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception:
+        logging.getLogger().exception("unforeseen error; jobs are safe on disk and in the queue")
+        sys.exit(os.EX_SOFTWARE)
