@@ -37,8 +37,12 @@ examples:
 
 def main() -> int:
     options = _parser().parse_args()
-    logging.basicConfig(stream=sys.stdout, level=logging.DEBUG if options.verbose else logging.INFO, datefmt="%Y-%m-%d %H:%M:%S",
-                        format="%(asctime)s %(levelname)-7s %(message)s")  # fmt: skip
+    logging.basicConfig(
+        stream=sys.stdout,
+        level=logging.DEBUG if options.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)-7s %(message)s",
+        datefmt="%Y-%m-%d %H:%M:%S",
+    )
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs what it also raises, with tracebacks
     from worker.config import read_config
     from worker.errors import Misconfigured
@@ -62,10 +66,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="check.py", description=HELP, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--drain", action="store_true", help="take messages until the queue is empty or max_in_flight is reached")
+    parser.add_argument(
+        "--drain", action="store_true", help="take messages until the queue is empty or max_in_flight is reached"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would be submitted, and take nothing")
     parser.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
-    parser.add_argument("--site", type=Path, default=ROOT / "site.toml", metavar="FILE", help="the site file (default: %(default)s)")
+    parser.add_argument(
+        "--site", type=Path, default=ROOT / "site.toml", metavar="FILE", help="the site file (default: %(default)s)"
+    )
     parser.add_argument("--credentials", type=Path, default=ROOT / "credentials.env", metavar="FILE",
                         help="addresses and secrets (default: %(default)s)")  # fmt: skip
     parser.add_argument("--verbose", action="store_true", help="also say what each job waits for")

@@ -7,8 +7,9 @@ sees only the types below.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NewType, Optional, Protocol, Sequence
+from typing import NewType, Optional, Protocol
 
 SlurmJobId = NewType("SlurmJobId", str)
 """As `squeue -r` prints it: "123", or "123_4" for one element of an array."""

@@ -7,7 +7,8 @@ import os
 import pwd
 import subprocess
 import time
-from typing import Dict, List, Optional, Sequence
+from collections.abc import Sequence
+from typing import Optional
 
 from . import BatchRequest, JobView, Refused, SlurmJobId, Unavailable, commands, states
 
@@ -41,12 +42,12 @@ class Slurm:
             log.warning("sbatch warned slurm=%s said=%r", slurm_id, answer.stderr.strip())
         return slurm_id
 
-    def queue(self) -> List[JobView]:
+    def queue(self) -> list[JobView]:
         rows = states.parse_squeue(self._ask(commands.squeue()))
         # With accounting, a cancelled or preempted job is sacct's to tell: it knows by whom, and whether it is the end.
         return [row for row in rows if not (self._accounting and row.state in ("CANCELLED", "PREEMPTED"))]
 
-    def history(self, names: Sequence[str], since: float) -> List[JobView]:
+    def history(self, names: Sequence[str], since: float) -> list[JobView]:
         if not self._accounting:
             return []
         age_seconds = int(time.time() - since) + 3600  # an hour's grace for clocks that differ
@@ -55,13 +56,13 @@ class Slurm:
     def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
         self._ask(commands.scancel(ids, only_waiting))
 
-    def _ask(self, argv: List[str]) -> str:
+    def _ask(self, argv: list[str]) -> str:
         answer = self._run(argv, SLURM_TIME_FORMAT="%s")
         if answer.returncode != 0:
             raise Unavailable(_complaint(argv, answer))
         return answer.stdout
 
-    def _run(self, argv: List[str], **more: str) -> subprocess.CompletedProcess[str]:
+    def _run(self, argv: list[str], **more: str) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
                 argv, env={**self._environment, **more}, stdin=subprocess.DEVNULL, capture_output=True,
@@ -73,7 +74,7 @@ class Slurm:
             raise Unavailable(f"{argv[0]} could not be started: {error.strerror}. Is slurm.bin_dir set?") from None
 
 
-def _environment(bin_dir: str) -> Dict[str, str]:
+def _environment(bin_dir: str) -> dict[str, str]:
     user = pwd.getpwuid(os.getuid())
     environment = {
         "PATH": f"{bin_dir}:{_STANDARD_PATH}" if bin_dir else _STANDARD_PATH,

@@ -6,7 +6,8 @@ Options: the manual pages of Slurm 22.05. Nothing here passes through a shell.
 from __future__ import annotations
 
 import re
-from typing import List, Optional, Sequence
+from collections.abc import Sequence
+from typing import Optional
 
 from . import BatchRequest, SlurmJobId
 from .states import SACCT_FIELDS, SQUEUE_FORMAT
@@ -25,7 +26,7 @@ _BLAMES_THE_JOB = (
 )
 
 
-def sbatch(request: BatchRequest, account: Optional[str], partition: Optional[str], extra: Sequence[str]) -> List[str]:
+def sbatch(request: BatchRequest, account: Optional[str], partition: Optional[str], extra: Sequence[str]) -> list[str]:
     """The call that submits `request`.
 
     `singleton` on a name that is unique per submission makes a second copy wait for the first; `--no-requeue` because
@@ -55,19 +56,19 @@ def sbatch(request: BatchRequest, account: Optional[str], partition: Optional[st
     return [*argv, *extra, request.script, *request.arguments]
 
 
-def squeue() -> List[str]:
+def squeue() -> list[str]:
     """One call for everything: thousands of ids would not fit, and one unknown id would fail the call."""
     return ["squeue", "--me", "--states=all", "--array", "--noheader", f"--format={SQUEUE_FORMAT}"]
 
 
-def sacct(names: Sequence[str], age_seconds: int) -> List[str]:
+def sacct(names: Sequence[str], age_seconds: int) -> list[str]:
     """What accounting knows of jobs with these names that ran in the last `age_seconds`."""
     argv = ["sacct", "--allocations", "--noheader", "--parsable2", f"--format={SACCT_FIELDS}"]
     argv += [f"--starttime=now-{age_seconds}seconds"]
     return argv + ([f"--name={','.join(names)}"] if len(names) <= _MOST_NAMES else [])
 
 
-def scancel(ids: Sequence[SlurmJobId], only_waiting: bool) -> List[str]:
+def scancel(ids: Sequence[SlurmJobId], only_waiting: bool) -> list[str]:
     return ["scancel", "--quiet", *(["--state=PENDING"] if only_waiting else []), *ids]
 
 

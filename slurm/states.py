@@ -6,7 +6,7 @@ Words: squeue(1) "JOB STATE CODES" and "JOB REASON CODES", sacct(1) "JOB STATE C
 from __future__ import annotations
 
 import re
-from typing import Dict, List, Optional, Tuple
+from typing import Optional
 
 from . import JobView, Phase, SlurmJobId
 
@@ -26,7 +26,7 @@ _ENDS = {
     "PREEMPTED": "preempted",
     "CANCELLED": "cancelled",
 }
-_PHASES: Dict[str, Phase] = {
+_PHASES: dict[str, Phase] = {
     **{word: Phase.WAITING for word in _WAITING},
     **{word: Phase.RUNNING for word in _RUNNING},
     **{word: Phase.ENDED for word in _ENDS},
@@ -61,7 +61,7 @@ def hopeless(reason: str) -> Optional[str]:
     return _HOPELESS.get(reason)
 
 
-def parse_squeue(text: str) -> List[JobView]:
+def parse_squeue(text: str) -> list[JobView]:
     """The rows of `squeue -h -o SQUEUE_FORMAT` with SLURM_TIME_FORMAT=%s. Raises ValueError for a cut-off answer."""
     rows = []
     for line in _whole_lines(text):
@@ -72,7 +72,7 @@ def parse_squeue(text: str) -> List[JobView]:
     return rows
 
 
-def parse_sacct(text: str) -> List[JobView]:
+def parse_sacct(text: str) -> list[JobView]:
     """The rows of `sacct -X -n -P -o SACCT_FIELDS` with SLURM_TIME_FORMAT=%s. Raises ValueError for a cut-off answer."""
     rows = []
     for line in _whole_lines(text):
@@ -83,7 +83,7 @@ def parse_sacct(text: str) -> List[JobView]:
     return rows
 
 
-def _whole_lines(text: str) -> List[str]:
+def _whole_lines(text: str) -> list[str]:
     if text and not text.endswith("\n"):
         raise ValueError("the answer ends in the middle of a line")
     return text.splitlines()
@@ -107,7 +107,7 @@ def _view(slurm_id: str, name: str, state: str, end: str, reason: str = "", exit
     )
 
 
-def _state_and_by(state: str) -> Tuple[str, str]:
+def _state_and_by(state: str) -> tuple[str, str]:
     """sacct prints "CANCELLED by 1000"; some versions mark a cut word with a plus ("CANCELLED+")."""
     word, _, rest = state.partition(" by ")
     return word.strip().rstrip("+"), rest.strip()

@@ -53,13 +53,18 @@ def _log_to(path: Path) -> None:
         os.dup2(log_file, stream)
     os.close(log_file)
     logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)-7s %(message)s",
+        datefmt="%Y-%m-%d %H:%M:%S",
     )
     logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m worker", description="Runs one job on a compute node. Started by slurm/job.sh.")
+    parser = argparse.ArgumentParser(
+        prog="python -m worker", description="Runs one job on a compute node. Started by slurm/job.sh."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     verb = verbs.add_parser("run", help="fetch the inputs, run the workload, pack and publish the outputs")
     verb.add_argument("--site", type=Path, required=True, help="the site file")

@@ -61,7 +61,9 @@ def conclude(job: JobFolder, attempt: AttemptFolder, result: Result, replies: Re
     write_reply(attempt, stem, _reply(job, message, result, replies, now))
     ours = Outcome(outcome=result.outcome, attempt=attempt.number, reply=stem, by=by, at=now)
     if claim_name(job.outcome, ours):
-        log.info("outcome job=%s outcome=%s attempt=%d reason=%r", job.id, result.outcome, attempt.number, result.reason)
+        log.info(
+            "outcome job=%s outcome=%s attempt=%d reason=%r", job.id, result.outcome, attempt.number, result.reason
+        )
         return ours
     theirs = read(Outcome, job.outcome)
     if theirs is None:

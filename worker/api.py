@@ -87,10 +87,18 @@ class Api:
         raise StepFailed("fetch", f'The input "{name}" was redirected more than {_REDIRECTS} times.')
 
     @contextlib.contextmanager
-    def _answer(self, method: str, url: str, auth: Optional[AuthBase] = None, **more: object) -> Iterator[requests.Response]:
+    def _answer(
+        self, method: str, url: str, auth: Optional[AuthBase] = None, **more: object
+    ) -> Iterator[requests.Response]:
         try:
             with self._session.request(
-                method, url, auth=auth or _no_auth, timeout=self._timeout, allow_redirects=False, stream=True, **more  # type: ignore[arg-type]
+                method,
+                url,
+                auth=auth or _no_auth,
+                timeout=self._timeout,
+                allow_redirects=False,
+                stream=True,
+                **more,
             ) as answer:
                 yield answer
         except requests.exceptions.SSLError:

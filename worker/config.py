@@ -10,9 +10,10 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple, get_args, get_origin, get_type_hints
+from typing import Any, Optional, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from .errors import Misconfigured
@@ -41,7 +42,7 @@ _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 def read_config(root: Path, site_file: Path, credentials_file: Path) -> Config:
     """Reads both files. Raises Misconfigured with every fault found in either."""
-    faults: List[str] = []
+    faults: list[str] = []
     site = _read_site(root, site_file, faults)
     credentials = _read_credentials(credentials_file, faults)
     if site is None or credentials is None or faults:
@@ -66,7 +67,7 @@ def parse_duration(value: object) -> float:
 # --- site.toml
 
 
-def _read_site(root: Path, path: Path, faults: List[str]) -> Optional[Site]:
+def _read_site(root: Path, path: Path, faults: list[str]) -> Optional[Site]:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -91,7 +92,7 @@ def _settle(site: Site, root: Path) -> Site:
     return replace(site, jobs_dir=jobs_dir, python=root / site.python.expanduser(), installation=name, ca_file=ca_file)
 
 
-def _contradictions(site: Site) -> List[str]:
+def _contradictions(site: Site) -> list[str]:
     """What no single value shows to be wrong."""
     faults = []
     for queue in site.queues:
@@ -114,7 +115,7 @@ def _contradictions(site: Site) -> List[str]:
     return faults
 
 
-def _resource_faults(queue: Queue) -> List[str]:
+def _resource_faults(queue: Queue) -> list[str]:
     rules, where = queue.resources, f"queues.{queue.name}.resources"
     pairs: tuple[tuple[str, float, float], ...] = (
         ("cpus", rules.cpus, rules.max_cpus),
@@ -127,7 +128,7 @@ def _resource_faults(queue: Queue) -> List[str]:
     return faults + [f"{where}.names.{ours}: must be one of {known}" for ours in rules.names if ours not in known]
 
 
-def _build(cls: Any, table: object, where: str, faults: List[str]) -> object:
+def _build(cls: Any, table: object, where: str, faults: list[str]) -> object:
     """An instance of the dataclass `cls` from a TOML table; faults are collected, and then the result means nothing."""
     if not isinstance(table, dict):
         faults.append(f"{where}: must be a table")
@@ -135,7 +136,7 @@ def _build(cls: Any, table: object, where: str, faults: List[str]) -> object:
     hints = get_type_hints(cls)
     known = {f.name: f for f in fields(cls)}
     faults.extend(f"{where}: unknown setting {name!r}" for name in table if name not in known)
-    values: Dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, f in known.items():
         if name in table:
             values[name] = _value(hints[name], table[name], f"{where}: {name}", faults)
@@ -147,7 +148,7 @@ def _build(cls: Any, table: object, where: str, faults: List[str]) -> object:
     return cls(**values)
 
 
-def _value(kind: Any, value: Any, where: str, faults: List[str]) -> Any:
+def _value(kind: Any, value: Any, where: str, faults: list[str]) -> Any:
     if is_dataclass(kind):
         return _build(kind, value, where, faults)
     origin, of = get_origin(kind), get_args(kind)
@@ -164,7 +165,7 @@ def _value(kind: Any, value: Any, where: str, faults: List[str]) -> Any:
     return _scalar(kind, value, where, faults)
 
 
-def _scalar(kind: Any, value: Any, where: str, faults: List[str]) -> Any:
+def _scalar(kind: Any, value: Any, where: str, faults: list[str]) -> Any:
     if kind is Any:
         return value
     if kind in (Seconds, float):
@@ -177,7 +178,7 @@ def _scalar(kind: Any, value: Any, where: str, faults: List[str]) -> Any:
         return Path(value)
     if kind is Pattern and isinstance(value, str):
         return Pattern(value)
-    if isinstance(kind, type) and type(value) is kind and not (kind is int and value < 0):
+    if type(value) is kind and not (isinstance(value, int) and value < 0):
         return value
     names = {int: "a whole number of 0 or more", bool: "true or false"}
     faults.append(f"{where}: must be {names.get(kind, 'a text in quotes')}")
@@ -187,7 +188,7 @@ def _scalar(kind: Any, value: Any, where: str, faults: List[str]) -> Any:
 # --- credentials.env
 
 
-def _read_credentials(path: Path, faults: List[str]) -> Optional[Credentials]:
+def _read_credentials(path: Path, faults: list[str]) -> Optional[Credentials]:
     from dotenv import dotenv_values
 
     try:
@@ -219,7 +220,7 @@ def _read_credentials(path: Path, faults: List[str]) -> Optional[Credentials]:
     )
 
 
-def _tls_and_port(given: Mapping[str, str], where: str, faults: List[str]) -> Tuple[bool, int]:
+def _tls_and_port(given: Mapping[str, str], where: str, faults: list[str]) -> tuple[bool, int]:
     """TLS unless it is turned off by name, or the broker is on this machine and not on the TLS port."""
     port, tls = given.get("RABBITMQ_PORT") or "", given.get("RABBITMQ_TLS", "").lower()
     if port and not (port.isdigit() and 0 < int(port) < 65536):
@@ -232,9 +233,11 @@ def _tls_and_port(given: Mapping[str, str], where: str, faults: List[str]) -> Tu
     return on, int(port or (5671 if on else 5672))
 
 
-def _api_url(value: str, where: str, faults: List[str]) -> str:
+def _api_url(value: str, where: str, faults: list[str]) -> str:
     url = value.rstrip("/") if "://" in value else f"https://{value.rstrip('/')}"
     parts = urlsplit(url)
-    if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or "@" in url):
+    if value and (
+        parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or "@" in url
+    ):
         faults.append(f"{where}: API_URL must be a scheme and a host, such as https://service.example.org")
     return url

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Tuple, Union
+from typing import Any, Optional, Union
 
 OUTCOMES = ("succeeded", "rejected", "failed", "out_of_memory", "timed_out", "node_failed", "preempted", "cancelled",
             "expired", "lost")  # fmt: skip
@@ -51,7 +52,7 @@ class RetryPolicy:
     """When an attempt's end is not the job's end. Frozen into the job when it is claimed."""
 
     attempts: int = 3
-    on: Tuple[str, ...] = ("node_failed", "preempted", "fetch")
+    on: tuple[str, ...] = ("node_failed", "preempted", "fetch")
     wait: float = 60
     """Seconds before the second attempt; doubled for each one after."""
 
@@ -84,7 +85,7 @@ def next_attempt_at(result: Result, policy: RetryPolicy) -> float:
     return (result.ended_at or 0) + policy.wait * float(2 ** (result.attempt - 1))
 
 
-def headers(result: Result, job_id: str) -> Dict[str, Any]:
+def headers(result: Result, job_id: str) -> dict[str, Any]:
     """The reply's headers: AMQP types only, so numbers are whole and absent facts are left out."""
     facts = {
         "job_id": job_id,

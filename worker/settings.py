@@ -6,9 +6,10 @@ file may say "90s", "15min", "1h" or "7d".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Mapping, NewType, Optional, Tuple
+from typing import Any, NewType, Optional
 
 from .outcome import RetryPolicy
 
@@ -62,7 +63,7 @@ class ResourceRules:
     names: Mapping[str, str] = said(
         "where a service sends resources as settings: our name (cpus, memory_mb, time, gpus, email) = its name", dict
     )
-    gpus_by_memory: Tuple[GpuRule, ...] = said(
+    gpus_by_memory: tuple[GpuRule, ...] = said(
         "GPUs that follow from the memory asked for: the first rule that is large enough", ()
     )
 
@@ -83,9 +84,9 @@ class Queue:
 class Form:
     """One set of inputs and the outputs made of it. A name with `{n}` is a family: 0, 1, 2, ... without a gap."""
 
-    required: Tuple[str, ...] = needed("inputs that must be there")
+    required: tuple[str, ...] = needed("inputs that must be there")
     outputs: Mapping[str, str] = needed('the outputs, each with its file\'s suffix ("" for none)')
-    optional: Tuple[str, ...] = said("inputs that may be there", ())
+    optional: tuple[str, ...] = said("inputs that may be there", ())
     family_max: int = said("the most members of a family", 10)
 
 
@@ -93,11 +94,11 @@ class Form:
 class Workload:
     """One program that may run here. A message picks it by name and can never bring a command line."""
 
-    argv: Tuple[str, ...] = needed(
+    argv: tuple[str, ...] = needed(
         "the command, one word each; {root}, {job}, {work} and {cpus} are filled in; no shell is involved"
     )
-    forms: Tuple[Form, ...] = needed("what it takes and makes; the first form that fits the message's inputs counts")
-    prefix: Tuple[str, ...] = said("words put before the command, e.g. a bwrap or apptainer call", ())
+    forms: tuple[Form, ...] = needed("what it takes and makes; the first form that fits the message's inputs counts")
+    prefix: tuple[str, ...] = said("words put before the command, e.g. a bwrap or apptainer call", ())
     environment: Mapping[str, str] = said("variables added to its environment", dict)
     path: str = said("its PATH", "/usr/local/bin:/usr/bin:/bin")
     stop_wait: Seconds = said("time between SIGTERM and SIGKILL when it must stop", 10.0)
@@ -109,7 +110,7 @@ class ApiSettings:
     """The upstream web API."""
 
     login_path: str = said("where the token comes from", "/api/auth/token/")
-    input_hosts: Tuple[str, ...] = said("further hosts inputs may come from; the token never goes there", ())
+    input_hosts: tuple[str, ...] = said("further hosts inputs may come from; the token never goes there", ())
     connect_timeout: Seconds = said("time to connect", 10.0)
     read_timeout: Seconds = said("time without a byte", 60.0)
     fetch_patience: Seconds = said("how long a job tries to fetch one input", 600.0)
@@ -122,7 +123,7 @@ class SlurmSettings:
     bin_dir: str = said("folder of sbatch and squeue, if not in /usr/bin; cron knows no modules", "")
     account: str = said("--account", "")
     partition: str = said("--partition", "")
-    extra_options: Tuple[str, ...] = said("more sbatch options, one word each", ())
+    extra_options: tuple[str, ...] = said("more sbatch options, one word each", ())
     accounting: bool = said("whether sacct works here; without it a job that ended long ago is `lost`", True)
     command_timeout: Seconds = said("the longest a Slurm command may take", 60.0)
 
@@ -131,8 +132,8 @@ class SlurmSettings:
 class Replies:
     """Where answers may go."""
 
-    patterns: Tuple[Pattern, ...] = said("reply queues that are allowed", (Pattern("*"),))
-    create: Tuple[Pattern, ...] = said("reply queues that may be created when they do not exist", ())
+    patterns: tuple[Pattern, ...] = said("reply queues that are allowed", (Pattern("*"),))
+    create: tuple[Pattern, ...] = said("reply queues that may be created when they do not exist", ())
     create_durable: bool = said("how such a queue is made", False)
     expiration: Seconds = said("how long an unread answer lives in its queue", 7 * 86400.0)
     max_bytes: int = said("the largest answer; not more than the broker takes", 128 * 2**20)
@@ -175,7 +176,7 @@ class Timing:
 class Site:
     """The site file, site.toml: everything about this site that is not secret."""
 
-    queues: Tuple[Queue, ...] = needed("the jobs queues")
+    queues: tuple[Queue, ...] = needed("the jobs queues")
     workloads: Mapping[str, Workload] = needed("what may run here, by name")
     jobs_dir: Path = said("where jobs are kept; on a file system that the compute nodes share", Path("jobs"))
     python: Path = said("the python that the worker runs with on a compute node", Path(".venv/bin/python"))

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple
+from typing import Any, NoReturn, Optional
 from urllib.parse import urlsplit
 
 from .errors import InvalidSpec
@@ -51,7 +52,12 @@ class JobSpec:
 
 
 def parse_spec(
-    body: bytes, queue: Queue, workloads: Mapping[str, Workload], api_url: str, input_hosts: Sequence[str], limits: Limits
+    body: bytes,
+    queue: Queue,
+    workloads: Mapping[str, Workload],
+    api_url: str,
+    input_hosts: Sequence[str],
+    limits: Limits,
 ) -> JobSpec:
     """Reads a message's body by the rules of its queue. Raises InvalidSpec with a sentence for the requester."""
     message = _object(body, limits.message_bytes)
@@ -67,7 +73,8 @@ def parse_spec(
     return JobSpec(
         workload=name,
         inputs={
-            port: _input(index, port, url, api_url, input_hosts) for index, (port, url) in enumerate(sorted(inputs.items()))
+            port: _input(index, port, url, api_url, input_hosts)
+            for index, (port, url) in enumerate(sorted(inputs.items()))
         },
         outputs=_outputs(form, members),
         settings=settings,
@@ -100,7 +107,7 @@ def parse_slurm_time(text: str) -> int:
     return total
 
 
-def _short_time(first: Optional[str], middle: str, last: Optional[str]) -> Tuple[int, int, int]:
+def _short_time(first: Optional[str], middle: str, last: Optional[str]) -> tuple[int, int, int]:
     if last is not None:
         return int(first or 0), int(middle), int(last)
     if first is not None:
@@ -111,7 +118,7 @@ def _short_time(first: Optional[str], middle: str, last: Optional[str]) -> Tuple
 # --- the body
 
 
-def _object(body: bytes, most: int) -> Dict[str, Any]:
+def _object(body: bytes, most: int) -> dict[str, Any]:
     if len(body) > most:
         raise InvalidSpec(f"The job message is larger than the {most} bytes that are allowed.")
     try:
@@ -129,7 +136,7 @@ def _object(body: bytes, most: int) -> Dict[str, Any]:
     return message
 
 
-def _no_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
         names = [name for name, _ in pairs]
@@ -161,7 +168,7 @@ def _depth(value: object) -> int:
     return deepest
 
 
-def _table(message: Mapping[str, Any], name: str) -> Dict[str, Any]:
+def _table(message: Mapping[str, Any], name: str) -> dict[str, Any]:
     if name not in message:
         raise InvalidSpec(f'The job message has no "{name}".')
     if not isinstance(message[name], dict):
@@ -172,7 +179,7 @@ def _table(message: Mapping[str, Any], name: str) -> Dict[str, Any]:
 # --- inputs and outputs
 
 
-def _fitting_form(workload: str, forms: Sequence[Form], given: Set[str]) -> Tuple[Form, int]:
+def _fitting_form(workload: str, forms: Sequence[Form], given: set[str]) -> tuple[Form, int]:
     """The first form that takes exactly these inputs, and how many members its family has."""
     complaints = []
     for form in forms:
@@ -181,29 +188,35 @@ def _fitting_form(workload: str, forms: Sequence[Form], given: Set[str]) -> Tupl
         allowed = required | _expand(form.optional, form.family_max)
         if required <= given <= allowed:
             return form, members
-        complaints.append((len(required - given) + len(given - allowed), sorted(required - given), sorted(given - allowed)))
+        complaints.append(
+            (len(required - given) + len(given - allowed), sorted(required - given), sorted(given - allowed))
+        )
     _, missing, unknown = min(complaints)
     parts = [f"{words}: {', '.join(map(_quoted, names[:10]))}" for words, names in
              (("missing", missing), ("not known or out of sequence", unknown)) if names]  # fmt: skip
     raise InvalidSpec(f'The inputs do not fit the workload "{workload}" ({"; ".join(parts)}).')
 
 
-def _members(form: Form, given: Set[str]) -> int:
+def _members(form: Form, given: set[str]) -> int:
     """How many of the required family are there, counted from 0 up to the first gap; at least one is needed."""
     families = [name for name in form.required if "{n}" in name]
-    counts = [next((n for n in range(form.family_max) if _member(name, n) not in given), form.family_max) for name in families]
+    counts = [
+        next((n for n in range(form.family_max) if _member(name, n) not in given), form.family_max) for name in families
+    ]
     return max([1, *counts]) if families else 0
 
 
-def _expand(names: Sequence[str], members: int) -> Set[str]:
-    return {each for name in names for each in ([_member(name, n) for n in range(members)] if "{n}" in name else [name])}
+def _expand(names: Sequence[str], members: int) -> set[str]:
+    return {
+        each for name in names for each in ([_member(name, n) for n in range(members)] if "{n}" in name else [name])
+    }
 
 
 def _member(name: str, n: int) -> str:
     return name.replace("{n}", str(n))
 
 
-def _outputs(form: Form, members: int) -> Dict[str, str]:
+def _outputs(form: Form, members: int) -> dict[str, str]:
     names = [
         (each, suffix)
         for name, suffix in form.outputs.items()
@@ -239,7 +252,7 @@ def may_fetch(url: str, api_url: str, input_hosts: Sequence[str]) -> bool:
     return origin == _origin(api_url) or origin in listed
 
 
-def _origin(url: str) -> Optional[Tuple[str, str, int]]:
+def _origin(url: str) -> Optional[tuple[str, str, int]]:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -281,7 +294,9 @@ def _resources(message: Mapping[str, Any], settings: Mapping[str, Any], rules: R
     )
 
 
-def _number(wish: Mapping[str, Any], name: str, called: Mapping[str, str], default: int, most: int, least: int = 1) -> int:
+def _number(
+    wish: Mapping[str, Any], name: str, called: Mapping[str, str], default: int, most: int, least: int = 1
+) -> int:
     value = wish.get(name, default)
     label = called.get(name, name)
     if type(value) is not int or value < least:

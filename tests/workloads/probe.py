@@ -43,14 +43,23 @@ def misbehave(settings: dict[str, Any]) -> None:
     if settings.get("ignore term"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for _ in range(int(settings.get("children", 0))):
-        subprocess.Popen([sys.executable, "-c", f"import time; time.sleep(300)  # {settings.get('mark', '')}"], start_new_session=False)
+        subprocess.Popen(
+            [sys.executable, "-c", f"import time; time.sleep(300)  # {settings.get('mark', '')}"],
+            start_new_session=False,
+        )
     time.sleep(float(settings.get("sleep", 0)))
     if settings.get("memory"):
         hoard = bytearray(int(settings["memory"]) << 20)
         hoard[::4096] = b"x" * len(hoard[::4096])
     if settings.get("child memory"):
         # A child is killed for memory, and we go on as if nothing had happened.
-        subprocess.run([sys.executable, "-c", f"b = bytearray({int(settings['child memory']) << 20}); b[::4096] = b'x' * len(b[::4096])"])
+        subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                f"b = bytearray({int(settings['child memory']) << 20}); b[::4096] = b'x' * len(b[::4096])",
+            ]
+        )
     if settings.get("signal"):
         os.kill(os.getpid(), int(settings["signal"]))
     if settings.get("exit"):

@@ -28,7 +28,7 @@ _DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
 _PERSISTENT = 2
 
 
-class TolerantProperties(spec.BasicProperties):
+class TolerantProperties(spec.BasicProperties):  # type: ignore[misc]  # pika publishes no types
     """Properties that no sender can make undecodable.
 
     pika 1.4 loses its connection over a header it can't decode (a timestamp of 2^63-1, say), on every get: one such
@@ -142,7 +142,7 @@ class RabbitMQ:
 
     def _send(self, reply: Reply, mandatory: bool) -> None:
         properties = pika.BasicProperties(
-            correlation_id=reply.correlation_id,  # type: ignore[arg-type]  # pika sends bytes as they are
+            correlation_id=reply.correlation_id,  # pika sends bytes as they are
             content_type=reply.content_type,
             type=reply.type,
             message_id=reply.message_id,

@@ -28,8 +28,14 @@ class Exit:
     tail: str
 
 
-def execute(argv: Sequence[str], folder: Path, environment: Mapping[str, str], log_file: Path,
-            interrupts: Interrupts, stop_wait: float) -> Exit:
+def execute(
+    argv: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    log_file: Path,
+    interrupts: Interrupts,
+    stop_wait: float,
+) -> Exit:
     """Runs to the end. On `Interrupted` everything is stopped first: SIGTERM, `stop_wait` seconds, SIGKILL.
 
     Raises StepFailed where the program can't be started.

@@ -37,7 +37,10 @@ class _Fetcher:
 
     def fetch(self, name: str, source: Input, target: Path) -> None:
         retrying = Retrying(
-            retry=retry_if_exception_type(Transient), stop=stop_after_delay(self._patience), wait=self._wait, reraise=True
+            retry=retry_if_exception_type(Transient),
+            stop=stop_after_delay(self._patience),
+            wait=self._wait,
+            reraise=True,
         )
         try:
             size = retrying(self._once, name, source, target)
@@ -45,7 +48,9 @@ class _Fetcher:
             reason = sentences.not_fetched(name, self._patience, str(error))
             raise StepFailed("fetch", reason, may_work_again=True) from None
         except OSError as error:
-            raise StepFailed("fetch", f'The input "{name}" could not be stored ({error.strerror}).', may_work_again=True) from None
+            raise StepFailed(
+                "fetch", f'The input "{name}" could not be stored ({error.strerror}).', may_work_again=True
+            ) from None
         self._left -= size
         log.info("fetched input=%r bytes=%d", name, size)
 

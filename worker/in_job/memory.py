@@ -42,7 +42,10 @@ def _counter_file(proc: Path) -> Optional[Path]:
         return None
     v1 = next((path for _, controllers, path in groups if "memory" in controllers.split(",")), None)
     v2 = next((path for _, controllers, path in groups if controllers == ""), None)
-    for path, kind, option, file in ((v1, "cgroup", "memory", "memory.oom_control"), (v2, "cgroup2", "", "memory.events")):
+    for path, kind, option, file in (
+        (v1, "cgroup", "memory", "memory.oom_control"),
+        (v2, "cgroup2", "", "memory.events"),
+    ):
         where = next((m[1] for m in mounted if m[2] == kind and (not option or option in m[3].split(","))), None)
         if path is not None and path != "/" and where is not None:
             return Path(where + path) / file

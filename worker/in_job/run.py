@@ -29,7 +29,9 @@ from .publish import publish
 
 log = logging.getLogger(__name__)
 
-_UNFORESEEN = "The service that runs the job failed in a way that was not foreseen. Somebody who runs it must look into it."
+_UNFORESEEN = (
+    "The service that runs the job failed in a way that was not foreseen. Somebody who runs it must look into it."
+)
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,13 @@ def _environment(work: _Work, scratch: Path) -> dict[str, str]:
 
 
 def _check_exit(work: _Work, exit: Exit) -> None:
-    log.info("program ended job=%s exit_code=%s signal=%s seconds=%.1f", work.job.id, exit.code, exit.signal_name, exit.seconds)
+    log.info(
+        "program ended job=%s exit_code=%s signal=%s seconds=%.1f",
+        work.job.id,
+        exit.code,
+        exit.signal_name,
+        exit.seconds,
+    )
     if exit.code == 0:
         return
     tail = readable_tail(exit.tail)

@@ -56,7 +56,9 @@ def _free_id(jobs: JobsFolder, delivery: Delivery) -> Optional[JobId]:
 
 
 def _has_id(properties: object) -> bool:
-    return isinstance(properties, dict) and any(properties.get(name) is not None for name in ("message_id", "correlation_id"))
+    return isinstance(properties, dict) and any(
+        properties.get(name) is not None for name in ("message_id", "correlation_id")
+    )
 
 
 def _message(delivery: Delivery, keep_bytes: int, now: float) -> Message:

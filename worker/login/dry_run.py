@@ -25,7 +25,10 @@ def dry_run(config: Config, drain: bool, as_json: bool) -> int:
     try:
         for queue in config.site.queues:
             if tools.broker.waiting(queue) > 0:
-                rows += [_row(tools, queue, delivery) for delivery in _peek(tools, queue, config.site.max_in_flight if drain else 1)]
+                rows += [
+                    _row(tools, queue, delivery)
+                    for delivery in _peek(tools, queue, config.site.max_in_flight if drain else 1)
+                ]
     except Transient as error:
         print(f"check.py: {error}")
         return os.EX_UNAVAILABLE
@@ -59,11 +62,16 @@ def _row(tools: Tools, queue: Queue, delivery: Delivery) -> dict[str, object]:
         spec = parse_spec(delivery.body, queue, site.workloads, api_url, site.api.input_hosts, site.limits)
     except InvalidSpec as error:
         return {**row, "would": "reject", "why": str(error)}
-    slurm = config.site.slurm
-    group = "<group>"
-    argv = commands.sbatch(request(config, f"bf-{config.site.installation}-{group}", group, spec), slurm.account, slurm.partition,
-                           slurm.extra_options)  # fmt: skip
-    return {**row, "would": "submit", "workload": spec.workload, "inputs": {n: i.url for n, i in spec.inputs.items()}, "sbatch": argv}
+    slurm, group = config.site.slurm, "<group>"
+    wish = request(config, f"bf-{config.site.installation}-{group}", group, spec)
+    argv = commands.sbatch(wish, slurm.account, slurm.partition, slurm.extra_options)
+    return {
+        **row,
+        "would": "submit",
+        "workload": spec.workload,
+        "inputs": {n: i.url for n, i in spec.inputs.items()},
+        "sbatch": argv,
+    }
 
 
 def _line(row: dict[str, object]) -> str:

@@ -129,7 +129,9 @@ def _check_slurm(tools: Tools) -> None:
 
 def _wait_for_the_site(tools: Tools, standing: Standing, away: SiteAway) -> int:
     """Notes since when the site is away, and answers the jobs that have waited for too long."""
-    log.error("site away, jobs wait and none is taken kind=%s waiting=%d why=%r", away.kind, len(standing.ready), str(away))
+    log.error(
+        "site away, jobs wait and none is taken kind=%s waiting=%d why=%r", away.kind, len(standing.ready), str(away)
+    )
     try:
         fault = folder.read(SiteFault, tools.jobs.site_fault)
         if fault is None or fault.kind != away.kind:

@@ -134,7 +134,9 @@ def _cancel(tools: Tools, job: JobFolder, step: judge.AskToCancel) -> None:
     facts = read_attempt(attempt)
     if facts.cancel is None:
         folder.write(attempt.cancel, step.cancel)
-        log.info("cancelling job=%s attempt=%d slurm=%s why=%r", job.id, step.attempt, facts.slurm_id, step.cancel.reason)
+        log.info(
+            "cancelling job=%s attempt=%d slurm=%s why=%r", job.id, step.attempt, facts.slurm_id, step.cancel.reason
+        )
     if facts.submission is None or tools.slurm_away:
         return
     try:
