@@ -41,6 +41,8 @@ class JobView:
     """Seconds since 1970, by the scheduler's clock."""
     exit_code: str = ""
     node: str = ""
+    more_in_history: bool = False
+    """Its history tells more: who cancelled it, or whether a preemption was its end."""
     by: str = ""
     """For a cancelled job: the user who did it, where the scheduler tells."""
 

@@ -8,7 +8,8 @@ import pwd
 import subprocess
 import time
 from collections.abc import Sequence
-from typing import Optional
+from dataclasses import replace
+from typing import Callable, Optional
 
 from . import BatchRequest, JobView, Refused, SlurmJobId, Unavailable, commands, states
 
@@ -43,18 +44,24 @@ class Slurm:
         return slurm_id
 
     def queue(self) -> list[JobView]:
-        rows = states.parse_squeue(self._ask(commands.squeue()))
-        # With accounting, a cancelled or preempted job is sacct's to tell: it knows by whom, and whether it is the end.
-        return [row for row in rows if not (self._accounting and row.state in ("CANCELLED", "PREEMPTED"))]
+        rows = self._parsed(states.parse_squeue, commands.squeue())
+        return [states.left_to_history(row) for row in rows] if self._accounting else rows
 
     def history(self, names: Sequence[str], since: float) -> list[JobView]:
         if not self._accounting:
             return []
         age_seconds = int(time.time() - since) + 3600  # an hour's grace for clocks that differ
-        return states.parse_sacct(self._ask(commands.sacct(names, age_seconds)))
+        rows = self._parsed(states.parse_sacct, commands.sacct(names, age_seconds))
+        return [replace(row, by=_user_name(row.by)) for row in rows]
 
     def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
         self._ask(commands.scancel(ids, only_waiting))
+
+    def _parsed(self, parse: Callable[[str], list[JobView]], argv: list[str]) -> list[JobView]:
+        try:
+            return parse(self._ask(argv))
+        except ValueError as error:
+            raise Unavailable(f"{argv[0]}: {error}") from None
 
     def _ask(self, argv: list[str]) -> str:
         answer = self._run(argv, SLURM_TIME_FORMAT="%s")
@@ -72,6 +79,13 @@ class Slurm:
             raise Unavailable(f"{argv[0]} gave no answer within {self._timeout:.0f} s") from None
         except OSError as error:
             raise Unavailable(f"{argv[0]} could not be started: {error.strerror}. Is slurm.bin_dir set?") from None
+
+
+def _user_name(uid: str) -> str:
+    try:
+        return pwd.getpwuid(int(uid)).pw_name
+    except (ValueError, KeyError, OverflowError):
+        return uid
 
 
 def _environment(bin_dir: str) -> dict[str, str]:

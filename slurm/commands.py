@@ -15,6 +15,8 @@ from .states import SACCT_FIELDS, SQUEUE_FORMAT
 _MOST_NAMES = 1000
 """One argument may have 128 KiB on Linux; a name of ours has about 40 bytes."""
 
+_ALL_STATES = "BF,CA,CD,DL,F,NF,OOM,PD,PR,R,RQ,RS,RV,S,TO"
+
 _BLAMES_THE_JOB = (
     (r"[Rr]equested node configuration is not available", "no node of the cluster has what it asks for"),
     (r"[Mm]emory specification can ?not be satisfied", "no node of the cluster has the memory it asks for"),
@@ -64,7 +66,8 @@ def squeue() -> list[str]:
 def sacct(names: Sequence[str], age_seconds: int) -> list[str]:
     """What accounting knows of jobs with these names that ran in the last `age_seconds`."""
     argv = ["sacct", "--allocations", "--noheader", "--parsable2", f"--format={SACCT_FIELDS}"]
-    argv += [f"--starttime=now-{age_seconds}seconds"]
+    # Without a list of states, sacct 22.05 passes over jobs that were cancelled before they could start.
+    argv += [f"--starttime=now-{age_seconds}seconds", "--endtime=now", f"--state={_ALL_STATES}"]
     return argv + ([f"--name={','.join(names)}"] if len(names) <= _MOST_NAMES else [])
 
 

@@ -6,6 +6,7 @@ Words: squeue(1) "JOB STATE CODES" and "JOB REASON CODES", sacct(1) "JOB STATE C
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Optional
 
 from . import JobView, Phase, SlurmJobId
@@ -81,6 +82,15 @@ def parse_sacct(text: str) -> list[JobView]:
             slurm_id, state, exit_code, end, node, name = fields
             rows.append(_view(slurm_id, name, state, end, exit_code=exit_code, node=node))
     return rows
+
+
+def left_to_history(view: JobView) -> JobView:
+    """squeue's row of a job whose end accounting tells better. Its CANCELLED is true all the same; its PREEMPTED may be
+    followed by a requeue."""
+    if view.state not in ("CANCELLED", "PREEMPTED"):
+        return view
+    phase = Phase.UNKNOWN if view.state == "PREEMPTED" else view.phase
+    return replace(view, phase=phase, more_in_history=True)
 
 
 def _whole_lines(text: str) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Optional
 
 from slurm import JobView, Phase, Unavailable
@@ -171,7 +172,8 @@ def _look(tools: Tools, open_attempts: Sequence[tuple[JobFolder, AttemptFacts]])
     seen = _in_queue(tools)
     if tools.slurm_away:
         return
-    missing = sorted({a.intent.name for _, a in open_attempts if a.intent and not seen.get(a.intent.name)})
+    names = {a.intent.name for _, a in open_attempts if a.intent}
+    missing = sorted(name for name in names if all(view.more_in_history for view in seen.get(name, ())))
     clear = not missing or _add_history(tools, missing, open_attempts, seen)
     for job, a in open_attempts:
         _write_observed(job, a, _of_attempt(a, seen), clear, tools.now())
@@ -193,11 +195,21 @@ def _add_history(tools: Tools, missing: Sequence[str], open_attempts: Sequence[t
     """False where accounting did not answer: then nothing follows from not being seen."""
     since = min(a.intent.at for _, a in open_attempts if a.intent and a.intent.name in missing)
     try:
-        seen.update(_by_name(tools.scheduler.history(missing, since)))
+        for name, views in _by_name(tools.scheduler.history(missing, since)).items():
+            ended = [view for view in views if view.phase is Phase.ENDED]
+            seen[name] = ended or seen.get(name) or views
+        for name, views in seen.items():
+            seen[name] = [_patient(view, tools.now() - tools.config.site.timing.visible_after) for view in views]
     except Unavailable as error:
         log.warning("accounting gives no answer, ended jobs wait for it why=%r", str(error))
         return False
     return True
+
+
+def _patient(view: JobView, since: float) -> JobView:
+    """Accounting hears of an end some seconds after squeue shows it; until then the end has not come for us."""
+    early = view.more_in_history and view.ended_at is not None and view.ended_at > since
+    return replace(view, phase=Phase.RUNNING) if early else view
 
 
 def _by_name(views: Sequence[JobView]) -> dict[str, list[JobView]]:
