@@ -1,0 +1,1 @@
+"""Tests of Batchferry; their folders mirror the code."""

@@ -1,0 +1,1 @@
+"""Real services for tests, demos and measurements; nothing in here needs pytest."""
