@@ -1,0 +1,115 @@
+"""The crontab entry: finds its own folder, keeps a second pass out, prints dated lines, passes the exit code on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.installation import ROOT
+
+DATED = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO|WARNING|ERROR) +"
+
+
+@pytest.fixture
+def checkout(odd_folder: Path) -> Path:
+    """A checkout with a check.py that says how it was called, in a folder with an odd name."""
+    shutil.copy(ROOT / "run_check", odd_folder)
+    (odd_folder / ".venv" / "bin").mkdir(parents=True)
+    os.symlink(sys.executable, odd_folder / ".venv" / "bin" / "python")
+    write_check(odd_folder, "print(os.getcwd(), sys.argv[1:], sorted(os.environ))")
+    return odd_folder
+
+
+def write_check(checkout: Path, code: str) -> None:
+    (checkout / "check.py").write_text(f"import os, sys, time\n{code}\n")
+
+
+def run(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(checkout / "run_check"), *arguments], cwd="/", capture_output=True, text=True, timeout=20,
+        env={"PATH": "/usr/bin:/bin", "HOME": "/", **environment},
+    )  # fmt: skip
+
+
+def test_it_drains_the_queue_from_its_own_folder_with_the_checkouts_python(checkout: Path) -> None:
+    done = run(checkout)
+
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"{checkout} ['--drain'] ")
+
+
+def test_a_link_to_it_works_too(checkout: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(checkout / "run_check")
+
+    done = subprocess.run([str(link)], capture_output=True, text=True, timeout=20)
+
+    assert str(checkout) in done.stdout
+
+
+def test_it_adds_nothing_to_the_environment_but_bash_s_own(checkout: Path) -> None:
+    done = run(checkout)
+
+    names = set(re.findall(r"'(\w+)'", done.stdout.partition("] ")[2]))
+    assert names <= {"PATH", "HOME", "PWD", "OLDPWD", "SHLVL", "_", "LC_CTYPE"}
+
+
+@pytest.mark.parametrize("code", [69, 70, 77])
+def test_it_passes_the_exit_code_on_and_says_so_in_a_dated_line(checkout: Path, code: int) -> None:
+    write_check(checkout, f"sys.exit({code})")
+
+    done = run(checkout)
+
+    assert done.returncode == code
+    assert re.fullmatch(DATED + f"pass ended with exit code {code} .*\n", done.stdout)
+
+
+def test_a_second_pass_on_this_host_is_kept_out(checkout: Path, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    write_check(checkout, f"open({str(ready)!r}, 'w').close(); time.sleep(5)")
+
+    with subprocess.Popen([str(checkout / "run_check")], stdout=subprocess.DEVNULL) as first:
+        while not ready.exists():
+            assert first.poll() is None
+        second = run(checkout)
+        first.terminate()
+
+    assert second.returncode == os.EX_TEMPFAIL
+    assert re.fullmatch(DATED + "another pass is running on this host, nothing done\n", second.stdout)
+
+
+def test_the_lock_ends_with_the_pass_and_not_with_what_the_pass_left_running(checkout: Path) -> None:
+    write_check(checkout, "import subprocess; subprocess.Popen(['sleep', '3'], stdout=subprocess.DEVNULL)")
+
+    assert run(checkout).returncode == 0
+    assert run(checkout).returncode == 0
+
+
+def test_without_a_venv_it_says_how_to_make_one(checkout: Path) -> None:
+    shutil.rmtree(checkout / ".venv")
+
+    done = run(checkout)
+
+    assert done.returncode == os.EX_CONFIG
+    assert re.match(DATED + "no python at .venv/bin/python: run ", done.stdout)
+
+
+def test_two_checkouts_do_not_lock_each_other_out(checkout: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(checkout, other, symlinks=True)
+    ready = tmp_path / "ready"
+    write_check(checkout, f"open({str(ready)!r}, 'w').close(); time.sleep(5)")
+
+    with subprocess.Popen([str(checkout / "run_check")], stdout=subprocess.DEVNULL) as first:
+        while not ready.exists():
+            assert first.poll() is None
+        second = run(other)
+        first.terminate()
+
+    assert second.returncode == 0
