@@ -105,7 +105,9 @@ def test_a_job_that_does_not_succeed_is_answered_once_with_the_true_cause(
     assert str(ROOT) not in answer.error and "Traceback" not in answer.error
 
 
+@pytest.mark.long(seconds=30)
 def test_a_job_that_is_cancelled_while_it_runs_is_answered_with_who_did_it(scene: Scene) -> None:
+    scene.installation.change_site('visible_after = "3s"', 'visible_after = "20s"')  # accounting may lag by seconds
     correlation_id, slurm_id = scene.submit(sleep=300)
     wait_for_state(scene, slurm_id, "RUNNING")
 

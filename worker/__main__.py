@@ -11,12 +11,14 @@ from pathlib import Path
 
 from .config import read_config
 from .errors import Damaged, Misconfigured
-from .folder import Group, JobId, JobsFolder, read
+from .facts import Group
+from .folder import JobId, JobsFolder, read
 from .in_job.run import Placement, run
 
 
 def main() -> int:
     options = _parser().parse_args()
+    os.umask(0o077)  # inputs, outputs and all between are for nobody else; the workload inherits it
     try:
         config = read_config(Path.cwd(), options.site, options.credentials)
         group = read(Group, options.group)

@@ -12,22 +12,9 @@ from typing import Callable, Optional, Union
 
 from .broker import Broker, TooLarge, Unroutable, matches
 from .errors import Damaged
-from .folder import (
-    AttemptFolder,
-    Delivered,
-    JobFolder,
-    Message,
-    Outcome,
-    Undeliverable,
-    claim_name,
-    read,
-    read_reply,
-    read_result,
-    write,
-    write_bytes,
-    write_reply,
-)
-from .folder import Unroutable as UnroutableSince
+from .facts import Delivered, Message, Outcome, Undeliverable, read_reply, read_result, write_reply
+from .facts import Unroutable as UnroutableSince
+from .folder import AttemptFolder, JobFolder, claim_name, read, write, write_bytes
 from .outcome import Reply, Result, failure_body, headers
 from .settings import Replies, Site
 

@@ -6,6 +6,7 @@ Facts: the wire contract of the existing service (`POST /api/auth/token/`, form-
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -41,6 +42,13 @@ class _Token(AuthBase):
         return request
 
 
+class _Session(requests.Session):
+    """Leaves redirects to us. `allow_redirects=False` alone would still read a redirect's whole body into memory."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
 class Api:
     """One session with the upstream service."""
 
@@ -48,7 +56,7 @@ class Api:
         self._settings = config.site.api
         self._credentials = config.credentials
         self._timeout = (self._settings.connect_timeout, self._settings.read_timeout)
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.trust_env = False
         self._session.verify = config.ca_file or True
 
@@ -80,7 +88,7 @@ class Api:
                 if not answer.is_redirect:
                     _check(name, answer, with_token)
                     return _save(name, answer, target, most)
-                url = urljoin(url, answer.headers["Location"])
+                url = _joined(url, answer.headers["Location"])
             if not may_fetch(url, self._credentials.api_url, self._settings.input_hosts):
                 raise StepFailed("fetch", f'The input "{name}" was redirected to an address that is not allowed here.')
             with_token = with_token and may_fetch(url, self._credentials.api_url, ())
@@ -91,7 +99,7 @@ class Api:
         self, method: str, url: str, auth: Optional[AuthBase] = None, **more: object
     ) -> Iterator[requests.Response]:
         try:
-            with self._session.request(
+            answer = self._session.request(
                 method,
                 url,
                 auth=auth or _no_auth,
@@ -99,13 +107,29 @@ class Api:
                 allow_redirects=False,
                 stream=True,
                 **more,
-            ) as answer:
-                yield answer
+            )
         except requests.exceptions.SSLError:
             raise Transient("the API's certificate is not trusted here (ca_file, SSL_CERT_FILE)") from None
         except (requests.RequestException, OSError) as error:
-            # The text of the exception may hold the URL with whatever it carries; the class name is enough.
-            raise Transient(f"the API can't be reached ({type(error).__name__})") from None
+            raise _away(error) from None
+        with answer:
+            try:
+                yield answer
+            except requests.RequestException as error:  # an OSError is our own disk's
+                raise _away(error) from None
+
+
+def _away(error: Exception) -> Transient:
+    """The text of the exception may hold the URL with whatever it carries; the class name is enough."""
+    return Transient(f"the API can't be reached ({type(error).__name__})")
+
+
+def _joined(url: str, location: str) -> str:
+    """Where a redirect leads to; "" for what is no address."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return ""
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -126,15 +150,19 @@ def _check(name: str, answer: requests.Response, with_token: bool) -> None:
 
 
 def _save(name: str, answer: requests.Response, target: Path, most: int) -> int:
-    expected = answer.headers.get("Content-Length", "")
+    length = answer.headers.get("Content-Length", "")
+    expected = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
+    too_large = StepFailed("fetch", f'The input "{name}" is larger than what one job may bring.')
+    if expected is not None and expected > most:
+        raise too_large
     size = 0
     with open(target, "wb") as file:
         for piece in answer.iter_content(_PIECE):
             size += len(piece)
             if size > most:
-                raise StepFailed("fetch", f'The input "{name}" is larger than what one job may bring.')
+                raise too_large
             file.write(piece)
-    if expected.isdigit() and int(expected) != size:
+    if expected is not None and expected != size:
         raise Transient(f"the answer was cut off after {size} of {expected} bytes")
     return size
 
@@ -142,7 +170,7 @@ def _save(name: str, answer: requests.Response, target: Path, most: int) -> int:
 def _retry_after(answer: requests.Response) -> float:
     """Seconds, from a number or an HTTP date; 0 where there is none."""
     value = answer.headers.get("Retry-After", "")
-    if value.isdigit():
+    if re.fullmatch(r"[0-9]{1,9}", value):
         return float(value)
     with contextlib.suppress(ValueError, TypeError, OverflowError):
         return max(0.0, parsedate_to_datetime(value).timestamp() - time())

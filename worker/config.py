@@ -37,6 +37,8 @@ VARIABLES = {
     "API_PASSWORD": "our password there",
 }
 OLDER_NAMES = {"RODAN_HOST": "API_URL", "RODAN_USER": "API_USER", "RODAN_PASSWORD": "API_PASSWORD"}
+_MAY_PASS = ("node_failed", "preempted", "lost", "out_of_memory", "timed_out", "fetch", "pack")
+"""Ends, and steps that failed for a cause outside the job, after which another attempt makes sense."""
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -44,7 +46,8 @@ def read_config(root: Path, site_file: Path, credentials_file: Path) -> Config:
     """Reads both files. Raises Misconfigured with every fault found in either."""
     faults: list[str] = []
     site = _read_site(root, site_file, faults)
-    credentials = _read_credentials(credentials_file, faults)
+    without_broker = site is not None and site.broker == "embedded"
+    credentials = _read_credentials(credentials_file, without_broker, faults)
     if site is None or credentials is None or faults:
         raise Misconfigured(faults)
     return Config(root, site_file, credentials_file, site, credentials)
@@ -89,7 +92,8 @@ def _settle(site: Site, root: Path) -> Site:
     jobs_dir = root / site.jobs_dir.expanduser()
     name = site.installation or hashlib.sha256(os.fsencode(jobs_dir)).hexdigest()[:6]
     ca_file = site.ca_file or os.environ.get("SSL_CERT_FILE", "")
-    return replace(site, jobs_dir=jobs_dir, python=root / site.python.expanduser(), installation=name, ca_file=ca_file)
+    python, broker_file = root / site.python.expanduser(), root / site.broker_file.expanduser()
+    return replace(site, jobs_dir=jobs_dir, python=python, broker_file=broker_file, installation=name, ca_file=ca_file)
 
 
 def _contradictions(site: Site) -> list[str]:
@@ -100,6 +104,12 @@ def _contradictions(site: Site) -> list[str]:
             faults.append(f"queues.{queue.name}.workload: there is no workload {queue.workload!r}")
         faults.extend(_resource_faults(queue))
     for name, workload in site.workloads.items():
+        if not workload.argv:
+            faults.append(f"workloads.{name}: argv is empty")
+        if not workload.forms:
+            faults.append(f"workloads.{name}: has no form, so no message could fit it")
+        if not set(workload.retry.on) <= set(_MAY_PASS):
+            faults.append(f"workloads.{name}.retry.on: must be of {', '.join(_MAY_PASS)}")
         for form in workload.forms:
             if "error" in form.outputs:
                 faults.append(f'workloads.{name}: an output can\'t be named "error"; that word marks a failure')
@@ -124,6 +134,8 @@ def _resource_faults(queue: Queue) -> list[str]:
         ("gpus", rules.gpus, rules.max_gpus),
     )
     faults = [f"{where}.{name}: the default is more than max_{name}" for name, value, most in pairs if value > most]
+    # Slurm takes 0 for "all of it" or "without limit".
+    faults += [f"{where}.{name}: must be at least 1" for name, value, _ in pairs if value < 1 and name != "gpus"]
     known = ("cpus", "memory_mb", "time", "gpus", "email")
     return faults + [f"{where}.names.{ours}: must be one of {known}" for ours in rules.names if ours not in known]
 
@@ -188,7 +200,7 @@ def _scalar(kind: Any, value: Any, where: str, faults: list[str]) -> Any:
 # --- credentials.env
 
 
-def _read_credentials(path: Path, faults: list[str]) -> Optional[Credentials]:
+def _read_credentials(path: Path, without_broker: bool, faults: list[str]) -> Optional[Credentials]:
     from dotenv import dotenv_values
 
     try:
@@ -199,11 +211,15 @@ def _read_credentials(path: Path, faults: list[str]) -> Optional[Credentials]:
     if mode.st_uid != os.getuid() or mode.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         faults.append(f"{path.name} can be read by others. Run: chmod 600 {path.name}")
         return None
-    given = {name: value or "" for name, value in dotenv_values(path, interpolate=False, encoding="utf-8").items()}
+    try:
+        given = {name: value or "" for name, value in dotenv_values(path, interpolate=False, encoding="utf-8").items()}
+    except UnicodeDecodeError:
+        faults.append(f"{path.name} is not UTF-8 text")
+        return None
     for older, newer in OLDER_NAMES.items():
-        if older in given:
-            given.setdefault(newer, given[older])
-    for name in ("RABBITMQ_HOST", "RABBITMQ_USER", "RABBITMQ_PASSWORD", "API_URL", "API_USER", "API_PASSWORD"):
+        given[newer] = given.get(newer) or given.get(older, "")
+    of_broker = () if without_broker else ("RABBITMQ_HOST", "RABBITMQ_USER", "RABBITMQ_PASSWORD")
+    for name in (*of_broker, "API_URL", "API_USER", "API_PASSWORD"):
         if not given.get(name):
             faults.append(f"{path.name}: {name} is missing ({VARIABLES[name]})")
     tls, port = _tls_and_port(given, path.name, faults)
@@ -223,7 +239,7 @@ def _read_credentials(path: Path, faults: list[str]) -> Optional[Credentials]:
 def _tls_and_port(given: Mapping[str, str], where: str, faults: list[str]) -> tuple[bool, int]:
     """TLS unless it is turned off by name, or the broker is on this machine and not on the TLS port."""
     port, tls = given.get("RABBITMQ_PORT") or "", given.get("RABBITMQ_TLS", "").lower()
-    if port and not (port.isdigit() and 0 < int(port) < 65536):
+    if port and not (port.isdecimal() and 0 < int(port) < 65536):
         faults.append(f"{where}: RABBITMQ_PORT must be a port number")
         port = ""
     if tls not in ("", "true", "false"):
@@ -235,9 +251,20 @@ def _tls_and_port(given: Mapping[str, str], where: str, faults: list[str]) -> tu
 
 def _api_url(value: str, where: str, faults: list[str]) -> str:
     url = value.rstrip("/") if "://" in value else f"https://{value.rstrip('/')}"
-    parts = urlsplit(url)
-    if value and (
-        parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or "@" in url
-    ):
+    if value and not _is_origin(url):
         faults.append(f"{where}: API_URL must be a scheme and a host, such as https://service.example.org")
     return url
+
+
+def _is_origin(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        whole = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    return (
+        whole
+        and parts.scheme in ("http", "https")
+        and bool(parts.hostname)
+        and not (parts.path or parts.query or parts.fragment or "@" in url)
+    )

@@ -14,166 +14,18 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NewType, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import Damaged
-from .outcome import Reply, Result
-from .spec import JobSpec
 
 JobId = NewType("JobId", str)
 Fact = TypeVar("Fact")
 
-FORMAT = 1
-"""Of message.json; a folder with another number was made by a version we do not know, and is left alone."""
-
 
 def passing(step: str) -> None:
     """Every durable step passes here, before and after. Does nothing; tests of crashes replace it."""
-
-
-# --- the facts
-
-
-@dataclass(frozen=True)
-class Message:
-    """Claimed: the message as it came."""
-
-    format: int
-    queue: str
-    body: Union[str, bytes]
-    body_size: int
-    """More than len(body) where the message was too large to keep whole."""
-    properties: Mapping[str, Union[str, bytes, int, None]]
-    claimed_at: float
-
-
-@dataclass(frozen=True)
-class Acked:
-    """The broker has surely forgotten the message. Written only for messages without any id."""
-
-    at: float
-
-
-@dataclass(frozen=True)
-class Intent:
-    """About to be submitted, in this group, under this Slurm name."""
-
-    group: str
-    name: str
-    element: int
-    time_limit: int
-    """Seconds."""
-    at: float
-
-
-@dataclass(frozen=True)
-class Submission:
-    """Submitted. `adopted`: found by name after an unclear sbatch."""
-
-    slurm_id: str
-    at: float
-    adopted: bool = False
-
-
-@dataclass(frozen=True)
-class Started:
-    """Running: exclusive, so that a second copy of the attempt finds it."""
-
-    slurm_id: str
-    restarts: int
-    node: str
-    at: float
-    nonce: str
-
-
-@dataclass(frozen=True)
-class Ended:
-    """Slurm said that the attempt has ended, and how."""
-
-    end: str
-    state: str
-    at: float
-    exit_code: str = ""
-    node: str = ""
-    by: str = ""
-
-
-@dataclass(frozen=True)
-class Absent:
-    """Slurm answered clearly and did not know the attempt: since when, and how many such answers in a row."""
-
-    since: float
-    answers: int
-
-
-@dataclass(frozen=True)
-class Stuck:
-    """Slurm holds the job back for a reason that does not pass by itself; since when."""
-
-    reason: str
-    since: float
-
-
-@dataclass(frozen=True)
-class Cancel:
-    """We asked Slurm to end it; if that works, this is what it came to."""
-
-    outcome: str
-    reason: str
-    at: float
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the job came to: exclusive, final. `reply` is the stem of the reply's two files in the attempt's folder."""
-
-    outcome: str
-    attempt: int
-    reply: str
-    by: str
-    """"job": its worker won, and publishes; "login": nobody else ever will."""
-    at: float
-
-
-@dataclass(frozen=True)
-class Delivered:
-    """The broker confirmed the reply, or nobody asked for one (`to` is empty)."""
-
-    to: str
-    at: float
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Undeliverable:
-    why: str
-    at: float
-
-
-@dataclass(frozen=True)
-class Unroutable:
-    """The reply came back: no such queue. Since when."""
-
-    since: float
-
-
-@dataclass(frozen=True)
-class SiteFault:
-    """Something of the site is away and claimed jobs wait for it: login, api, slurm or disk; since when."""
-
-    kind: str
-    words: str
-    since: float
-
-
-@dataclass(frozen=True)
-class Group:
-    """One submission: its members in order; element k of the array is member k."""
-
-    members: tuple[tuple[str, int], ...]
-    """(job id, attempt)"""
 
 
 # --- the folders
@@ -279,11 +131,11 @@ class JobsFolder:
 def read(kind: type[Fact], path: Path) -> Optional[Fact]:
     """The fact in this file, or None if there is none. Raises Damaged."""
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        fact: Fact = _from_json(kind, json.loads(text))
+        fact: Fact = from_json(kind, json.loads(content.decode("utf-8")))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Damaged(f"{path.parent.name}/{path.name} is not what was written there ({error})") from None
     return fact
@@ -378,37 +230,39 @@ def _aside(path: Path, data: bytes, mode: int = 0o600) -> Iterator[Path]:
 
 def _to_bytes(fact: object) -> bytes:
     assert is_dataclass(fact) and not isinstance(fact, type)
-    return (json.dumps(_to_json(asdict(fact)), indent=1) + "\n").encode()
+    return (json.dumps(to_json(asdict(fact)), indent=1) + "\n").encode()
 
 
-def _to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """Bytes are tagged, so that they come back as bytes."""
     if isinstance(value, bytes):
         return {"base64": base64.b64encode(value).decode()}
     if isinstance(value, Mapping):
-        return {key: _to_json(inner) for key, inner in value.items()}
+        return {key: to_json(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_to_json(inner) for inner in value]
+        return [to_json(inner) for inner in value]
     return value
 
 
-def _from_json(kind: Any, value: Any) -> Any:
+def from_json(kind: Any, value: Any) -> Any:
     """The reverse, led by the dataclass's own annotations. Unknown keys are a newer version's, and are passed over."""
     if kind is Any:
         return value
     if is_dataclass(kind) and isinstance(kind, type):
         hints = get_type_hints(kind)
-        return kind(**{f.name: _from_json(hints[f.name], value[f.name]) for f in fields(kind) if f.name in value})
+        return kind(**{f.name: from_json(hints[f.name], value[f.name]) for f in fields(kind) if f.name in value})
     origin, of = get_origin(kind), get_args(kind)
     if origin is Union:
         return _from_json_union(of, value)
     if origin is tuple:
         inner = of[:1] * len(value) if len(of) == 2 and of[1] is ... else of
-        return tuple(_from_json(k, v) for k, v in zip(inner, value))
+        if not isinstance(value, list) or len(inner) != len(value):
+            raise ValueError(f"{value!r} is no list of {len(inner)}")
+        return tuple(from_json(k, v) for k, v in zip(inner, value))
     if origin is not None and issubclass(origin, Mapping):
-        return {key: _from_json(of[1], inner) for key, inner in value.items()}
-    if kind is bytes or (isinstance(value, dict) and set(value) == {"base64"}):
-        return base64.b64decode(value["base64"])
+        return {key: from_json(of[1], inner) for key, inner in value.items()}
+    if kind is bytes:
+        return base64.b64decode(value["base64"], validate=True)
     if isinstance(kind, type) and not isinstance(value, (kind, int) if kind is float else kind):
         raise ValueError(f"{value!r} is no {kind.__name__}")
     return value
@@ -418,48 +272,10 @@ def _from_json_union(kinds: tuple[Any, ...], value: Any) -> Any:
     if value is None and type(None) in kinds:
         return None
     if isinstance(value, dict) and bytes in kinds:
-        return _from_json(bytes, value)
+        return from_json(bytes, value)
     if isinstance(value, str) and str in kinds:
         return value
-    return _from_json(next(k for k in kinds if k not in (str, bytes, type(None))), value)
-
-
-# --- what belongs together
-
-
-def read_spec(job: JobFolder) -> Optional[JobSpec]:
-    return read(JobSpec, job.spec)
-
-
-def read_result(attempt: AttemptFolder) -> Optional[Result]:
-    """What the attempt came to. Where the worker could not know, the login side's verdict is what counts."""
-    return read(Result, attempt.verdict) or read(Result, attempt.result)
-
-
-@dataclass(frozen=True)
-class _StoredReply:
-    """A reply without its body, which lies beside it."""
-
-    routing_key: str
-    correlation_id: Union[str, bytes, None]
-    type: str
-    message_id: str
-    timestamp: int
-    expiration_ms: int
-    headers: Mapping[str, Any] = field(default_factory=dict)
-    content_type: str = "application/json"
-
-
-def write_reply(attempt: AttemptFolder, stem: str, reply: Reply) -> None:
-    """Stores the reply's properties; its body is in `reply_body(stem)` already."""
-    known = {f.name: getattr(reply, f.name) for f in fields(_StoredReply)}
-    write(attempt.reply_properties(stem), _StoredReply(**known))
-
-
-def read_reply(attempt: AttemptFolder, stem: str) -> Reply:
-    """The exact reply as it was stored. Raises Damaged."""
-    stored = read(_StoredReply, attempt.reply_properties(stem))
-    if stored is None:
-        raise Damaged(f"the reply {stem} is missing")
-    body = attempt.reply_body(stem).read_bytes()
-    return Reply(body=body, **{f.name: getattr(stored, f.name) for f in fields(stored)})
+    left = [kind for kind in kinds if kind not in (str, bytes, type(None))]
+    if not left:
+        raise ValueError(f"{value!r} is of the wrong type")
+    return from_json(left[0], value)

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
+from .settings import RetryPolicy
+
 OUTCOMES = ("succeeded", "rejected", "failed", "out_of_memory", "timed_out", "node_failed", "preempted", "cancelled",
             "expired", "lost")  # fmt: skip
 
@@ -45,16 +47,6 @@ class Result:
     outputs: Mapping[str, Output] = field(default_factory=dict)
     body: str = ""
     """For a success: the name of the file in the attempt's folder that holds the packed reply."""
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """When an attempt's end is not the job's end. Frozen into the job when it is claimed."""
-
-    attempts: int = 3
-    on: tuple[str, ...] = ("node_failed", "preempted", "fetch")
-    wait: float = 60
-    """Seconds before the second attempt; doubled for each one after."""
 
 
 @dataclass(frozen=True)
@@ -111,14 +103,29 @@ def sentence(result: Result) -> str:
     return f"{text} (This was attempt {result.attempt}.)" if result.attempt > 1 else text
 
 
-_FRAME = re.compile(r'^\s*(Traceback \(most recent call last\)|File ".*", line \d+|\^+|~+)|^\s{4,}\S')
-_PATH = re.compile(r"(?<![\w:/.])/(?:[\w.@%+=,-]+/)+([\w.@%+=,-]*)")
+_FRAME = re.compile(
+    r"""
+    [\s|+]*(Exception\ Group\ )?Traceback\ \(most\ recent\ call\ last\)
+    | [\s|]*File\ ".*",\ line\ \d+
+    | \s{4,}[^\s|+] | \s*\|\s{4,}\S # the line of source in a frame, and what marks its place
+    | [\s|+-]*-{9,}                 # between the members of an exception group
+    """,
+    re.VERBOSE,
+)
+_PATH = re.compile(
+    r"""
+    (\b(?!file:)[A-Za-z][A-Za-z0-9+.-]*://[^\s'"]+)                    # an address stays as it is
+    | (?:\bfile:)? (?<![\w./])/+ (?:(?:[\w.@%+=,-]+/+)+([\w.@%+=,-]*)  # of a path, its last part stays
+                                   |([\w.@%+=,-]+))
+    """,
+    re.VERBOSE,
+)
 
 
 def readable_tail(text: str, lines: int = 5, characters: int = 600) -> str:
     """The last lines of a program's output as a requester may see them: no traceback, no path of the cluster."""
     kept = [line.strip() for line in text.splitlines() if line.strip() and not _FRAME.match(line)]
-    tail = " / ".join(_PATH.sub(r"\1", line) for line in kept[-lines:])
+    tail = " / ".join(_PATH.sub(r"\1\2\3", line) for line in kept[-lines:])
     printable = "".join(c if c.isprintable() else " " for c in tail)
     return printable if len(printable) <= characters else "..." + printable[-characters:]
 

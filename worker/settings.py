@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NewType, Optional
 
-from .outcome import RetryPolicy
-
 Seconds = NewType("Seconds", float)
 Pattern = NewType("Pattern", str)
 """A name, or the beginning of one followed by `*`."""
@@ -78,6 +76,16 @@ class Queue:
     durable: bool = said("how the queue is made if it does not exist; one that exists is used as it is", False)
     arguments: Mapping[str, Any] = said("its arguments if it does not exist, e.g. x-queue-type", dict)
     resources: ResourceRules = said("resources of jobs from this queue", ResourceRules)
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """When an attempt's end is not the job's end. Frozen into the job when it is claimed."""
+
+    attempts: int = 3
+    on: tuple[str, ...] = ("node_failed", "preempted", "fetch")
+    wait: float = 60
+    """Seconds before the second attempt; doubled for each one after."""
 
 
 @dataclass(frozen=True)
@@ -182,8 +190,11 @@ class Site:
     python: Path = said("the python that the worker runs with on a compute node", Path(".venv/bin/python"))
     installation: str = said("a word that tells this installation's Slurm jobs from others; made up if empty", "")
     max_in_flight: int = said("the most jobs claimed and not yet answered", 100)
-    scheduler: str = said("slurm", "slurm", choices=("slurm",))
-    broker: str = said("rabbitmq", "rabbitmq", choices=("rabbitmq",))
+    scheduler: str = said('"slurm", or "local" for one machine without it', "slurm", choices=("slurm", "local"))
+    broker: str = said(
+        '"rabbitmq", or "embedded" for one machine without it', "rabbitmq", choices=("rabbitmq", "embedded")
+    )
+    broker_file: Path = said("the file of the embedded broker; on a local disk", Path("jobs/broker.sqlite"))
     ca_file: str = said("certificates that TLS trusts; if empty, SSL_CERT_FILE or the system's", "")
     scratch: str = said('where jobs work: "folder" (the job\'s own) or a folder on the node, e.g. "/tmp"', "folder")
     api: ApiSettings = said("", ApiSettings)

@@ -14,8 +14,7 @@ from typing import Any, NoReturn, Optional
 from urllib.parse import urlsplit
 
 from .errors import InvalidSpec
-from .outcome import RetryPolicy
-from .settings import Form, Limits, Queue, ResourceRules, Workload
+from .settings import Form, Limits, Queue, ResourceRules, RetryPolicy, Workload
 
 _DEEPEST = 50
 """Levels of nesting in a message; a reader of job.json may be recursive."""
@@ -137,11 +136,11 @@ def _object(body: bytes, most: int) -> dict[str, Any]:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidSpec(f"The job message gives {_quoted(twice)} twice.")
+    table: dict[str, Any] = {}
+    for name, value in pairs:  # one by one: a message may have a hundred thousand of them
+        if name in table:
+            raise InvalidSpec(f"The job message gives {_quoted(name)} twice.")
+        table[name] = value
     return table
 
 
@@ -185,7 +184,7 @@ def _fitting_form(workload: str, forms: Sequence[Form], given: set[str]) -> tupl
     for form in forms:
         members = _members(form, given)
         required = _expand(form.required, members)
-        allowed = required | _expand(form.optional, form.family_max)
+        allowed = required.union(*(_expand([name], _count(name, form, given)) for name in form.optional))
         if required <= given <= allowed:
             return form, members
         complaints.append(
@@ -198,12 +197,14 @@ def _fitting_form(workload: str, forms: Sequence[Form], given: set[str]) -> tupl
 
 
 def _members(form: Form, given: set[str]) -> int:
-    """How many of the required family are there, counted from 0 up to the first gap; at least one is needed."""
+    """How many of the required families' members there must be: at least one, and as many as the longest has."""
     families = [name for name in form.required if "{n}" in name]
-    counts = [
-        next((n for n in range(form.family_max) if _member(name, n) not in given), form.family_max) for name in families
-    ]
-    return max([1, *counts]) if families else 0
+    return max([1, *(_count(name, form, given) for name in families)]) if families else 0
+
+
+def _count(name: str, form: Form, given: set[str]) -> int:
+    """How many members of a family are there before the first gap."""
+    return next((n for n in range(form.family_max) if _member(name, n) not in given), form.family_max)
 
 
 def _expand(names: Sequence[str], members: int) -> set[str]:

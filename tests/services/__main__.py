@@ -1,8 +1,8 @@
 """Starts RabbitMQ and Slurm side by side; keeps them until SIGTERM, Ctrl-C, or the end of the process that wanted them.
 
-It also stops the services of tests that were ended before they could do it: their folders are named in files
-`FOLDER/private/<service>.<anything>`. FOLDER gets one file per service, `<service>.json`, when its fate is known: ready, missing or failed, and why. Tests run
-this as a process of its own, so that what is left running does not depend on how a test run ends.
+FOLDER gets one file per service, `<service>.json`, when its fate is known: ready, missing or failed, and why. Services
+that a test starts for itself are noted in `FOLDER/private/<service>.<pid>`; those left over at the end are stopped too.
+Tests run this as a process of its own, so that what stays behind does not depend on how a test run ends.
 """
 
 from __future__ import annotations

@@ -6,12 +6,11 @@ import json
 import os
 import secrets
 from pathlib import Path
-from typing import Optional
+from typing import Optional, cast
 
 import docker
 import docker.errors
 from docker.models.containers import Container
-from testcontainers.core.container import DockerContainer
 
 from tests.services.daemon import DidNotStart, free_ports, poll
 from tests.services.rabbitmq import lets_in
@@ -80,15 +79,23 @@ class DockerRabbitMQ:
     def resume(self) -> None:
         self._existing().unpause()
 
+    def pids(self) -> list[int]:
+        """As this machine counts them."""
+        table = self._existing().top()
+        return [int(row[table["Titles"].index("PID")]) for row in table["Processes"]]
+
     def url(self) -> str:
         return f"amqp://{self.user}:{self.password}@{self.host}:{self.port}/%2F"
 
     def _create(self) -> None:
+        # Here, because it is slow to import and some versions warn while they are.
+        from testcontainers.core.container import DockerContainer
+
         new = DockerContainer(_IMAGE).with_name(self._name)
         # The broker's data carry the name of its host.
         new.with_kwargs(hostname=self._name)
         # with_bind_ports takes no address, and would open the broker to the network.
-        new.ports["5672/tcp"] = (self.host, self.port)  # type: ignore[assignment]
+        cast("dict[str, object]", new.ports)["5672/tcp"] = (self.host, self.port)
         new.with_volume_mapping(str(self.folder / "data"), "/var/lib/rabbitmq", "rw")
         new.with_env("RABBITMQ_DEFAULT_USER", self.user).with_env("RABBITMQ_DEFAULT_PASS", self.password)
         new.start()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Optional, Protocol, Union
+from typing import TYPE_CHECKING, Any, Optional, Protocol, Union
 
-from ..outcome import Reply
-from ..settings import Queue
+from ..settings import Config, Queue
+
+if TYPE_CHECKING:
+    from ..outcome import Reply
 
 Text = Union[str, bytes]
 """A short string of AMQP: bytes where the sender's bytes are not UTF-8."""
@@ -68,6 +70,17 @@ class Broker(Protocol):
         """Returns when the broker has confirmed. Raises Unroutable or TooLarge."""
 
     def close(self) -> None: ...
+
+
+def open_broker(config: Config) -> Broker:
+    """The broker that the site file names; connected when it is first used."""
+    if config.site.broker == "embedded":
+        from .embedded import Embedded
+
+        return Embedded(config.site.broker_file, config.site.replies)
+    from .rabbitmq import RabbitMQ
+
+    return RabbitMQ(config.credentials, config.site.replies, config.ca_file)
 
 
 def as_bytes(text: Optional[Text]) -> Optional[bytes]:

@@ -11,16 +11,19 @@ import logging
 import ssl
 import struct
 from collections.abc import Iterator
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import pika
 from pika import data, exceptions, spec
 from pika.adapters.blocking_connection import BlockingChannel
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from ..errors import Transient
-from ..outcome import Reply
 from ..settings import Credentials, Queue, Replies
 from . import Delivery, Properties, TooLarge, Unroutable, matches
+
+if TYPE_CHECKING:
+    from ..outcome import Reply
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +200,7 @@ class RabbitMQ:
             raise Transient("the broker refuses our user or password (RABBITMQ_USER, RABBITMQ_PASSWORD)") from None
         except (exceptions.ProbableAccessDeniedError, exceptions.ConnectionClosedByBroker) as error:
             raise Transient(f"the broker closed the connection: {_words(error)}") from None
-        except (exceptions.AMQPError, exceptions.ChannelError, OSError) as error:
+        except (exceptions.AMQPError, exceptions.ChannelError, AMQPConnectorException, OSError) as error:
             raise Transient(f"the broker can't be reached or refused: {_words(error)}") from None
 
 

@@ -36,7 +36,7 @@ class MemoryWatch:
 def _counter_file(proc: Path) -> Optional[Path]:
     """None where there is none, or where we are in the root group: then nothing limits this job by itself."""
     try:
-        groups = [line.split(":", 2) for line in (proc / "cgroup").read_text().splitlines()]
+        groups = [line.split(":", 2) for line in (proc / "cgroup").read_text().splitlines() if line.count(":") >= 2]
         mounted = [line.split() for line in (proc / "mounts").read_text().splitlines()]
     except OSError:
         return None

@@ -43,7 +43,7 @@ def pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site) -> Pa
         with open(os.open(body, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as reply:
             for index, (name, file) in enumerate(spec.outputs.items()):
                 reply.write(b"{" if index == 0 else b", ")
-                packed[name] = _append(reply, name, outputs / file, left)
+                packed[name] = _append(reply, name, outputs / file, left, site.limits.output_bytes)
                 left -= packed[name].size
             reply.write(b"}" if spec.outputs else b"{}")
             if reply.tell() > site.replies.max_bytes:
@@ -60,12 +60,13 @@ def pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site) -> Pa
     return Packed(stem, packed)
 
 
-def _append(reply: BinaryIO, name: str, path: Path, most: int) -> Output:
-    """One output; the number of bytes that is read is the one that was found, also where the file still grows."""
+def _append(reply: BinaryIO, name: str, path: Path, room: int, most: int) -> Output:
+    """One output; the number of bytes that is read is the one that was found, also where the file still grows. `room`:
+    what is left of the `most` bytes that all outputs may have."""
     digest = hashlib.sha256()
     with _open_plain(name, path) as source:
         size = os.fstat(source.fileno()).st_size
-        if size > most:
+        if size > room:
             raise StepFailed("pack", _too_large(most))
         reply.write(json.dumps(name).encode() + b': "')
         left = size

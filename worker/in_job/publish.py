@@ -9,16 +9,17 @@ import time
 from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from ..answer import deliver
-from ..broker.rabbitmq import RabbitMQ
+from ..broker import open_broker
 from ..errors import Transient
-from ..folder import JobFolder, Outcome
+from ..facts import Outcome
+from ..folder import JobFolder
 from ..settings import Config
 
 log = logging.getLogger(__name__)
 
 
 def publish(config: Config, job: JobFolder, outcome: Outcome) -> None:
-    broker = RabbitMQ(config.credentials, config.site.replies, config.ca_file)
+    broker = open_broker(config)
     retrying = Retrying(
         retry=retry_if_exception_type(Transient),
         stop=stop_after_delay(config.site.timing.publish_patience),

@@ -16,7 +16,8 @@ from typing import Optional
 from .. import folder, sentences
 from ..answer import conclude, record
 from ..errors import Damaged, StepFailed
-from ..folder import AttemptFolder, Intent, JobFolder, Started, read
+from ..facts import Intent, Started, read_spec
+from ..folder import AttemptFolder, JobFolder, read
 from ..outcome import Result, is_final, readable_tail
 from ..settings import Config, Workload
 from ..spec import JobSpec
@@ -66,7 +67,7 @@ class _Work:
 def run(config: Config, job: JobFolder, number: int, place: Placement) -> None:
     """The whole life of an attempt. What it leaves are files; it returns when it has answered, or could not."""
     attempt = job.attempt(number)
-    spec, intent = folder.read_spec(job), read(Intent, attempt.intent)
+    spec, intent = read_spec(job), read(Intent, attempt.intent)
     if spec is None or intent is None:
         raise Damaged("this attempt was never intended")
     timing = config.site.timing
@@ -241,7 +242,7 @@ def _failed(work: _Work, failed: StepFailed) -> Result:
     exit = failed.exit if isinstance(failed, _ProgramFailed) else None
     return _result(
         work, "failed", failed.reason, step=failed.step, may_work_again=failed.may_work_again,
-        exit_code=exit.code if exit and not exit.signal_name else None, signal=exit.signal if exit else None,
+        exit_code=exit.code if exit and not exit.signal_name else None, signal=exit.signal or None if exit else None,
     )  # fmt: skip
 
 

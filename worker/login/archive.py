@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from .. import folder
-from ..folder import Group, JobFolder, JobsFolder
+from ..facts import Group, Intent
+from ..folder import JobFolder, JobsFolder
 from .facts import JobFacts
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ def archive(jobs: JobsFolder, job: JobFolder, facts: JobFacts, most_bytes: int, 
         attempt = job.attempt(number)
         folder.remove(attempt.token)
         folder.remove_tree(attempt.work)
-        intent = folder.read(folder.Intent, attempt.intent)
+        intent = folder.read(Intent, attempt.intent)
         if intent is not None:
             _end_group(jobs, job, intent.group, attempt.slurm_log)
     day = jobs.done / time.strftime("%Y-%m-%d", time.gmtime(now))

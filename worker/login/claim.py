@@ -7,7 +7,8 @@ from typing import Optional
 
 from .. import folder
 from ..broker import Delivery, digest
-from ..folder import FORMAT, JobFolder, JobId, JobsFolder, Message
+from ..facts import FORMAT, Acked, Message
+from ..folder import JobFolder, JobId, JobsFolder
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def note_acked(job: JobFolder, now: float) -> None:
     """For a message without any id: it tells a later equal message from a redelivery of this one."""
     message = folder.read(Message, job.message)
     if message is not None and not _has_id(message.properties):
-        folder.write(job.acked, folder.Acked(at=now))
+        folder.write(job.acked, Acked(at=now))
 
 
 def _free_id(jobs: JobsFolder, delivery: Delivery) -> Optional[JobId]:

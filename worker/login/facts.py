@@ -6,24 +6,22 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ..errors import Damaged
-from ..folder import (
+from ..facts import (
     FORMAT,
     Absent,
-    AttemptFolder,
     Cancel,
     Delivered,
     Ended,
     Intent,
-    JobFolder,
     Message,
     Outcome,
     Started,
     Stuck,
     Submission,
     Undeliverable,
-    read,
     read_spec,
 )
+from ..folder import AttemptFolder, JobFolder, read
 from ..outcome import Result
 from ..spec import JobSpec
 

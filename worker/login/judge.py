@@ -7,6 +7,7 @@ Slurm said that the attempt ended, because a network file system may show it lat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional, Union
@@ -14,7 +15,7 @@ from typing import Optional, Union
 from slurm import JobView, Phase, states
 
 from .. import sentences
-from ..folder import Absent, Cancel, Ended, Stuck, Submission
+from ..facts import Absent, Cancel, Ended, Stuck, Submission
 from ..outcome import Result, is_final, next_attempt_at
 from ..settings import Timing
 from .facts import AttemptFacts, JobFacts
@@ -100,7 +101,7 @@ def observe(a: AttemptFacts, seen: Sequence[JobView], clear: bool, now: float) -
     observed: dict[str, Union[Submission, Ended, Absent, Stuck, None]] = {}
     if a.absent is not None:
         observed["absent"] = None
-    if a.submission is None:
+    if a.submission is None or (a.started is None and a.submission.slurm_id != view.slurm_id):
         observed["submission"] = Submission(slurm_id=view.slurm_id, at=now, adopted=True)
     if view.phase is Phase.ENDED and view.end is not None:
         at = view.ended_at if view.ended_at is not None else now
@@ -129,7 +130,7 @@ def judge(job: JobFacts, timing: Timing, max_wait: float, now: float, server_now
     """The next step for a job. `now`: this host's clock; `server_now`: the file server's."""
     if job.outcome is not None:
         return _after_outcome(job, timing, now, server_now)
-    if job.spec is None and not job.attempts:
+    if job.spec is None and not any(a.what_counts for a in job.attempts):
         return Understand()
     if not job.attempts:
         return _not_submitted(job, 1, max_wait, now)
@@ -139,10 +140,10 @@ def judge(job: JobFacts, timing: Timing, max_wait: float, now: float, server_now
 def _after_outcome(job: JobFacts, timing: Timing, now: float, server_now: float) -> Step:
     assert job.outcome is not None
     for a in job.attempts:
-        if a.open and a.number != job.outcome.attempt and a.submission is not None:
+        if _alive(a, timing, now) and a.number != job.outcome.attempt and a.submission is not None:
             return AskToCancel(a.number, Cancel("cancelled", "Another attempt has answered.", now), only_waiting=False)
     if job.delivered or job.undeliverable:
-        return Wait("for Slurm to end it") if any(a.open for a in job.attempts) else Archive()
+        return Wait("for Slurm to end it") if any(_alive(a, timing, now) for a in job.attempts) else Archive()
     if job.outcome.by == "login":
         return Deliver()
     return _deliver_for_the_job(job, timing, now, server_now)
@@ -152,7 +153,7 @@ def _deliver_for_the_job(job: JobFacts, timing: Timing, now: float, server_now: 
     """Its worker won the outcome, so it publishes, and only when it surely is gone do we."""
     assert job.outcome is not None
     a = job.attempts[job.outcome.attempt - 1]
-    if a.open:
+    if _alive(a, timing, now):
         return Wait("for the job to deliver its answer")
     ended_at = a.ended.at if a.ended else now
     if a.ended and a.ended.end not in _CUT_OFF:
@@ -190,6 +191,11 @@ def _unclear_submission(a: AttemptFacts, timing: Timing, now: float) -> Step:
     return Wait("to see whether the unclear submission was taken")
 
 
+def _alive(a: AttemptFacts, timing: Timing, now: float) -> bool:
+    """Slurm may still tell of its end. Not of a job that it has forgotten, as it does early without accounting."""
+    return a.open and not _is_lost(a, timing, now)
+
+
 def _is_lost(a: AttemptFacts, timing: Timing, now: float) -> bool:
     return a.absent is not None and a.absent.answers >= 2 and now - a.absent.since >= timing.lost_after
 
@@ -218,7 +224,7 @@ def _after_result(job: JobFacts, a: AttemptFacts, result: Result, timing: Timing
     if job.spec is not None and not is_final(result, job.spec.retry):
         ready = now >= next_attempt_at(result, job.spec.retry)
         return Submit(a.number + 1) if ready else Wait("before the next attempt")
-    if a.open and a.verdict is None:
+    if _alive(a, timing, now) and a.verdict is None:
         return Wait("for the job to answer")
     # The worker may have won outcome.json just now, where we do not see it yet; then our own attempt to will lose.
     if a.ended is not None and a.verdict is None and now - a.ended.at < timing.visible_after:
@@ -282,7 +288,7 @@ def deadline_of(properties: Mapping[str, Union[str, bytes, int, None]], claimed_
     A sender's timestamp may be anything; one after the claim, or of before 2000, is no time of sending.
     """
     expiration, timestamp = properties.get("expiration"), properties.get("timestamp")
-    if not isinstance(expiration, str) or not expiration.isdigit() or len(expiration) > 15:
+    if not isinstance(expiration, str) or not re.fullmatch(r"[0-9]{1,15}", expiration):
         return None
     plausible = isinstance(timestamp, int) and 946684800 <= timestamp <= claimed_at
     sent_at = float(timestamp) if plausible and isinstance(timestamp, int) else claimed_at

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from ..errors import Damaged
 from ..folder import claim_name, read, remove
 
 _RENEW_AFTER = 60.0
@@ -74,13 +75,13 @@ def hold(path: Path, expires: float) -> Iterator[Lease]:
 
 def _take_over(path: Path, me: _Holder, expires: float) -> None:
     """Renames the old lease aside, and looks what it was that was moved: somebody else may have been quicker."""
-    holder, old = read(_Holder, path), _inode(path)
+    old, holder = _identity(path), _holder(path)
     if holder is not None and not _is_dead(holder, me) and _age(path) < expires:
         raise Held(f"a pass runs on {holder.host} (pid {holder.pid})")
     aside = path.with_name(f".{path.name}.{me.host}.{me.pid}")
     with contextlib.suppress(FileNotFoundError):
         os.rename(path, aside)
-        if _inode(aside) != old:
+        if _identity(aside) != old:
             with contextlib.suppress(FileExistsError):
                 os.link(aside, path)
     remove(aside)
@@ -112,12 +113,22 @@ def _age(path: Path) -> float:
         remove(probe)
 
 
-def _inode(path: Path) -> Optional[int]:
+def _identity(path: Path) -> Optional[tuple[int, int]]:
+    """The number of an inode alone may be given anew at once, and a holder that shows life changes the time."""
     try:
-        return path.stat().st_ino
+        found = path.stat()
     except FileNotFoundError:
         return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _is_mine(path: Path, me: _Holder) -> bool:
-    return read(_Holder, path) == me
+    return _holder(path) == me
+
+
+def _holder(path: Path) -> Optional[_Holder]:
+    """None where there is no lease. One that can't be read is somebody's all the same, until it is too old."""
+    try:
+        return read(_Holder, path)
+    except Damaged:
+        return _Holder(host="an unknown host", pid=0)

@@ -15,38 +15,17 @@ from slurm import Unavailable
 from .. import answer, folder, sentences
 from ..broker import Delivery
 from ..errors import Transient
-from ..folder import JobFolder, JobsFolder, Message, SiteFault
+from ..facts import Message, SiteFault
+from ..folder import JobFolder
 from ..outcome import Result
-from ..settings import Config, Queue
-from . import lease, reconcile
+from ..settings import Queue
+from . import reconcile
 from .claim import claim, note_acked
 from .reconcile import Standing
 from .submit import submit
 from .tools import SiteAway, Tools
 
 log = logging.getLogger(__name__)
-
-
-def guarded_pass(config: Config, drain: bool) -> int:
-    """One pass, unless another one is running. Returns an exit code."""
-    jobs = JobsFolder(config.site.jobs_dir)
-    try:
-        jobs.prepare()
-        with lease.hold(jobs.lease, config.site.timing.lease_expires) as held:
-            tools = Tools(config, jobs, held)
-            try:
-                return run_pass(tools, drain)
-            finally:
-                tools.close()
-    except lease.Held as error:
-        log.info("another pass is running, nothing done: %s", error)
-        return os.EX_TEMPFAIL
-    except lease.Lost as error:
-        log.warning("stopped: %s", error)
-        return os.EX_TEMPFAIL
-    except OSError as error:
-        log.error("jobs folder can't be written, no message was taken why=%r", str(error))
-        return os.EX_CANTCREAT
 
 
 def run_pass(tools: Tools, drain: bool) -> int:

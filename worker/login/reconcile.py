@@ -14,7 +14,8 @@ from slurm import JobView, Phase, Unavailable
 
 from .. import answer, folder
 from ..errors import Damaged, InvalidSpec, Transient
-from ..folder import JobFolder, Outcome, read
+from ..facts import Ended, Outcome, read_result
+from ..folder import JobFolder, read
 from ..outcome import Result
 from ..spec import parse_spec
 from . import archive, judge
@@ -83,7 +84,7 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing
         folder.write(job.attempt(step.result.attempt).verdict, step.result)
     elif isinstance(step, judge.Conclude):
         attempt = job.attempt(step.attempt)
-        result = folder.read_result(attempt)
+        result = read_result(attempt)
         assert result is not None
         answer.conclude(job, attempt, result, site.replies, "login", tools.now())
         standing.in_flight -= 1
@@ -239,5 +240,5 @@ def _write_observed(job: JobFolder, a: AttemptFacts, views: Sequence[JobView], c
             folder.write(attempt.path / f"{name}.json", fact)
     if any(view.phase is Phase.UNKNOWN for view in views):
         log.warning("unknown state, waiting job=%s state=%s", job.id, views[0].state)
-    if read(folder.Ended, attempt.ended) is not None:
+    if read(Ended, attempt.ended) is not None:
         folder.remove(attempt.token)

@@ -16,7 +16,8 @@ from slurm import BatchRequest, Refused, Unavailable
 
 from .. import folder, sentences
 from ..answer import record
-from ..folder import Group, Intent, JobFolder, Submission
+from ..facts import Group, Intent, Submission, read_spec
+from ..folder import JobFolder
 from ..outcome import Result
 from ..settings import Config
 from ..spec import JobSpec
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 def submit(tools: Tools, job: JobFolder, number: int) -> None:
     """Raises SiteAway where the site is at fault; then the job waits."""
-    spec = folder.read_spec(job)
+    spec = read_spec(job)
     assert spec is not None, "the judge asks for a submission only where there is a spec"
     attempt = job.attempt(number)
     try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Optional
 
+from ..broker import open_broker
 from ..errors import LoginRefused, Transient
 from ..folder import JobsFolder
 from ..settings import Config
@@ -50,6 +51,10 @@ class Tools:
 
     @cached_property
     def scheduler(self) -> Scheduler:
+        if self.config.site.scheduler == "local":
+            from slurm.local import Local
+
+            return Local(self.jobs.path / "local")
         from slurm.cluster import Slurm
 
         s = self.config.site.slurm
@@ -57,9 +62,7 @@ class Tools:
 
     @cached_property
     def broker(self) -> Broker:
-        from ..broker.rabbitmq import RabbitMQ
-
-        return RabbitMQ(self.config.credentials, self.config.site.replies, self.config.ca_file)
+        return open_broker(self.config)
 
     @cached_property
     def token(self) -> str:

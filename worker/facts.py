@@ -1,0 +1,196 @@
+"""What each file of a job folder says. Facts are written once, whole, by one side; folder.py names and writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Optional, Union
+
+from .errors import Damaged
+from .folder import AttemptFolder, JobFolder, read, write
+from .outcome import Reply, Result
+from .spec import JobSpec
+
+FORMAT = 1
+"""Of message.json; a folder with another number was made by a version we do not know, and is left alone."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """Claimed: the message as it came."""
+
+    format: int
+    queue: str
+    body: Union[str, bytes]
+    body_size: int
+    """More than len(body) where the message was too large to keep whole."""
+    properties: Mapping[str, Union[str, bytes, int, None]]
+    claimed_at: float
+
+
+@dataclass(frozen=True)
+class Acked:
+    """The broker has surely forgotten the message. Written only for messages without any id."""
+
+    at: float
+
+
+@dataclass(frozen=True)
+class Intent:
+    """About to be submitted, in this group, under this Slurm name."""
+
+    group: str
+    name: str
+    element: int
+    time_limit: int
+    """Seconds."""
+    at: float
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Submitted. `adopted`: found by name after an unclear sbatch."""
+
+    slurm_id: str
+    at: float
+    adopted: bool = False
+
+
+@dataclass(frozen=True)
+class Started:
+    """Running: exclusive, so that a second copy of the attempt finds it."""
+
+    slurm_id: str
+    restarts: int
+    node: str
+    at: float
+    nonce: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Slurm said that the attempt has ended, and how."""
+
+    end: str
+    state: str
+    at: float
+    exit_code: str = ""
+    node: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Slurm answered clearly and did not know the attempt: since when, and how many such answers in a row."""
+
+    since: float
+    answers: int
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """Slurm holds the job back for a reason that does not pass by itself; since when."""
+
+    reason: str
+    since: float
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """We asked Slurm to end it; if that works, this is what it came to."""
+
+    outcome: str
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the job came to: exclusive, final. `reply` is the stem of the reply's two files in the attempt's folder."""
+
+    outcome: str
+    attempt: int
+    reply: str
+    by: str
+    """"job": its worker won, and publishes; "login": nobody else ever will."""
+    at: float
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """The broker confirmed the reply, or nobody asked for one (`to` is empty)."""
+
+    to: str
+    at: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Undeliverable:
+    why: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Unroutable:
+    """The reply came back: no such queue. Since when."""
+
+    since: float
+
+
+@dataclass(frozen=True)
+class SiteFault:
+    """Something of the site is away and claimed jobs wait for it: login, api, slurm or disk; since when."""
+
+    kind: str
+    words: str
+    since: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """One submission: its members in order; element k of the array is member k."""
+
+    members: tuple[tuple[str, int], ...]
+    """(job id, attempt)"""
+
+
+# --- what belongs together
+
+
+def read_spec(job: JobFolder) -> Optional[JobSpec]:
+    return read(JobSpec, job.spec)
+
+
+def read_result(attempt: AttemptFolder) -> Optional[Result]:
+    """What the attempt came to. Where the worker could not know, the login side's verdict is what counts."""
+    return read(Result, attempt.verdict) or read(Result, attempt.result)
+
+
+@dataclass(frozen=True)
+class _StoredReply:
+    """A reply without its body, which lies beside it."""
+
+    routing_key: str
+    correlation_id: Union[str, bytes, None]
+    type: str
+    message_id: str
+    timestamp: int
+    expiration_ms: int
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    content_type: str = "application/json"
+
+
+def write_reply(attempt: AttemptFolder, stem: str, reply: Reply) -> None:
+    """Stores the reply's properties; its body is in `reply_body(stem)` already."""
+    known = {f.name: getattr(reply, f.name) for f in fields(_StoredReply)}
+    write(attempt.reply_properties(stem), _StoredReply(**known))
+
+
+def read_reply(attempt: AttemptFolder, stem: str) -> Reply:
+    """The exact reply as it was stored. Raises Damaged."""
+    stored = read(_StoredReply, attempt.reply_properties(stem))
+    if stored is None:
+        raise Damaged(f"the reply {stem} is missing")
+    body = attempt.reply_body(stem).read_bytes()
+    return Reply(body=body, **{f.name: getattr(stored, f.name) for f in fields(stored)})

@@ -1,0 +1,59 @@
+"""Lets one pass at a time in, and sends it home at once where nothing is in flight and nothing waits: most passes are that.
+
+The pass itself, and all that it needs, is imported only when there is something to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from ..errors import Transient
+from ..folder import JobsFolder, remove
+from ..settings import Config
+from . import lease
+from .tools import Tools
+
+log = logging.getLogger(__name__)
+
+
+def guarded_pass(config: Config, drain: bool) -> int:
+    """One pass, unless another one is running. Returns an exit code."""
+    jobs = JobsFolder(config.site.jobs_dir)
+    try:
+        jobs.prepare()
+        with lease.hold(jobs.lease, config.site.timing.lease_expires) as held:
+            tools = Tools(config, jobs, held)
+            try:
+                return _pass(tools, drain)
+            finally:
+                tools.close()
+    except lease.Held as error:
+        log.info("another pass is running, nothing done: %s", error)
+        return os.EX_TEMPFAIL
+    except lease.Lost as error:
+        log.warning("stopped: %s", error)
+        return os.EX_TEMPFAIL
+    except OSError as error:
+        log.error("jobs folder can't be written, no message was taken why=%r", str(error))
+        return os.EX_CANTCREAT
+
+
+def _pass(tools: Tools, drain: bool) -> int:
+    try:
+        if _nothing_to_do(tools):
+            remove(tools.jobs.site_fault)
+            return os.EX_OK
+    except Transient as error:
+        log.warning("broker away why=%r", str(error))
+        return os.EX_UNAVAILABLE
+    from .one_pass import run_pass
+
+    return run_pass(tools, drain)
+
+
+def _nothing_to_do(tools: Tools) -> bool:
+    """Raises Transient where only the broker could tell."""
+    if os.listdir(tools.jobs.active):
+        return False
+    return all(tools.broker.waiting(queue) == 0 for queue in tools.config.site.queues)
