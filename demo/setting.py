@@ -1,0 +1,138 @@
+"""The demo's installation: a site file, credentials and a scanned page in .demo, made anew for each run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from slurm import Phase
+from slurm.local import Local
+from tests.services.upstream import Upstream
+
+ROOT = Path(__file__).resolve().parent.parent
+_ENVIRONMENT = ROOT / "workloads" / "binarize" / ".venv"
+
+_SITE = """\
+# Made by ./run_demo.
+jobs_dir = {jobs}
+scheduler = {scheduler}
+broker = {broker}
+broker_file = {broker_file}
+
+[timing]
+visible_after = {visible_after}
+
+[[queues]]
+name = {queue}
+workload = "binarize"
+
+[queues.resources]
+memory_mb = 1000
+time = "2min"
+
+[queues.resources.names]
+memory_mb = "Maximum memory (MB)"
+time = "Maximum time (D-HH:MM)"
+
+[workloads.binarize]
+argv = {argv}
+prefix = {prefix}
+
+[[workloads.binarize.forms]]
+required = ["Page"]
+outputs = {{ "Clean Page" = ".png", "Report" = ".json" }}
+"""
+
+
+@dataclass(frozen=True)
+class Setting:
+    folder: Path
+    credentials: Path
+    queue: str
+    page: Path
+    inputs: dict[str, str]
+    settings: dict[str, Any]
+    environment: dict[str, str]
+    local: bool
+
+    def end(self) -> None:
+        """No process stays behind."""
+        if not self.local:
+            return
+        jobs = Local(self.folder / "jobs" / "local")
+        running = [view.slurm_id for view in jobs.queue() if view.phase is Phase.RUNNING]
+        jobs.cancel(running)
+        end = time.monotonic() + 15
+        while running and time.monotonic() < end and any(view.phase is Phase.RUNNING for view in jobs.queue()):
+            time.sleep(0.1)
+
+
+def prepare(upstream: Upstream, slurm: bool, credentials: Optional[Path], failure: Optional[str]) -> Setting:
+    """Makes .demo anew, except for the packages' log."""
+    folder = ROOT / ".demo"
+    for name in ("jobs", "answer", "tmp"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for leftover in folder.glob("broker.sqlite*"):
+        leftover.unlink()
+    (folder / "tmp").mkdir()
+    page = next(_ENVIRONMENT.glob("lib/python3*/site-packages/skimage/data/page.png"))
+    upstream.add("/uploads/page.png", page)
+    queue = f"batchferry-demo-{os.getpid()}" if credentials else "demo-jobs"
+    (folder / "site.toml").write_text(_site(folder, queue, slurm, credentials is not None, failure))
+    return Setting(
+        folder=folder,
+        credentials=_credentials(folder, upstream, credentials),
+        queue=queue,
+        page=page,
+        inputs={"Page": "/uploads/gone.png" if failure == "input" else "/uploads/page.png"},
+        settings={"Window size": 24 if failure == "exit" else 25, "k": 0.2, **_limits(failure)},
+        environment=_environment(folder),
+        local=not slurm,
+    )
+
+
+def _limits(failure: Optional[str]) -> dict[str, Any]:
+    if failure == "time":
+        return {"Maximum time (D-HH:MM)": "0-00:01"}
+    return {"Maximum memory (MB)": 50} if failure == "memory" else {}
+
+
+def _site(folder: Path, queue: str, slurm: bool, rabbitmq: bool, failure: Optional[str]) -> str:
+    argv = [str(_ENVIRONMENT / "bin" / "python"), "{root}/workloads/binarize/binarize.py", "{job}"]
+    # Without Slurm nothing limits memory; the demo lets the kernel refuse it, so that the failure can be seen.
+    prefix = {"memory": ["prlimit", "--as=100000000"], "time": ["sh", "-c", "sleep 600"]}.get(failure or "", [])
+    if slurm and failure == "memory":
+        prefix = []
+    return _SITE.format(
+        jobs=json.dumps(str(folder / "jobs")),
+        scheduler=json.dumps("slurm" if slurm else "local"),
+        broker=json.dumps("rabbitmq" if rabbitmq else "embedded"),
+        broker_file=json.dumps(str(folder / "broker.sqlite")),
+        visible_after=json.dumps("5s" if slurm else "0s"),
+        queue=json.dumps(queue),
+        argv=json.dumps(argv),
+        prefix=json.dumps(prefix),
+    )
+
+
+def _credentials(folder: Path, upstream: Upstream, given: Optional[Path]) -> Path:
+    """The sample service's address and password; those of the broker are the given file's."""
+    text = given.read_text() + "\n" if given else ""
+    file = folder / "credentials.env"
+    with contextlib.suppress(FileNotFoundError):
+        file.unlink()
+    file.touch(mode=0o600)
+    file.write_text(f"{text}API_URL={upstream.url}\nAPI_USER={upstream.user}\nAPI_PASSWORD={upstream.password}\n")
+    return file
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """As little as cron gives; TMPDIR keeps run_check's lock inside this folder."""
+    passed_on = {name: os.environ[name] for name in ("SLURM_CONF", "HOME") if name in os.environ}
+    return {"PATH": "/usr/local/bin:/usr/bin:/bin", "TMPDIR": str(folder / "tmp"), **passed_on}

@@ -1,0 +1,207 @@
+"""The same interface on one machine without Slurm: the batch script runs in a session of its own, watched over.
+
+Each job has a folder: request.json (as submitted), watcher (pid and start time of the process that watches over it) and
+end.json (how it ended). The watcher outlives check.py and enforces the time limit; a job whose watcher is gone without an
+end is not known any more, and so becomes `lost`. `python -m slurm.local FOLDER` is the watcher.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Optional
+
+from . import BatchRequest, JobView, Phase, SlurmJobId, Unavailable
+
+_KILL_WAIT = 10.0
+"""Seconds between SIGTERM and SIGKILL, as Slurm's KillWait."""
+_TICK = 0.2
+_STARTS_WITHIN = 30.0
+"""Seconds after which a job whose watcher never began is no longer waited for."""
+
+
+class Local:
+    """Jobs run at once, as many as are submitted: `max_in_flight` is what limits them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def submit(self, request: BatchRequest) -> SlurmJobId:
+        slurm_id = f"local-{time.strftime('%Y%m%d%H%M%S')}-{secrets.token_hex(3)}"
+        job = self._folder / slurm_id
+        try:
+            job.mkdir(parents=True, mode=0o700)
+            _write(job / "request.json", asdict(request))
+            subprocess.Popen(
+                [sys.executable, "-m", "slurm.local", str(job)],
+                cwd=Path(__file__).resolve().parent.parent,
+                env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Unavailable(f"the job could not be started: {error.strerror}") from None
+        return SlurmJobId(slurm_id)
+
+    def queue(self) -> list[JobView]:
+        with contextlib.suppress(FileNotFoundError):
+            return [view for job in sorted(self._folder.iterdir()) if (view := _view(job)) is not None]
+        return []
+
+    def history(self, names: Sequence[str], since: float) -> list[JobView]:
+        return []
+
+    def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
+        """No job waits here, so `only_waiting` cancels none."""
+        for slurm_id in () if only_waiting else ids:
+            watcher = _watcher(self._folder / slurm_id)
+            if watcher is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(watcher, signal.SIGTERM)
+
+
+def _view(job: Path) -> Optional[JobView]:
+    request = _read(job / "request.json")
+    if request is None:
+        return None
+    slurm_id, name, end = SlurmJobId(job.name), str(request["name"]), _read(job / "end.json")
+    if end is not None:
+        return JobView(
+            slurm_id, name, Phase.ENDED, end["state"], end["end"], ended_at=end["at"], exit_code=end["exit_code"]
+        )
+    young = not (job / "watcher").exists() and time.time() - (job / "request.json").stat().st_mtime < _STARTS_WITHIN
+    if _watcher(job) is not None or young:
+        return JobView(slurm_id, name, Phase.RUNNING, "RUNNING")
+    return None
+
+
+def _watcher(job: Path) -> Optional[int]:
+    """The pid of a job's watcher, if it lives."""
+    try:
+        pid, started = (job / "watcher").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return int(pid) if _started(int(pid)) == started else None
+
+
+# --- the watcher
+
+
+class _Told(Exception):
+    """Somebody asked for the job to be cancelled."""
+
+
+def watch(job: Path) -> None:
+    """Runs the batch script and writes down how it ended."""
+    request = _read(job / "request.json")
+    assert request is not None
+    _write_text(job / "watcher", f"{os.getpid()} {_started(os.getpid())}")
+    signal.signal(signal.SIGTERM, _raise_told)
+    with open(request["output"], "ab") as output:
+        process = subprocess.Popen(
+            [request["script"], *request["arguments"]],
+            cwd=request["chdir"],
+            env=_environment(job.name),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    state, end = _outlast(process, request["minutes"] * 60, request["warn_seconds"])
+    _signal(process.pid, signal.SIGKILL)
+    code = process.returncode
+    exit_code = f"{max(0, code)}:{max(0, -code)}"
+    _write(job / "end.json", {"state": state, "end": end, "exit_code": exit_code, "at": time.time()})
+
+
+def _outlast(process: subprocess.Popen[bytes], limit: float, warn: float) -> tuple[str, str]:
+    """Waits for the end, brought about where need be; Slurm's word for it and ours."""
+    end_at = time.monotonic() + limit
+    try:
+        if not _ended_by(process, end_at - warn):
+            _signal(process.pid, signal.SIGUSR1)
+        if not _ended_by(process, end_at):
+            _stop(process)
+            return "TIMEOUT", "timed_out"
+    except _Told:
+        _stop(process)
+        return "CANCELLED", "cancelled"
+    return ("COMPLETED", "succeeded") if process.returncode == 0 else ("FAILED", "failed")
+
+
+def _ended_by(process: subprocess.Popen[bytes], when: float) -> bool:
+    while process.poll() is None and time.monotonic() < when:
+        time.sleep(_TICK)
+    return process.poll() is not None
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _signal(process.pid, signal.SIGTERM)
+    _ended_by(process, time.monotonic() + _KILL_WAIT)
+    _signal(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _raise_told(*_: object) -> None:
+    raise _Told
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    """Only the batch process is asked, as Slurm does; a kill goes to all of its group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, number) if number == signal.SIGKILL else os.kill(group, number)
+
+
+def _environment(slurm_id: str) -> dict[str, str]:
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": os.path.expanduser("~"),
+        "LANG": "C.UTF-8",
+        "SLURM_JOB_ID": slurm_id,
+        "SLURMD_NODENAME": os.uname().nodename,
+    }
+
+
+def _started(pid: int) -> str:
+    """When a process began (proc(5), stat, field 22): with it a pid is never mistaken for an earlier one."""
+    try:
+        return Path("/proc", str(pid), "stat").read_text(errors="replace").rpartition(")")[2].split()[19]
+    except OSError:
+        return "gone"
+
+
+def _read(path: Path) -> Optional[dict[str, Any]]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _write(path: Path, value: Mapping[str, object]) -> None:
+    _write_text(path, json.dumps(value) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.new")
+    with open(aside, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+if __name__ == "__main__":
+    watch(Path(sys.argv[1]))
