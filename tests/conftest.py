@@ -190,9 +190,7 @@ def slurm(pytestconfig: pytest.Config) -> SlurmCluster:
 
 
 @pytest.fixture
-def private_rabbitmq(
-    pytestconfig: pytest.Config, tmp_path: Path, certificates: Certificates
-) -> Iterator[RabbitMQ]:
+def private_rabbitmq(pytestconfig: pytest.Config, tmp_path: Path, certificates: Certificates) -> Iterator[RabbitMQ]:
     """A broker for this test alone, to be stopped, killed and frozen at will, with TLS too (`certificates`); 5 s."""
     with _noted("rabbitmq", tmp_path / "rabbitmq"), _missing_told(pytestconfig):
         with RabbitMQ(tmp_path / "rabbitmq", certificates) as broker:

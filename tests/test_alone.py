@@ -11,14 +11,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from worker.broker import Properties
-from worker.broker.embedded import Embedded
-from worker.settings import Replies
 
 from tests.installation import Installation
 from tests.scene import IMAGE
 from tests.services.upstream import Upstream
 from tests.workloads.probe import output
+from worker.broker import Properties
+from worker.broker.embedded import Embedded
+from worker.settings import Replies
 
 NO_RABBITMQ = SimpleNamespace(host="", port="", user="", password="", vhost="")
 

@@ -159,9 +159,9 @@ def test_a_job_whose_node_fails_is_answered_and_its_next_attempt_runs(
     wait_until(record.exists, 30)
 
     slurm.kill_node("n3")
+    slurm.declare_lost("n3")
     wait_for_state(scene, slurm_id, "NODE_FAIL", 60)
     slurm.start_node("n3")
-    slurm.run("scontrol", "update", f"nodename={slurm.node('n3')}", "state=resume")
 
     answer = scene.answer(correlation_id, 120)
     assert (answer.headers["outcome"], answer.headers["attempt"]) == ("succeeded", 2)
