@@ -7,6 +7,7 @@ import argparse
 import gc
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -16,15 +17,16 @@ VERSION = "0.1.0"
 
 HELP = """\
 One pass: send answers that could not be sent, find out what earlier jobs came to, then take one message from the
-jobs queue, claim it on disk, acknowledge it, log in to the API and submit it to Slurm.
+jobs queue (once the API has let us in and Slurm answers), claim it on disk, acknowledge it and submit it to Slurm.
 
 exit codes:
    0  all is well (also when the queue is empty)
+  65  a job's folder is damaged, or its queue has left site.toml; it is left alone, the others went on
   64  the command line is wrong
   69  the broker, the API, Slurm or the disk is away; jobs wait, nothing is lost
   70  an unforeseen error; please report the traceback
   73  the jobs folder can't be made or written
-  75  another pass is running; nothing was done
+  75  another pass is running and nothing was done, or this one took too long and was ended
   77  the API refuses our login; jobs wait, no message is taken
   78  credentials.env or site.toml is at fault; every fault is listed
 """
@@ -61,7 +63,16 @@ def main() -> int:
         return dry_run(config, options.drain, options.json)
     from worker.login.guard import guarded_pass
 
+    signal.signal(signal.SIGALRM, _took_too_long)
+    signal.alarm(max(1, int(config.site.timing.lease_expires)))
+
     return guarded_pass(config, options.drain)
+
+
+def _took_too_long(*_: object) -> None:
+    """A service that drips may hold a pass for ever, and with it the queue; every step may be the last."""
+    logging.getLogger().error("pass took longer than lease_expires, ended; the next one goes on")
+    sys.exit(os.EX_TEMPFAIL)
 
 
 def _parser() -> argparse.ArgumentParser:

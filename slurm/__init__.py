@@ -1,6 +1,6 @@
 """All that the project knows about Slurm, and nothing about our jobs. This file: what any scheduler must offer.
 
-Two schedulers exist or will: `cluster.Slurm` (the real commands) and `local` (one machine, no Slurm). Whoever submits
+Two schedulers exist: `cluster.Slurm` (the real commands) and `local.Local` (one machine, no Slurm). Whoever submits
 sees only the types below.
 """
 

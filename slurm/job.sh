@@ -14,7 +14,7 @@ fi
 
 # Only a control group of this job alone can tell the worker whether this job ran out of memory.
 confined=no
-case $(cat /proc/self/cgroup 2>/dev/null) in
+case $(grep -E '^[0-9]+:([^:]*,)?memory(,[^:]*)?:' /proc/self/cgroup || grep '^0::' /proc/self/cgroup) in
     *"/job_$SLURM_JOB_ID/"*) confined=yes ;;
 esac
 

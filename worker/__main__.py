@@ -21,6 +21,7 @@ def main() -> int:
     os.umask(0o077)  # inputs, outputs and all between are for nobody else; the workload inherits it
     try:
         config = read_config(Path.cwd(), options.site, options.credentials)
+        _appears(options.group, config.site.timing.visible_after)
         group = read(Group, options.group)
     except (Misconfigured, Damaged) as error:
         print(f"worker: {error}", file=sys.stderr)
@@ -30,7 +31,8 @@ def main() -> int:
         return os.EX_NOINPUT
     job_id, number = group.members[options.element]
     job = JobsFolder(config.site.jobs_dir).job(JobId(job_id))
-    if not _appears(job.attempt(number).intent, config.site.timing.visible_after):
+    files = (job.spec, job.attempt(number).intent)
+    if not all(_appears(file, config.site.timing.visible_after) for file in files):
         print(f"worker: job {job_id} is not among the active jobs; nothing to do", file=sys.stderr)
         return os.EX_NOINPUT
     _log_to(job.attempt(number).log)

@@ -14,7 +14,7 @@ from .broker import Broker, TooLarge, Unroutable, matches
 from .errors import Damaged
 from .facts import Delivered, Message, Outcome, Undeliverable, read_reply, read_result, write_reply
 from .facts import Unroutable as UnroutableSince
-from .folder import AttemptFolder, JobFolder, claim_name, read, write, write_bytes
+from .folder import AttemptFolder, JobFolder, claim_name, prepared, read, write, write_bytes
 from .outcome import Reply, Result, failure_body, headers
 from .settings import Replies, Site
 
@@ -88,18 +88,21 @@ def refused_reply_to(name: Union[str, bytes, int, None], site: Site) -> Optional
 
 
 def _send(job: JobFolder, reply: Reply, broker: Broker, replies: Replies, now: Callable[[], float]) -> None:
-    note = ""
     try:
         try:
-            broker.publish(reply)
+            _publish(job, reply, broker, now(), "")
         except TooLarge as error:
             log.error("answer too large for the broker job=%s: set replies.max_bytes lower (%s)", job.id, error)
-            note = "the outputs were too large for the broker; an error was sent in their place"
-            broker.publish(_instead(reply))
-    except Unroutable:
-        _note_unroutable(job, reply.routing_key, replies, now())
-        return
-    write(job.delivered, Delivered(to=reply.routing_key, at=now(), note=note))
+            _publish(job, _instead(reply), broker, now(), "too large for the broker; an error was sent in its place")
+    except Unroutable as error:
+        _note_unroutable(job, str(error), replies, now())
+
+
+def _publish(job: JobFolder, reply: Reply, broker: Broker, now: float, note: str) -> None:
+    """Once the broker has confirmed, nothing may fail any more for want of space: it would be sent again."""
+    with prepared(job.delivered, Delivered(to=reply.routing_key, at=now, note=note)) as note_delivered:
+        broker.publish(reply)
+        note_delivered()
     log.info("delivered job=%s to=%s bytes=%d", job.id, reply.routing_key, len(reply.body))
 
 
@@ -120,13 +123,13 @@ def _instead(reply: Reply) -> Reply:
     )
 
 
-def _note_unroutable(job: JobFolder, queue: str, replies: Replies, now: float) -> None:
+def _note_unroutable(job: JobFolder, why: str, replies: Replies, now: float) -> None:
     first = read(UnroutableSince, job.unroutable)
     if first is None:
         write(job.unroutable, UnroutableSince(since=now))
-        log.warning("reply queue is gone, kept for the next pass job=%s queue=%s", job.id, queue)
+        log.warning("answer not taken, kept for the next pass job=%s why=%r", job.id, why)
     elif now - first.since > replies.give_up_after:
-        _give_up(job, f"the reply queue {queue} did not exist for {replies.give_up_after:.0f} s", now)
+        _give_up(job, f"{why}, for longer than {replies.give_up_after:.0f} s", now)
 
 
 def _give_up(job: JobFolder, why: str, now: float) -> None:

@@ -6,11 +6,12 @@ Facts: the wire contract of the existing service (`POST /api/auth/token/`, form-
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from time import time
+from time import monotonic, time
 from typing import Optional
 from urllib.parse import urljoin
 
@@ -23,7 +24,9 @@ from .spec import Input, may_fetch
 
 _PIECE = 1 << 20
 """Bytes in memory at a time."""
+_LOGIN_SECONDS = 60.0
 _REDIRECTS = 5
+_AS_IT_IS = {"Accept-Encoding": "identity"}
 _MAY_PASS = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -63,14 +66,16 @@ class Api:
     def authenticate(self) -> str:
         """A token. Raises LoginRefused or Transient."""
         form = {"username": self._credentials.api_user, "password": self._credentials.api_password.reveal()}
-        with self._answer("POST", self._credentials.api_url + self._settings.login_path, data=form) as answer:
+        url = self._credentials.api_url + self._settings.login_path
+        with self._answer("POST", url, data=form, headers=_AS_IT_IS) as answer:
             if answer.status_code in (401, 403):
-                raise LoginRefused(f"the API refuses our user or password (HTTP {answer.status_code})")
+                mend = "mend API_USER, API_PASSWORD in credentials.env"
+                raise LoginRefused(f"the API refuses our user or password (HTTP {answer.status_code}): {mend}")
             if answer.status_code != 200:
                 raise Transient(f"login at the API: HTTP {answer.status_code}", _retry_after(answer))
             try:
-                token = answer.json()["token"]
-            except (ValueError, KeyError, TypeError):
+                token = json.loads(_small(answer))["token"]
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise Transient("login at the API: the answer holds no token") from None
         if not isinstance(token, str) or not token.isprintable() or not token.isascii() or not token:
             raise Transient("login at the API: the token in the answer can't be used")
@@ -84,10 +89,10 @@ class Api:
         url, with_token = source.url, source.with_token
         for _ in range(_REDIRECTS):
             auth = _Token(token) if with_token else None
-            with self._answer("GET", url, auth=auth, headers={"Accept-Encoding": "identity"}) as answer:
+            with self._answer("GET", url, auth=auth, headers=_AS_IT_IS) as answer:
                 if not answer.is_redirect:
                     _check(name, answer, with_token)
-                    return _save(name, answer, target, most)
+                    return _save(name, answer, target, most, self._settings.unknown_length)
                 url = _joined(url, answer.headers["Location"])
             if not may_fetch(url, self._credentials.api_url, self._settings.input_hosts):
                 raise StepFailed("fetch", f'The input "{name}" was redirected to an address that is not allowed here.')
@@ -149,9 +154,21 @@ def _check(name: str, answer: requests.Response, with_token: bool) -> None:
     raise StepFailed("fetch", f'The input "{name}" {what}.')
 
 
-def _save(name: str, answer: requests.Response, target: Path, most: int) -> int:
+def _small(answer: requests.Response) -> bytes:
+    """A body that is surely small; one that is not, or that drips, is no answer. Raises Transient."""
+    end, body = monotonic() + _LOGIN_SECONDS, b""
+    for piece in answer.iter_content(4096):
+        body += piece
+        if len(body) > _PIECE or monotonic() > end:
+            raise Transient("login at the API: the answer has no end")
+    return body
+
+
+def _save(name: str, answer: requests.Response, target: Path, most: int, unknown_length: bool) -> int:
     length = answer.headers.get("Content-Length", "")
     expected = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
+    if expected is None and not unknown_length and answer.headers.get("Transfer-Encoding") != "chunked":
+        raise Transient("the answer does not say how long it is (api.unknown_length in the site file)")
     too_large = StepFailed("fetch", f'The input "{name}" is larger than what one job may bring.')
     if expected is not None and expected > most:
         raise too_large
@@ -162,8 +179,9 @@ def _save(name: str, answer: requests.Response, target: Path, most: int) -> int:
             if size > most:
                 raise too_large
             file.write(piece)
-    if expected is not None and expected != size:
-        raise Transient(f"the answer was cut off after {size} of {expected} bytes")
+    received = answer.raw.tell()  # as it came over the wire, before any decoding
+    if expected is not None and expected != received:
+        raise Transient(f"the answer was cut off after {received} of {expected} bytes")
     return size
 
 

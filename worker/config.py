@@ -37,7 +37,7 @@ VARIABLES = {
     "API_PASSWORD": "our password there",
 }
 OLDER_NAMES = {"RODAN_HOST": "API_URL", "RODAN_USER": "API_USER", "RODAN_PASSWORD": "API_PASSWORD"}
-_MAY_PASS = ("node_failed", "preempted", "lost", "out_of_memory", "timed_out", "fetch", "pack")
+_MAY_PASS = ("node_failed", "preempted", "lost", "out_of_memory", "timed_out", "fetch", "pack", "start")
 """Ends, and steps that failed for a cause outside the job, after which another attempt makes sense."""
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Optional, Union
 
 from .errors import Damaged
-from .folder import AttemptFolder, JobFolder, read, write
+from .folder import AttemptFolder, JobFolder, claim_name, read
 from .outcome import Reply, Result
 from .spec import JobSpec
 
@@ -133,7 +133,7 @@ class Undeliverable:
 
 @dataclass(frozen=True)
 class Unroutable:
-    """The reply came back: no such queue. Since when."""
+    """The broker does not take the reply: no such queue, say, or a full one. Since when."""
 
     since: float
 
@@ -182,9 +182,12 @@ class _StoredReply:
 
 
 def write_reply(attempt: AttemptFolder, stem: str, reply: Reply) -> None:
-    """Stores the reply's properties; its body is in `reply_body(stem)` already."""
+    """Stores the reply's properties; its body is in `reply_body(stem)` already.
+
+    Those that are there stay: the reply may have been sent with them, and a second copy has to be equal.
+    """
     known = {f.name: getattr(reply, f.name) for f in fields(_StoredReply)}
-    write(attempt.reply_properties(stem), _StoredReply(**known))
+    claim_name(attempt.reply_properties(stem), _StoredReply(**known))
 
 
 def read_reply(attempt: AttemptFolder, stem: str) -> Reply:

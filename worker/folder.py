@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, NewType, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Callable, NewType, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import Damaged
 
@@ -100,7 +100,7 @@ class JobsFolder:
     def prepare(self) -> None:
         """Makes the folders; 0700, because they hold tokens and other people's data. Raises OSError."""
         for folder in (self.path, self.active, self.done, self.rejected, self.undelivered, self.groups):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(folder)
 
     def job(self, job_id: JobId) -> JobFolder:
         return JobFolder(self.active / job_id)
@@ -141,15 +141,6 @@ def read(kind: type[Fact], path: Path) -> Optional[Fact]:
     return fact
 
 
-def write(path: Path, fact: object) -> None:
-    """Writes a fact that only we write. After the return it survives a power failure. Raises OSError."""
-    with _aside(path, _to_bytes(fact)) as temporary:
-        passing(f"before {path.name}")
-        os.rename(temporary, path)
-        sync_folder(path.parent)
-        passing(f"after {path.name}")
-
-
 def write_bytes(path: Path, data: bytes, mode: int = 0o600) -> None:
     """The same for a file that is not JSON."""
     with _aside(path, data, mode) as temporary:
@@ -177,6 +168,27 @@ def claim_name(path: Path, fact: Fact) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def prepared(path: Path, fact: object) -> Iterator[Callable[[], None]]:
+    """For a fact that must not fail any more once something has happened: on disk already when the block begins, it
+    gets its name by calling what the block is given, which needs no space."""
+    with _aside(path, _to_bytes(fact)) as temporary:
+
+        def commit() -> None:
+            passing(f"before {path.name}")
+            os.rename(temporary, path)
+            sync_folder(path.parent)
+            passing(f"after {path.name}")
+
+        yield commit
+
+
+def write(path: Path, fact: object) -> None:
+    """Writes a fact that only we write. After the return it survives a power failure. Raises OSError."""
+    with prepared(path, fact) as commit:
+        commit()
+
+
 def remove(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
@@ -199,6 +211,14 @@ def move_job(job: JobFolder, place: Path) -> None:
     sync_folder(place)
     sync_folder(job.path.parent)
     passing(f"after move to {place.name}")
+
+
+def remove_unclaimed(job: JobFolder) -> None:
+    """A folder that never got its message, unless it gets it at this moment."""
+    for leftover in job.path.glob(".message.json.*"):
+        remove(leftover)
+    with contextlib.suppress(OSError):
+        job.path.rmdir()
 
 
 def remove_tree(path: Path) -> None:

@@ -41,7 +41,7 @@ def timed_out(asked: Optional[Resources]) -> str:
 
 
 def hopeless(words: str) -> str:
-    return f"The cluster will never start this job: {words}. Ask for less."
+    return f"The cluster will never start this job: {words}."
 
 
 def refused(words: str) -> str:

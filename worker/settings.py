@@ -83,7 +83,7 @@ class RetryPolicy:
     """When an attempt's end is not the job's end. Frozen into the job when it is claimed."""
 
     attempts: int = 3
-    on: tuple[str, ...] = ("node_failed", "preempted", "fetch")
+    on: tuple[str, ...] = ("node_failed", "preempted", "fetch", "start")
     wait: float = 60
     """Seconds before the second attempt; doubled for each one after."""
 
@@ -103,7 +103,7 @@ class Workload:
     """One program that may run here. A message picks it by name and can never bring a command line."""
 
     argv: tuple[str, ...] = needed(
-        "the command, one word each; {root}, {job}, {work} and {cpus} are filled in; no shell is involved"
+        "the command, one word each; {root}, {job}, {work}, {cpus} and {python} are filled in; no shell is involved"
     )
     forms: tuple[Form, ...] = needed("what it takes and makes; the first form that fits the message's inputs counts")
     prefix: tuple[str, ...] = said("words put before the command, e.g. a bwrap or apptainer call", ())
@@ -121,6 +121,9 @@ class ApiSettings:
     input_hosts: tuple[str, ...] = said("further hosts inputs may come from; the token never goes there", ())
     connect_timeout: Seconds = said("time to connect", 10.0)
     read_timeout: Seconds = said("time without a byte", 60.0)
+    unknown_length: bool = said(
+        "whether to take an answer that does not say how long it is; one cut off looks whole", False
+    )
     fetch_patience: Seconds = said("how long a job tries to fetch one input", 600.0)
 
 
@@ -165,7 +168,7 @@ class Timing:
 
     login_patience: Seconds = said("claimed jobs wait this long while the API refuses our login", 3600.0)
     patience: Seconds = said("claimed jobs wait this long while anything else of the site is away", 86400.0)
-    visible_after: Seconds = said("a file that another host did not write is believed missing after this", 90.0)
+    visible_after: Seconds = said("a file that another host should have written is believed missing after this", 90.0)
     publish_patience: Seconds = said("how long a finished job tries to reach the broker itself", 120.0)
     cut_off_after: Seconds = said("a job on a failed node may still answer for this long", 300.0)
     adopt_after: Seconds = said("an unclear sbatch is repeated after this, at the earliest", 120.0)

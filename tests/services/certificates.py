@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import trustme
-
 
 @dataclass(frozen=True)
 class Certificates:
@@ -19,6 +17,8 @@ class Certificates:
 
 def make_certificates(folder: Path) -> Certificates:
     """A new CA and a certificate of it for localhost and 127.0.0.1."""
+    import trustme  # the demo uses the sample service too, without TLS and without the tests' packages
+
     folder.mkdir(parents=True, exist_ok=True)
     made = Certificates(cert=folder / "cert.pem", key=folder / "key.pem", ca=folder / "ca.pem")
     authority = trustme.CA()

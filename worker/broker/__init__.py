@@ -42,7 +42,7 @@ class Delivery:
 
 
 class Unroutable(Exception):
-    """The broker returned a reply: no such queue."""
+    """The broker works, but does not take this reply: no such queue, or one that is full or not ours. The text says why."""
 
 
 class TooLarge(Exception):

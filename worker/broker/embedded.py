@@ -102,7 +102,7 @@ class Embedded:
         life = int(expiration) / 1000 if isinstance(expiration, str) and expiration.isdigit() else None
         with self._transaction() as db:
             if db.execute("SELECT 1 FROM queues WHERE name = ?", (queue,)).fetchone() is None:
-                raise Unroutable(queue)
+                raise Unroutable(f"the reply queue {queue} does not exist")
             db.execute(
                 "INSERT INTO messages (queue, body, properties, expires_at) VALUES (?, ?, ?, ?)",
                 (queue, body, json.dumps(to_json(asdict(properties))), None if life is None else time.time() + life),

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
 _PERSISTENT = 2
+_OUR_FAULT = 400
+"""Reply codes from here on blame what was sent; 320 is a broker that is being stopped."""
 
 
 class TolerantProperties(spec.BasicProperties):  # type: ignore[misc]  # pika publishes no types
@@ -121,21 +123,32 @@ class RabbitMQ:
             self._jobs_channel().basic_nack(delivery.tag, requeue=True)
 
     def publish(self, reply: Reply) -> None:
-        # RabbitMQ returns a direct reply as unroutable even when it was delivered.
-        direct = reply.routing_key.startswith(_DIRECT_REPLY_TO)
         with self._translated():
+            self._answers_channel()  # a connection that can't be had is no fault of this reply
             try:
-                self._send(reply, mandatory=not direct)
-            except exceptions.UnroutableError:
-                if not matches(reply.routing_key, self._replies.create):
-                    raise Unroutable(reply.routing_key) from None
-                log.info("reply queue missing, making it queue=%s", reply.routing_key)
-                self._answers_channel().queue_declare(reply.routing_key, durable=self._replies.create_durable)
-                self._send(reply, mandatory=True)
+                self._publish(reply)
+            except (exceptions.UnroutableError, exceptions.NackError):
+                raise Unroutable(f"the reply queue {reply.routing_key} does not exist, or is full") from None
             except exceptions.ChannelClosedByBroker as error:
                 if error.reply_code == 406 and "larger than" in error.reply_text:
                     raise TooLarge(error.reply_text) from None
+                raise Unroutable(f"the broker refuses it: {error.reply_text}") from None
+            except exceptions.ConnectionClosedByBroker as error:
+                if error.reply_code < _OUR_FAULT:
+                    raise
+                raise Unroutable(f"the broker refuses it: {error.reply_text}") from None
+
+    def _publish(self, reply: Reply) -> None:
+        # RabbitMQ returns a direct reply as unroutable even when it was delivered.
+        direct = reply.routing_key.startswith(_DIRECT_REPLY_TO)
+        try:
+            self._send(reply, mandatory=not direct)
+        except exceptions.UnroutableError:
+            if not matches(reply.routing_key, self._replies.create):
                 raise
+            log.info("reply queue missing, making it queue=%s", reply.routing_key)
+            self._answers_channel().queue_declare(reply.routing_key, durable=self._replies.create_durable)
+            self._send(reply, mandatory=True)
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

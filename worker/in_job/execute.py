@@ -1,4 +1,4 @@
-"""Runs the workload: its own session, its output to the job's log, and nothing of it left when this returns."""
+"""Runs the workload: its own session, its output to the job's log, and nothing of that session left when this returns."""
 
 from __future__ import annotations
 

@@ -68,8 +68,9 @@ class _Fetcher:
         log.info("token refused, logging in once more")
         try:
             self._token = self._api.authenticate()
-        except LoginRefused as error:
-            raise StepFailed("fetch", f"The inputs could not be downloaded: {error}.", may_work_again=True) from None
+        except LoginRefused:
+            reason = "The inputs could not be downloaded: the service's account was refused."
+            raise StepFailed("fetch", reason, may_work_again=True) from None
         self._may_log_in = False
 
     def _wait(self, state: RetryCallState) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -103,28 +104,27 @@ def _start(job: JobFolder, attempt: AttemptFolder, place: Placement) -> Optional
 
 
 def _attempt(work: _Work) -> Result:
-    """Fetch, execute, pack: whatever happens becomes a result."""
+    """Fetch, execute, pack: whatever happens becomes a result, and memory that ran out explains whatever happened."""
     memory = MemoryWatch(work.place.confined)
+    # Where it can't be seen whether memory ran out, Slurm's verdict is waited for; without Slurm nothing is enforced.
+    unsure = not memory.known and work.config.site.scheduler == "slurm"
     try:
         try:
             packed = _steps(work)
         finally:
             work.interrupts.off()
-        if memory.ran_out():
-            return _result(work, "out_of_memory", sentences.out_of_memory(work.spec.resources))
-        return _success(work, packed, sure=memory.known)
+        result = _success(work, packed, unsure)
     except Interrupted as interrupted:
         return _interrupted(work, interrupted)
     except StepFailed as failed:
-        if memory.ran_out():
-            return _result(work, "out_of_memory", sentences.out_of_memory(work.spec.resources))
-        return _failed(work, failed)
+        result = _failed(work, failed, unsure)
     except MemoryError:
-        return _result(work, "out_of_memory", sentences.out_of_memory(work.spec.resources))
+        return _out_of_memory(work)
     except Exception:
         # The outermost border of the steps: an unanswered job would be worse than an unforeseen sentence.
         log.exception("unforeseen job=%s attempt=%d", work.job.id, work.attempt.number)
-        return _result(work, "failed", _UNFORESEEN, step="run")
+        result = _result(work, "failed", _UNFORESEEN, step="run")
+    return _out_of_memory(work) if memory.ran_out() else result
 
 
 def _steps(work: _Work) -> Packed:
@@ -139,23 +139,22 @@ def _steps(work: _Work) -> Packed:
         return pack(work.spec, scratch / "outputs", work.attempt, work.config.site)
 
 
-class _scratch:  # noqa: N801  # reads as a word in a with statement
+@contextlib.contextmanager
+def _scratch(work: _Work) -> Iterator[Path]:
     """The working folder, with inputs/ and outputs/; removed afterwards, unless the job failed and it is the job's own."""
-
-    def __init__(self, work: _Work) -> None:
-        place = work.config.site.scratch
-        self._own = place == "folder"
-        self.path = work.attempt.work if self._own else Path(place) / f"batchferry-{work.job.id}-{work.attempt.number}"
-
-    def __enter__(self) -> Path:
-        folder.remove_tree(self.path)
-        for name in ("inputs", "outputs", "tmp"):
-            (self.path / name).mkdir(mode=0o700, parents=True)
-        return self.path
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None or not self._own:
-            folder.remove_tree(self.path)
+    place = work.config.site.scratch
+    own = place == "folder"
+    path = work.attempt.work if own else Path(place) / f"batchferry-{work.job.id}-{work.attempt.number}"
+    folder.remove_tree(path)
+    for name in ("inputs", "outputs", "tmp"):
+        (path / name).mkdir(mode=0o700, parents=True)
+    succeeded = False
+    try:
+        yield path
+        succeeded = True
+    finally:
+        if succeeded or not own:
+            folder.remove_tree(path)
 
 
 def _write_job_file(work: _Work, scratch: Path) -> None:
@@ -229,21 +228,22 @@ class _ProgramFailed(StepFailed):
 # --- results
 
 
-def _success(work: _Work, packed: Packed, sure: bool) -> Result:
-    """Where it can't be seen whether memory ran out, Slurm's verdict is waited for; without Slurm nothing is enforced."""
-    return _result(
-        work, "succeeded", needs_verdict=not sure and work.config.site.scheduler == "slurm",
-        exit_code=0, outputs=packed.outputs, body=packed.stem,
-    )  # fmt: skip
+def _success(work: _Work, packed: Packed, unsure: bool) -> Result:
+    return _result(work, "succeeded", needs_verdict=unsure, exit_code=0, outputs=packed.outputs, body=packed.stem)
 
 
-def _failed(work: _Work, failed: StepFailed) -> Result:
+def _failed(work: _Work, failed: StepFailed, unsure: bool) -> Result:
     log.info("step failed job=%s step=%s why=%r", work.job.id, failed.step, failed.reason)
     exit = failed.exit if isinstance(failed, _ProgramFailed) else None
     return _result(
         work, "failed", failed.reason, step=failed.step, may_work_again=failed.may_work_again,
+        needs_verdict=unsure and exit is not None,
         exit_code=exit.code if exit and not exit.signal_name else None, signal=exit.signal or None if exit else None,
     )  # fmt: skip
+
+
+def _out_of_memory(work: _Work) -> Result:
+    return _result(work, "out_of_memory", sentences.out_of_memory(work.spec.resources))
 
 
 def _interrupted(work: _Work, interrupted: Interrupted) -> Result:

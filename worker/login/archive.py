@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def archive(jobs: JobsFolder, job: JobFolder, facts: JobFacts, most_bytes: int, 
     if place is day and not day.exists():
         _tidy(jobs.done, most_bytes, keep, now)
     folder.move_job(job, place)
-    log.info("archived job=%s in=%s", job.id, place.name)
+    log.info("archived job=%s outcome=%s in=%s", job.id, facts.outcome.outcome if facts.outcome else "?", place.name)
 
 
 def _end_group(jobs: JobsFolder, job: JobFolder, group: str, log_file: Path) -> None:
@@ -47,8 +48,18 @@ def _tidy(done: Path, most_bytes: int, keep: float, now: float) -> None:
     """Once a day: removes the days that are too old, then the oldest ones until the rest is small enough."""
     oldest_kept = time.strftime("%Y-%m-%d", time.gmtime(now - keep))
     days = sorted(day for day in done.iterdir() if day.is_dir())
-    sizes = {day: sum(f.lstat().st_size for f in day.rglob("*") if not f.is_dir()) for day in days}
+    sizes = {day: _size(day) for day in days}
     for day in days:
         if day.name < oldest_kept or sum(sizes.values()) > most_bytes:
             log.info("removed by retention day=%s bytes=%d", day.name, sizes.pop(day))
             folder.remove_tree(day)
+
+
+def _size(folder: Path) -> int:
+    """In bytes; somebody may be removing files at the same time."""
+    total = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            found = file.lstat()
+            total += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
+    return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Optional
 
 from .. import folder
@@ -19,7 +20,7 @@ def claim(jobs: JobsFolder, delivery: Delivery, keep_bytes: int, now: float) -> 
     `keep_bytes`: how much of the body is kept; a larger one is no valid job anyway. Raises OSError before anything is
     claimed.
     """
-    job_id = _free_id(jobs, delivery)
+    job_id = free_id(jobs, delivery)
     if job_id is None:
         log.info("claimed before, acked again job=%s", digest(delivery))
         return None
@@ -32,34 +33,42 @@ def claim(jobs: JobsFolder, delivery: Delivery, keep_bytes: int, now: float) -> 
     return job
 
 
-def note_acked(job: JobFolder, now: float) -> None:
-    """For a message without any id: it tells a later equal message from a redelivery of this one."""
-    message = folder.read(Message, job.message)
-    if message is not None and not _has_id(message.properties):
-        folder.write(job.acked, Acked(at=now))
+def note_acked(jobs: JobsFolder, delivery: Delivery, now: float) -> None:
+    """For a message without any id, once the broker has surely forgotten it: tells the next equal one from a redelivery."""
+    for job in _equal_ones(jobs, delivery):
+        if not job.acked.exists():
+            folder.write(job.acked, Acked(at=now))
 
 
-def _free_id(jobs: JobsFolder, delivery: Delivery) -> Optional[JobId]:
+def has_id(delivery: Delivery) -> bool:
+    return delivery.properties.message_id is not None or delivery.properties.correlation_id is not None
+
+
+def free_id(jobs: JobsFolder, delivery: Delivery) -> Optional[JobId]:
     """The id for a new job; None if the message is known.
 
     Equal messages without message_id and correlation_id may be two jobs. Such a message is a redelivery only if the broker
     says so and there is a claim of it whose ack was never settled.
     """
     base = JobId(digest(delivery))
-    if delivery.properties.message_id is not None or delivery.properties.correlation_id is not None:
+    if has_id(delivery):
         return None if jobs.find(base) else base
-    number, job_id = 1, base
-    while (known := jobs.find(job_id)) is not None:
-        if delivery.redelivered and not known.acked.exists():
-            return None
-        number, job_id = number + 1, JobId(f"{base}-{number + 1}")
-    return job_id
+    known = list(_equal_ones(jobs, delivery))
+    if delivery.redelivered and not all(job.acked.exists() for job in known):
+        return None
+    return _numbered(base, len(known) + 1)
 
 
-def _has_id(properties: object) -> bool:
-    return isinstance(properties, dict) and any(
-        properties.get(name) is not None for name in ("message_id", "correlation_id")
-    )
+def _equal_ones(jobs: JobsFolder, delivery: Delivery) -> Iterator[JobFolder]:
+    """The jobs made of equal messages without ids, in order."""
+    base, number = JobId(digest(delivery)), 1
+    while (job := jobs.find(_numbered(base, number))) is not None:
+        yield job
+        number += 1
+
+
+def _numbered(base: JobId, number: int) -> JobId:
+    return base if number == 1 else JobId(f"{base}-{number}")
 
 
 def _message(delivery: Delivery, keep_bytes: int, now: float) -> Message:

@@ -14,12 +14,13 @@ from ..errors import InvalidSpec, Transient
 from ..folder import JobsFolder
 from ..settings import Config, Queue
 from ..spec import parse_spec
+from .claim import free_id
 from .submit import request
 from .tools import Tools
 
 
 def dry_run(config: Config, drain: bool, as_json: bool) -> int:
-    """Prints one row per message. The broker marks a message it showed as redelivered; nothing else changes."""
+    """Prints one row per message. The broker marks a message that it showed as redelivered; a missing queue is made."""
     tools = Tools(config, JobsFolder(config.site.jobs_dir))
     rows = []
     try:
@@ -52,7 +53,7 @@ def _peek(tools: Tools, queue: Queue, most: int) -> list[Delivery]:
 def _row(tools: Tools, queue: Queue, delivery: Delivery) -> dict[str, object]:
     config, job_id = tools.config, digest(delivery)
     row: dict[str, object] = {"job": job_id, "queue": queue.name}
-    if tools.jobs.find(job_id):  # type: ignore[arg-type]
+    if free_id(tools.jobs, delivery) is None:
         return {**row, "would": "ack", "why": "it was claimed before"}
     try:
         refusal = refused_reply_to(delivery.properties.reply_to, config.site)

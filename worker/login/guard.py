@@ -22,7 +22,7 @@ def guarded_pass(config: Config, drain: bool) -> int:
     jobs = JobsFolder(config.site.jobs_dir)
     try:
         jobs.prepare()
-        with lease.hold(jobs.lease, config.site.timing.lease_expires) as held:
+        with lease.hold(jobs.lease, config.site.timing.lease_expires, config.site.timing.visible_after) as held:
             tools = Tools(config, jobs, held)
             try:
                 return _pass(tools, drain)
@@ -35,7 +35,7 @@ def guarded_pass(config: Config, drain: bool) -> int:
         log.warning("stopped: %s", error)
         return os.EX_TEMPFAIL
     except OSError as error:
-        log.error("jobs folder can't be written, no message was taken why=%r", str(error))
+        log.error("jobs folder can't be used why=%r", str(error))
         return os.EX_CANTCREAT
 
 

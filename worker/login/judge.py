@@ -30,6 +30,8 @@ _CUT_OFF = ("node_failed", "lost")
 @dataclass(frozen=True)
 class Wait:
     why: str
+    unclear: bool = False
+    """Nobody knows yet whether Slurm has it."""
 
 
 @dataclass(frozen=True)
@@ -139,14 +141,14 @@ def judge(job: JobFacts, timing: Timing, max_wait: float, now: float, server_now
 
 def _after_outcome(job: JobFacts, timing: Timing, now: float, server_now: float) -> Step:
     assert job.outcome is not None
-    for a in job.attempts:
-        if _alive(a, timing, now) and a.number != job.outcome.attempt and a.submission is not None:
+    step: Step = Archive()
+    if not (job.delivered or job.undeliverable):
+        step = Deliver() if job.outcome.by == "login" else _deliver_for_the_job(job, timing, now, server_now)
+    alive = [a for a in job.attempts if _alive(a, timing, now)]
+    for a in alive:
+        if a.number != job.outcome.attempt and a.submission is not None and not isinstance(step, Deliver):
             return AskToCancel(a.number, Cancel("cancelled", "Another attempt has answered.", now), only_waiting=False)
-    if job.delivered or job.undeliverable:
-        return Wait("for Slurm to end it") if any(_alive(a, timing, now) for a in job.attempts) else Archive()
-    if job.outcome.by == "login":
-        return Deliver()
-    return _deliver_for_the_job(job, timing, now, server_now)
+    return Wait("for Slurm to end it") if alive and isinstance(step, Archive) else step
 
 
 def _deliver_for_the_job(job: JobFacts, timing: Timing, now: float, server_now: float) -> Step:
@@ -179,16 +181,17 @@ def _during_attempt(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: fl
             return Wait("for files to become visible")
         return Record(_from_end(job, a, a.ended))
     if a.submission is None and a.started is None:
-        return _unclear_submission(a, timing, now)
+        return _unclear_submission(job, a, timing, max_wait, now)
     return Record(_lost(a, now)) if _is_lost(a, timing, now) else _while_open(job, a, timing, max_wait, now)
 
 
-def _unclear_submission(a: AttemptFacts, timing: Timing, now: float) -> Step:
+def _unclear_submission(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, now: float) -> Step:
     """sbatch gave no clear answer. Two clear answers of Slurm without it, in different passes, and time in between."""
     assert a.intent is not None
-    if a.absent is not None and a.absent.answers >= 2 and now - a.intent.at >= timing.adopt_after:
-        return Submit(a.number)
-    return Wait("to see whether the unclear submission was taken")
+    since = max(a.intent.at, a.absent.since if a.absent else 0)
+    if a.absent is not None and a.absent.answers >= 2 and now - since >= timing.adopt_after:
+        return _not_submitted(job, a.number, max_wait, now)
+    return Wait("to see whether the unclear submission was taken", unclear=True)
 
 
 def _alive(a: AttemptFacts, timing: Timing, now: float) -> bool:
@@ -246,11 +249,13 @@ def _from_end(job: JobFacts, a: AttemptFacts, ended: Ended) -> Result:
         outcome = "failed" if ended.end == "succeeded" else ended.end
         asked = job.spec.resources if job.spec else None
         reason = sentences.of_end(outcome, asked, ended.state, ended.exit_code, ended.by)
+    never_began = a.started is None
     return Result(
         outcome=outcome,
         attempt=a.number,
         reason=reason,
-        step="run" if outcome == "failed" else "",
+        step="" if outcome != "failed" else "start" if never_began else "run",
+        may_work_again=outcome == "failed" and never_began,
         node=ended.node,
         slurm_job_id=a.slurm_id or "",
         started_at=a.started.at if a.started else None,
@@ -259,12 +264,12 @@ def _from_end(job: JobFacts, a: AttemptFacts, ended: Ended) -> Result:
 
 
 def _verdict(job: JobFacts, a: AttemptFacts, result: Result, ended: Ended) -> Result:
-    """A bad word of Slurm's overrides what the worker thought; a good one confirms a success.
+    """A bad word of Slurm's overrides what the worker could not know; another one confirms what it thought.
 
     A worker that was told to stop, of which Slurm says that it ended normally, was taken away by neither a person nor a
     limit: the node, or an administrator's requeue.
     """
-    if result.outcome == "succeeded" and ended.end in ("succeeded", "failed"):
+    if result.outcome != "cancelled" and ended.end in ("succeeded", "failed"):
         return replace(result, needs_verdict=False)
     told = _from_end(job, a, ended)
     if ended.end in ("succeeded", "failed"):

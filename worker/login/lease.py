@@ -10,15 +10,12 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
 from ..errors import Damaged
-from ..folder import claim_name, read, remove
-
-_RENEW_AFTER = 60.0
-"""Seconds; renewing at every step would be a write per step."""
+from ..folder import claim_name, read, remove, write
 
 
 class Held(Exception):
@@ -33,6 +30,8 @@ class Lost(Exception):
 class _Holder:
     host: str
     pid: int
+    released: bool = False
+    """Its pass has ended. The file stays, so that another login node waits until what it wrote can be seen there."""
 
 
 class Lease:
@@ -51,33 +50,35 @@ class Lease:
             ours = False
         if not ours:
             raise Lost("another pass took over, because this one was silent for too long")
-        before = self.server_now
         os.utime(self._file)
         self.server_now = os.fstat(self._file).st_mtime
-        if self.server_now - before > _RENEW_AFTER:
-            os.fsync(self._file)
 
 
 @contextlib.contextmanager
-def hold(path: Path, expires: float) -> Iterator[Lease]:
-    """Raises Held while a living pass on this or another login node holds it, OSError if the folder can't be written."""
+def hold(path: Path, expires: float, rest: float = 0) -> Iterator[Lease]:
+    """Raises Held while a living pass on this or another login node holds it, OSError if the folder can't be written.
+
+    `rest`: seconds after a pass on another login node has ended in which this one does not begin, because what the other
+    wrote last may not be visible here yet.
+    """
     me = _Holder(socket.gethostname(), os.getpid())
     if not claim_name(path, me):
-        _take_over(path, me, expires)
+        _take_over(path, me, expires, rest)
     file = os.open(path, os.O_RDWR)
     try:
         yield Lease(path, file)
     finally:
         if _is_mine(path, me):
-            remove(path)
+            write(path, replace(me, released=True))
         os.close(file)
 
 
-def _take_over(path: Path, me: _Holder, expires: float) -> None:
+def _take_over(path: Path, me: _Holder, expires: float, rest: float) -> None:
     """Renames the old lease aside, and looks what it was that was moved: somebody else may have been quicker."""
     old, holder = _identity(path), _holder(path)
-    if holder is not None and not _is_dead(holder, me) and _age(path) < expires:
-        raise Held(f"a pass runs on {holder.host} (pid {holder.pid})")
+    if holder is not None and not _is_over(holder, me):
+        if _age(path) < (rest if holder.released else expires):
+            raise Held(f"passes run on {holder.host} (pid {holder.pid})")
     aside = path.with_name(f".{path.name}.{me.host}.{me.pid}")
     with contextlib.suppress(FileNotFoundError):
         os.rename(path, aside)
@@ -89,9 +90,12 @@ def _take_over(path: Path, me: _Holder, expires: float) -> None:
         raise Held("another pass took over just now")
 
 
-def _is_dead(holder: _Holder, me: _Holder) -> bool:
+def _is_over(holder: _Holder, me: _Holder) -> bool:
+    """Of a pass on this host, it can be known."""
     if holder.host != me.host:
         return False
+    if holder.released:
+        return True
     try:
         os.kill(holder.pid, 0)
     except ProcessLookupError:

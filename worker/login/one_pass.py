@@ -20,7 +20,7 @@ from ..folder import JobFolder
 from ..outcome import Result
 from ..settings import Queue
 from . import reconcile
-from .claim import claim, note_acked
+from .claim import claim, has_id, note_acked
 from .reconcile import Standing
 from .submit import submit
 from .tools import SiteAway, Tools
@@ -29,21 +29,32 @@ log = logging.getLogger(__name__)
 
 
 def run_pass(tools: Tools, drain: bool) -> int:
-    """Returns an exit code: EX_OK, EX_NOPERM for a refused login, EX_UNAVAILABLE where the site or broker is away."""
-    standing = reconcile.reconcile(tools)
+    """Returns one of the exit codes that `check.py --help` lists."""
+    standing = Standing()
     try:
+        reconcile.reconcile(tools, standing)
         _submit_all(tools, standing)
-        most = tools.config.site.max_in_flight - standing.in_flight
-        if most > 0:
-            _take(tools, standing, most if drain else 1)
+        if _may_take(tools, standing):
+            most = tools.config.site.max_in_flight - standing.in_flight
+            _take(tools, standing, most if drain else min(most, 1))
             _submit_all(tools, standing)
-        folder.remove(tools.jobs.site_fault)
+        if not standing.unclear:
+            folder.remove(tools.jobs.site_fault)
     except SiteAway as away:
         return _wait_for_the_site(tools, standing, away)
     except Transient as error:
         log.warning("broker away why=%r", str(error))
         return os.EX_UNAVAILABLE
-    return os.EX_UNAVAILABLE if tools.broker_away or tools.slurm_away else os.EX_OK
+    if tools.broker_away or tools.slurm_away:
+        return os.EX_UNAVAILABLE
+    return os.EX_DATAERR if standing.left_alone else os.EX_OK
+
+
+def _may_take(tools: Tools, standing: Standing) -> bool:
+    """Not while an sbatch is unclear, or answers can't leave: the queue is the right place to wait."""
+    if standing.unclear:
+        log.info("an sbatch was unclear, no message is taken until Slurm tells jobs=%d", standing.unclear)
+    return not standing.unclear and not tools.broker_away
 
 
 def _submit_all(tools: Tools, standing: Standing) -> None:
@@ -51,9 +62,13 @@ def _submit_all(tools: Tools, standing: Standing) -> None:
     if standing.ready:
         _check_slurm(tools)
         tools.close()  # a login and many submissions may take longer than the broker's heartbeat
+    fault = folder.read(SiteFault, tools.jobs.site_fault) if standing.ready else None
     while standing.ready:
-        submit(tools, *standing.ready[0])
-        job, _ = standing.ready.pop(0)
+        job, number = standing.ready[0]
+        repeated = job.attempt(number).intent.exists()
+        if not (repeated and fault and _give_up_after_patience(tools, job, number, fault)):
+            submit(tools, job, number)
+        standing.ready.pop(0)
         reconcile.settle(tools, job, standing)
 
 
@@ -64,11 +79,11 @@ def _take(tools: Tools, standing: Standing, most: int) -> None:
         if len(claimed) < most and tools.broker.waiting(queue) > 0:
             tools.token  # noqa: B018  # logs in, or raises SiteAway
             _check_slurm(tools)
+            tools.close()  # both may have taken longer than the broker's heartbeat
             claimed += _claim_from(tools, queue, most - len(claimed))
     if claimed:
         tools.broker.settle()
     for job in claimed:
-        note_acked(job, tools.now())
         standing.in_flight += 1
         reconcile.settle(tools, job, standing)
 
@@ -81,6 +96,9 @@ def _claim_from(tools: Tools, queue: Queue, most: int) -> Iterator[JobFolder]:
             return
         job = _claim_or_give_back(tools, delivery, keep_bytes)
         tools.broker.ack(delivery)
+        if not has_id(delivery):
+            tools.broker.settle()
+            note_acked(tools.jobs, delivery, tools.now())
         if job is not None:
             most -= 1
             yield job
@@ -109,16 +127,22 @@ def _check_slurm(tools: Tools) -> None:
 def _wait_for_the_site(tools: Tools, standing: Standing, away: SiteAway) -> int:
     """Notes since when the site is away, and answers the jobs that have waited for too long."""
     log.error(
-        "site away, jobs wait and none is taken kind=%s waiting=%d why=%r", away.kind, len(standing.ready), str(away)
-    )
+        "site away, jobs wait and no message is taken kind=%s waiting=%d why=%r",
+        away.kind, len(standing.ready), str(away),
+    )  # fmt: skip
     try:
         fault = folder.read(SiteFault, tools.jobs.site_fault)
         if fault is None or fault.kind != away.kind:
-            fault = SiteFault(away.kind, str(away), tools.now())
+            # A site that is away now for one reason and now for another has been away all the time.
+            fault = SiteFault(away.kind, str(away), fault.since if fault else tools.now())
             folder.write(tools.jobs.site_fault, fault)
         ready, standing.ready = standing.ready, []
         for job, number in ready:
-            _give_up_after_patience(tools, standing, job, number, fault)
+            # One with an intent may be running: Slurm is asked first.
+            if not job.attempt(number).intent.exists() and _give_up_after_patience(tools, job, number, fault):
+                reconcile.settle(tools, job, standing)
+    except SiteAway as error:
+        log.error("site away too kind=%s why=%r", error.kind, str(error))
     except OSError as error:
         log.error("jobs folder can't be written why=%r", error.strerror)
     return os.EX_NOPERM if away.kind == "login" else os.EX_UNAVAILABLE
@@ -132,16 +156,15 @@ _WORDS = {
 }
 
 
-def _give_up_after_patience(tools: Tools, standing: Standing, job: JobFolder, number: int, fault: SiteFault) -> None:
-    """Only a job that Slurm surely does not have: one with an intent may be running."""
+def _give_up_after_patience(tools: Tools, job: JobFolder, number: int, fault: SiteFault) -> bool:
+    """Only for a job that Slurm surely does not have. True where it has its result now."""
     timing = tools.config.site.timing
     patience = timing.login_patience if fault.kind == "login" else timing.patience
     message, attempt = folder.read(Message, job.message), job.attempt(number)
-    if message is None or attempt.intent.exists():
-        return
-    waited = tools.now() - max(message.claimed_at, fault.since)
-    if waited >= patience:
-        reason = sentences.site_away(_WORDS[fault.kind], waited)
-        folder.make_folder(attempt.path)
-        answer.record(attempt, Result("failed", number, reason, step="submit", ended_at=tools.now()))
-        reconcile.settle(tools, job, standing)
+    waited = tools.now() - max(message.claimed_at if message else 0, fault.since)
+    if waited < patience:
+        return False
+    reason = sentences.site_away(_WORDS[fault.kind], waited)
+    folder.make_folder(attempt.path)
+    answer.record(attempt, Result("failed", number, reason, step="submit", ended_at=tools.now()))
+    return True

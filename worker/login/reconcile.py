@@ -5,8 +5,9 @@ There is no other recovery code: what a pass does after a crash is what it does 
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Optional
 
@@ -18,9 +19,9 @@ from ..facts import Ended, Outcome, read_result
 from ..folder import JobFolder, read
 from ..outcome import Result
 from ..spec import parse_spec
-from . import archive, judge
+from . import archive, judge, lease
 from .facts import AttemptFacts, JobFacts, read_attempt, read_facts
-from .tools import Tools
+from .tools import SiteAway, Tools, raise_if_disk
 
 log = logging.getLogger(__name__)
 
@@ -34,32 +35,56 @@ class Standing:
     def __init__(self) -> None:
         self.ready: list[tuple[JobFolder, int]] = []
         self.in_flight = 0
+        self.unclear = 0
+        """Jobs of which nobody knows yet whether Slurm has them."""
+        self.left_alone = 0
+        """Jobs that can't be worked on until somebody mends them."""
 
 
-def reconcile(tools: Tools) -> Standing:
-    """Brings every active job as far as it gets in this pass."""
-    standing = Standing()
-    active = _read_active(tools)
+def reconcile(tools: Tools, standing: Standing) -> None:
+    """Brings every active job as far as it gets in this pass. Raises SiteAway for a disk that is full."""
+    active = _read_active(tools, standing)
     _look(tools, [(job, a) for job, facts in active for a in facts.attempts if a.open])
     for job, facts in active:
         standing.in_flight += facts.in_flight
         settle(tools, job, standing)
-    return standing
 
 
 def settle(tools: Tools, job: JobFolder, standing: Standing) -> None:
     """Takes one step after the other until the job has to wait. One bad job never stops the others."""
+    with _left_alone_if_bad(job, standing):
+        _settle(tools, job, standing)
+
+
+def _settle(tools: Tools, job: JobFolder, standing: Standing) -> None:
     try:
         while True:
             facts = read_facts(job)
             if facts is None or not _take_step(tools, job, facts, standing):
                 return
-    except Damaged as error:
-        log.error("damaged, left alone job=%s what=%r", job.id, str(error))
     except Transient as error:
         if not tools.broker_away:
             log.warning("broker away, answers are kept why=%r", str(error))
         tools.broker_away = str(error)
+
+
+@contextlib.contextmanager
+def _left_alone_if_bad(job: JobFolder, standing: Standing) -> Iterator[None]:
+    """The outermost border of the work on one job."""
+    try:
+        yield
+    except (lease.Lost, SiteAway):
+        raise
+    except Damaged as error:
+        log.error("damaged, left alone job=%s what=%r", job.id, str(error))
+        standing.left_alone += 1
+    except OSError as error:
+        raise_if_disk(error)
+        log.error("left alone, its folder can't be used job=%s why=%r", job.id, str(error))
+        standing.left_alone += 1
+    except Exception:
+        log.exception("unforeseen, left alone job=%s", job.id)
+        standing.left_alone += 1
 
 
 def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing) -> bool:
@@ -72,10 +97,11 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing
         standing.ready.append((job, step.attempt))
         return False
     if isinstance(step, judge.Wait):
+        standing.unclear += step.unclear
         log.debug("waits job=%s %s", job.id, step.why)
         return False
     if isinstance(step, judge.Understand):
-        return _understand(tools, job, facts)
+        return _understand(tools, job, facts, standing)
     if isinstance(step, judge.Record):
         attempt = job.attempt(step.result.attempt)
         folder.make_folder(attempt.path)
@@ -99,11 +125,12 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing
     return True
 
 
-def _understand(tools: Tools, job: JobFolder, facts: JobFacts) -> bool:
+def _understand(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing) -> bool:
     site, message = tools.config.site, facts.message
     queue = tools.config.queue(message.queue)
     if queue is None:
-        log.error("waits: its queue is no longer in the site file job=%s queue=%s", job.id, message.queue)
+        log.error("left alone: its queue is no longer in the site file job=%s queue=%s", job.id, message.queue)
+        standing.left_alone += 1
         return False
     body = message.body.encode() if isinstance(message.body, str) else message.body
     try:
@@ -145,24 +172,22 @@ def _cancel(tools: Tools, job: JobFolder, step: judge.AskToCancel) -> None:
         tools.scheduler.cancel([facts.submission.slurm_id], step.only_waiting)  # type: ignore[list-item]
     except Unavailable as error:
         log.warning("cancel failed, asked again in the next pass job=%s why=%r", job.id, str(error))
+        tools.slurm_away = str(error)
 
 
 # --- reading what there is, and asking Slurm about it
 
 
-def _read_active(tools: Tools) -> list[tuple[JobFolder, JobFacts]]:
+def _read_active(tools: Tools, standing: Standing) -> list[tuple[JobFolder, JobFacts]]:
     """The active jobs, oldest first."""
     found = []
     for job in tools.jobs.active_jobs():
-        try:
+        with _left_alone_if_bad(job, standing):
             facts = read_facts(job)
-        except Damaged as error:
-            log.error("damaged, left alone job=%s what=%r", job.id, str(error))
-            continue
-        if facts is not None:
-            found.append((job, facts))
-        elif tools.server_now - job.path.stat().st_mtime > _UNCLAIMED_AFTER:
-            folder.remove_tree(job.path)
+            if facts is not None:
+                found.append((job, facts))
+            elif tools.server_now - job.path.stat().st_mtime > _UNCLAIMED_AFTER:
+                folder.remove_unclaimed(job)
     return sorted(found, key=lambda pair: pair[1].message.claimed_at)
 
 

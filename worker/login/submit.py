@@ -11,6 +11,7 @@ import logging
 import math
 import secrets
 import time
+from typing import Optional
 
 from slurm import BatchRequest, Refused, Unavailable
 
@@ -21,7 +22,7 @@ from ..folder import JobFolder
 from ..outcome import Result
 from ..settings import Config
 from ..spec import JobSpec
-from .tools import SiteAway, Tools
+from .tools import SiteAway, Tools, raise_if_disk
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,9 @@ def submit(tools: Tools, job: JobFolder, number: int) -> None:
         folder.make_folder(attempt.path)
         folder.write_bytes(attempt.token, tools.token.encode())
         intent = _intend(tools, job, number, spec)
+        if intent is None:
+            log.info("another pass is submitting it job=%s attempt=%d", job.id, number)
+            return
         tools.check_lease()
         slurm_id = tools.scheduler.submit(request(tools.config, intent.name, intent.group, spec))
         folder.write(attempt.submission, Submission(slurm_id=slurm_id, at=tools.now()))
@@ -46,7 +50,8 @@ def submit(tools: Tools, job: JobFolder, number: int) -> None:
     except Unavailable as error:
         raise SiteAway("slurm", str(error)) from None
     except OSError as error:
-        raise SiteAway("disk", f"the jobs folder can't be written: {error.strerror}") from None
+        raise_if_disk(error)
+        log.error("left alone, its folder can't be used job=%s why=%r", job.id, str(error))
 
 
 def request(config: Config, name: str, group: str, spec: JobSpec) -> BatchRequest:
@@ -74,11 +79,17 @@ def request(config: Config, name: str, group: str, spec: JobSpec) -> BatchReques
     )
 
 
-def _intend(tools: Tools, job: JobFolder, number: int, spec: JobSpec) -> Intent:
-    """Writes what is about to happen. A submission that is repeated keeps its name."""
+def _intend(tools: Tools, job: JobFolder, number: int, spec: JobSpec) -> Optional[Intent]:
+    """Writes what is about to happen, once: a submission that is repeated keeps its intent, and so its name.
+
+    None where another pass has just written one: it may have submitted already.
+    """
     attempt = job.attempt(number)
     before = folder.read(Intent, attempt.intent)
-    group = before.group if before else _new_group(tools.now())
+    if before is not None:
+        folder.remove(attempt.absent)  # what Slurm says from now on is about the new submission
+        return before
+    group = _new_group(tools.now())
     intent = Intent(
         group=group,
         name=f"bf-{tools.config.site.installation}-{group}",
@@ -87,9 +98,10 @@ def _intend(tools: Tools, job: JobFolder, number: int, spec: JobSpec) -> Intent:
         at=tools.now(),
     )
     folder.write(tools.jobs.group(group), Group(members=((job.id, number),)))
-    folder.remove(attempt.absent)
-    folder.write(attempt.intent, intent)
-    return intent
+    if folder.claim_name(attempt.intent, intent):
+        return intent
+    folder.remove(tools.jobs.group(group))
+    return None
 
 
 def _new_group(now: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,12 @@ class SiteAway(Exception):
     def __init__(self, kind: str, words: str) -> None:
         super().__init__(words)
         self.kind = kind
+
+
+def raise_if_disk(error: OSError) -> None:
+    """Raises SiteAway where it is the disk that is at fault, and so every job's."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE):
+        raise SiteAway("disk", f"the jobs folder can't be written: {error.strerror}") from None
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Tests of slurm/, without a Slurm: pure functions, and fake commands on the path."""

@@ -1,0 +1,221 @@
+"""The rules of the house: who may import what, and what an empty pass does not pay for."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import dataclasses
+import importlib
+import pkgutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.installation import ROOT
+
+MODULES = sorted([*(ROOT / "slurm").rglob("*.py"), *(ROOT / "worker").rglob("*.py")])
+NAMES = [path.relative_to(ROOT).as_posix() for path in MODULES]
+
+ONLY_IN = {
+    "pika": {"worker/broker/rabbitmq.py"},
+    "requests": {"worker/api.py"},
+    "subprocess": {"slurm/cluster.py", "slurm/local.py", "worker/in_job/execute.py"},
+    "tenacity": {"worker/in_job/fetch.py", "worker/in_job/publish.py"},
+    "sqlite3": {"worker/broker/embedded.py"},
+    "dotenv": {"worker/config.py"},
+    "tomllib": {"worker/config.py"},
+    "tomli": {"worker/config.py"},
+}
+PURE = {
+    "slurm/commands.py", "slurm/states.py", "worker/spec.py", "worker/outcome.py", "worker/sentences.py",
+    "worker/login/judge.py",
+}  # fmt: skip
+PURE_ENOUGH = {"slurm", "worker.errors", "worker.settings", "worker.facts", "worker.login.facts"}
+"""What pure modules take their types from; only dataclasses, exceptions and new names of types, which a test sees to."""
+WITHOUT_EFFECT = {
+    "__future__",
+    "collections.abc",
+    "dataclasses",
+    "enum",
+    "json",
+    "math",
+    "re",
+    "typing",
+    "urllib.parse",
+}
+
+
+def imports(name: str, source: str = "") -> Iterator[tuple[str, str]]:
+    """Every import anywhere in a file: the module in full, and the name that is taken from it ("" for all)."""
+    package = Path(name).parent.parts
+    for node in ast.walk(ast.parse(source or (ROOT / name).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield from ((module, alias.name) for alias in node.names)
+
+
+def reaches(name: str, package: str, source: str = "") -> bool:
+    """`from package import name` may bring a module or something in it: both readings count."""
+    found = {each for module, what in imports(name, source) for each in (module, f"{module}.{what}")}
+    return any(module == package or module.startswith(f"{package}.") for module in found)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nobody_imports_across_the_borders(name: str) -> None:
+    forbidden = {
+        "slurm/": ["worker", "tests"],
+        "worker/": ["tests", "workloads", "check"],
+        "worker/login/": ["worker.in_job"],
+        "worker/in_job/": ["worker.login", "slurm"],
+    }
+
+    for place, packages in forbidden.items():
+        if name.startswith(place):
+            assert not [package for package in packages if reaches(name, package)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_both_sides_use_knows_neither(name: str) -> None:
+    if name.count("/") == 1 and name.startswith("worker/") and name != "worker/__main__.py":
+        assert not reaches(name, "worker.login") and not reaches(name, "worker.in_job")
+        assert not reaches(name, "slurm")
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_a_library_is_known_only_at_its_edge(library: str) -> None:
+    users = {name for name in NAMES if reaches(name, library)}
+
+    assert users <= ONLY_IN[library]
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_a_pure_module_imports_nothing_with_an_effect(name: str) -> None:
+    pure = {path[:-3].replace("/", ".") for path in PURE}
+
+    for module, what in imports(name):
+        if f"{module}.{what}" not in pure and module not in pure | WITHOUT_EFFECT:
+            assert module in PURE_ENOUGH, f"{module}.{what}"
+            assert is_a_type(module, what), f"{module}.{what}"
+
+
+def is_a_type(module: str, name: str) -> bool:
+    value = getattr(importlib.import_module(module), name)
+    is_new_name = type(value).__name__ in ("NewType", "function") and hasattr(value, "__supertype__")
+    return dataclasses.is_dataclass(value) or isinstance(value, type) or is_new_name
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_a_pure_module_opens_prints_and_runs_nothing(name: str) -> None:
+    tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
+    effects = {"open", "print", "input", "exec", "eval", "compile", "__import__", "breakpoint"}
+    assert effects <= set(dir(builtins))
+
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+    assert not used & effects
+
+
+@pytest.mark.parametrize(("source", "package"), [
+    ("from ..in_job import run", "worker.in_job"), ("from .. import in_job", "worker.in_job"),
+    ("import worker.in_job.run", "worker.in_job"), ("from worker.in_job.run import run", "worker.in_job"),
+    ("def f():\n    import requests.auth", "requests"), ("from slurm.cluster import Slurm", "slurm"),
+    ("if TYPE_CHECKING:\n    from ..api import Api", "worker.api"), ("from . import judge", "worker.login"),
+])  # fmt: skip
+def test_a_border_that_is_crossed_is_seen(source: str, package: str) -> None:
+    assert reaches("worker/login/claim.py", package, source)
+    assert not reaches("worker/login/claim.py", package[:-1], source)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "check.py"])
+def test_no_module_shadows_the_standard_library(name: str) -> None:
+    stdlib = sysconfig.get_path("stdlib")
+    standard = {module.name for module in pkgutil.iter_modules([stdlib, f"{stdlib}/lib-dynload"])}
+    standard |= set(sys.builtin_module_names)
+    assert {"json", "sys", "selectors", "_json"} <= standard
+
+    path = Path(name)
+    stem = path.parent.name if path.name == "__init__.py" else path.stem
+    assert stem == "__main__" or stem not in standard
+
+
+# --- what is paid for, and when
+
+
+def loaded(code: str) -> set[str]:
+    """Which modules are in memory after `code` has run in a fresh interpreter."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"], cwd=ROOT, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    return set(done.stdout.split())
+
+
+def test_the_door_opens_with_the_standard_library_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", str(ROOT / "check.py"), "--version"], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("batchferry ")
+
+
+def test_the_door_imports_the_rest_only_when_it_is_needed() -> None:
+    tree = ast.parse((ROOT / "check.py").read_text(encoding="utf-8"))
+    top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+    names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in top if isinstance(node, ast.ImportFrom)}
+
+    assert "argparse" in names and not {name for name in names if name.split(".")[0] in ("worker", "slurm")}
+
+
+HEAVY = {"requests", "urllib3", "tenacity", "subprocess", "sqlite3", "asyncio", "worker.api", "slurm.cluster", "rich",
+         "prometheus_client", "worker.in_job"}  # fmt: skip
+
+
+def test_an_empty_pass_imports_only_what_it_needs() -> None:
+    modules = loaded("import check, worker.config, worker.login.guard, worker.broker.rabbitmq, worker.login.tools")
+
+    assert "pika" in modules and not modules & (HEAVY - loaded("import pika"))
+    assert not modules & {"worker.login.one_pass", "worker.login.judge", "worker.spec"}, "only where there is work"
+
+
+def test_reading_the_configuration_needs_no_network() -> None:
+    assert not loaded("import worker.config") & (HEAVY | {"pika", "socket", "ssl"})
+
+
+def test_a_pass_with_jobs_imports_the_api_only_to_log_in() -> None:
+    modules = loaded("import worker.login.one_pass")
+
+    assert "worker.login.judge" in modules and not modules & (HEAVY | {"pika"})
+
+
+# --- words
+
+
+def test_the_first_service_is_known_only_by_its_older_variable_names() -> None:
+    files = [*MODULES, ROOT / "check.py", ROOT / "run_check", ROOT / "slurm" / "job.sh"]
+
+    lines = {
+        (path.relative_to(ROOT).as_posix(), line.strip())
+        for path in files
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "rodan" in line.lower()
+    }
+
+    assert {name for name, _ in lines} == {"worker/config.py"}
+    assert all("RODAN_" in line and "rodan" not in line for _, line in lines)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "check.py"])
+def test_every_file_begins_with_a_sentence_that_says_what_it_is(name: str) -> None:
+    sentence = ast.get_docstring(ast.parse((ROOT / name).read_text(encoding="utf-8"))) or ""
+
+    assert sentence and sentence.rstrip()[-1] in ".`:"

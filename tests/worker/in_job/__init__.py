@@ -1,0 +1,1 @@
+"""Tests of worker/in_job/."""

@@ -1,0 +1,59 @@
+"""Builds the facts of a job in a few words, for tests of what is decided on them."""
+
+from __future__ import annotations
+
+from typing import Any, Optional, Union
+
+from slurm import JobView, Phase, SlurmJobId, states
+from tests.worker.examples import NOW, SPEC
+from worker.facts import Ended, Intent, Message, Outcome, Started, Submission
+from worker.login.facts import AttemptFacts, JobFacts
+from worker.outcome import Result
+from worker.spec import JobSpec
+
+NAME = "bf-here-1"
+LONG_AGO = NOW - 20_000
+
+
+def message(claimed_at: float = LONG_AGO, **properties: Union[str, bytes, int, None]) -> Message:
+    return Message(1, "jobs", "{}", 2, {"reply_to": "answers", "correlation_id": "c", **properties}, claimed_at)
+
+
+def job(*attempts: AttemptFacts, spec: Optional[JobSpec] = SPEC, claimed_at: float = LONG_AGO, outcome_at: float = 0,
+        properties: Optional[dict[str, Any]] = None, **more: Any) -> JobFacts:  # fmt: skip
+    return JobFacts(message(claimed_at, **(properties or {})), spec, attempts, outcome_at=outcome_at, **more)
+
+
+def intended(number: int = 1, at: float = LONG_AGO, **more: Any) -> AttemptFacts:
+    """sbatch was called and said nothing clear."""
+    return AttemptFacts(number, intent=Intent("1", NAME, 0, 7200, at), **more)
+
+
+def submitted(number: int = 1, slurm_id: str = "7", **more: Any) -> AttemptFacts:
+    return intended(number, submission=Submission(slurm_id, LONG_AGO), **more)
+
+
+def started(number: int = 1, slurm_id: str = "7", **more: Any) -> AttemptFacts:
+    return submitted(number, slurm_id, started=Started(slurm_id, 0, "n1", LONG_AGO + 100, "aa"), **more)
+
+
+def ended(end: str, ago: float = 1000, by: str = "", exit_code: str = "0:0") -> Ended:
+    return Ended(end, end.upper(), NOW - ago, exit_code, "n1", by)
+
+
+def result(outcome: str = "succeeded", attempt: int = 1, **more: Any) -> Result:
+    return Result(outcome, attempt, **{"ended_at": NOW - 1000, **more})
+
+
+def outcome(by: str, attempt: int = 1, word: str = "succeeded") -> Outcome:
+    return Outcome(word, attempt, "reply-1", by, NOW - 1000)
+
+
+def seen(
+    state: str, slurm_id: str = "7", reason: str = "", ended_at: Optional[float] = NOW - 1000, **more: str
+) -> JobView:
+    """A row of Slurm's."""
+    (view,) = states.parse_squeue(f"{slurm_id}|{state}|N/A|{reason}|n1|{NAME}\n")
+    over = view.phase is Phase.ENDED
+    return JobView(SlurmJobId(slurm_id), NAME, view.phase, state, view.end, reason, ended_at if over else None, node="n1",
+                   **more)  # type: ignore[arg-type]  # fmt: skip

@@ -1,0 +1,160 @@
+"""Where finished jobs go, what stays behind of them, and for how long."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.worker.examples import NOW, SPEC
+from tests.worker.login.situations import message
+from worker import folder
+from worker.facts import Group, Intent
+from worker.folder import JobFolder, JobId, JobsFolder
+from worker.login.archive import archive
+from worker.login.facts import JobFacts
+from worker.spec import JobSpec
+
+TODAY = "2023-11-14"  # in UTC, as NOW is
+DAY = 86400.0
+MUCH = 10**9
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> JobsFolder:
+    jobs = JobsFolder(tmp_path)
+    jobs.prepare()
+    return jobs
+
+
+def active(jobs: JobsFolder, name: str, group: str = "g") -> JobFolder:
+    """A job with one attempt that has everything in it."""
+    job = jobs.job(JobId(name))
+    attempt = job.attempt(1)
+    folder.make_folder(attempt.work / "inputs")
+    folder.write(job.message, message())
+    folder.write(attempt.intent, Intent(group, f"bf-{group}", 0, 60, NOW))
+    folder.write_bytes(attempt.token, b"secret")
+    (attempt.work / "inputs" / "a").write_text("much data")
+    return job
+
+
+def put_away(jobs: JobsFolder, job: JobFolder, spec: JobSpec = SPEC, undeliverable: bool = False, most: int = MUCH,
+             keep: float = 14 * DAY) -> None:  # fmt: skip
+    archive(jobs, job, JobFacts(message(), spec, undeliverable=undeliverable), most, keep, NOW)
+
+
+def test_a_delivered_job_goes_to_its_day(jobs: JobsFolder) -> None:
+    put_away(jobs, active(jobs, "a"))
+
+    assert (jobs.done / TODAY / "a" / "message.json").exists()
+    assert not jobs.job(JobId("a")).path.exists()
+
+
+def test_an_undeliverable_job_goes_to_undelivered(jobs: JobsFolder) -> None:
+    put_away(jobs, active(jobs, "a"), undeliverable=True)
+
+    assert (jobs.undelivered / "a" / "message.json").exists()
+
+
+@pytest.mark.parametrize("undeliverable", [False, True])
+def test_a_message_that_was_no_job_goes_to_rejected(jobs: JobsFolder, undeliverable: bool) -> None:
+    archive(jobs, active(jobs, "a"), JobFacts(message(), None, undeliverable=undeliverable), MUCH, DAY, NOW)
+
+    assert (jobs.rejected / "a" / "message.json").exists()
+
+
+def test_neither_token_nor_scratch_data_stay_behind(jobs: JobsFolder) -> None:
+    put_away(jobs, active(jobs, "a"))
+
+    attempt = jobs.done / TODAY / "a" / "attempts" / "1"
+    assert sorted(path.name for path in attempt.iterdir()) == ["intent.json"]
+
+
+def test_the_last_of_a_group_takes_its_log_along(jobs: JobsFolder) -> None:
+    first, second = active(jobs, "a"), active(jobs, "b")
+    folder.write(jobs.group("g"), Group((("a", 1), ("b", 1))))
+    jobs.group_log("g").write_text("said by Slurm")
+
+    put_away(jobs, first)
+    assert jobs.group("g").exists() and jobs.group_log("g").exists()
+
+    put_away(jobs, second)
+    assert list(jobs.groups.iterdir()) == []
+    assert (jobs.done / TODAY / "b" / "attempts" / "1" / "slurm.log").read_text() == "said by Slurm"
+
+
+def test_a_crash_before_the_move_is_made_good_by_the_next_pass(
+    jobs: JobsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = active(jobs, "a")
+    folder.write(jobs.group("g"), Group((("a", 1),)))
+    jobs.group_log("g").write_text("said by Slurm")
+
+    def passing(step: str) -> None:
+        if step.startswith("before move"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as crash, pytest.raises(KeyboardInterrupt):
+        crash.setattr(folder, "passing", passing)
+        put_away(jobs, job)
+
+    put_away(jobs, job)
+
+    assert (jobs.done / TODAY / "a" / "attempts" / "1" / "slurm.log").read_text() == "said by Slurm"
+
+
+# --- retention
+
+
+def old_day(jobs: JobsFolder, days_ago: int, size: int = 100) -> Path:
+    day = jobs.done / time.strftime("%Y-%m-%d", time.gmtime(NOW - days_ago * DAY))
+    (day / "x").mkdir(parents=True)
+    (day / "x" / "message.json").write_bytes(b" " * size)
+    return day
+
+
+def test_days_that_are_too_old_are_removed(jobs: JobsFolder) -> None:
+    kept, removed = old_day(jobs, 14), old_day(jobs, 15)
+
+    put_away(jobs, active(jobs, "a"))
+
+    assert (kept.exists(), removed.exists()) == (True, False)
+
+
+def test_the_oldest_days_make_room(jobs: JobsFolder) -> None:
+    days = [old_day(jobs, ago) for ago in (1, 2, 3)]
+
+    put_away(jobs, active(jobs, "a"), most=250)
+
+    assert [day.exists() for day in days] == [True, True, False]
+
+
+def test_room_is_made_once_a_day(jobs: JobsFolder) -> None:
+    put_away(jobs, active(jobs, "a"))
+    old = old_day(jobs, 99)
+
+    put_away(jobs, active(jobs, "b"))
+
+    assert old.exists()
+
+
+def test_nothing_undelivered_and_nothing_rejected_is_ever_removed(jobs: JobsFolder) -> None:
+    put_away(jobs, active(jobs, "a"), undeliverable=True)
+    archive(jobs, active(jobs, "b"), JobFacts(message()), MUCH, DAY, NOW)
+
+    put_away(jobs, active(jobs, "c"), most=0, keep=0)
+
+    assert (jobs.undelivered / "a").exists() and (jobs.rejected / "b").exists()
+
+
+def test_links_in_a_job_s_folder_are_not_followed(jobs: JobsFolder, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_text("x")
+    day = old_day(jobs, 99)
+    (day / "link").symlink_to(tmp_path / "elsewhere")
+
+    put_away(jobs, active(jobs, "a"))
+
+    assert not day.exists() and (tmp_path / "elsewhere" / "file").exists()

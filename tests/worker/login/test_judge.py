@@ -1,0 +1,569 @@
+"""What happens next with a job, for every situation it can be in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Optional
+
+import pytest
+
+from slurm import SlurmJobId
+from tests.worker.examples import NOW, SPEC, TIMING
+from tests.worker.login.situations import (
+    LONG_AGO,
+    ended,
+    intended,
+    job,
+    outcome,
+    result,
+    seen,
+    started,
+    submitted,
+)
+from worker.facts import Absent, Cancel, Ended, Stuck, Submission
+from worker.login.facts import AttemptFacts, JobFacts
+from worker.login.judge import (
+    Archive,
+    AskToCancel,
+    Conclude,
+    Deliver,
+    GiveVerdict,
+    Record,
+    Step,
+    Submit,
+    Understand,
+    Wait,
+    deadline_of,
+    judge,
+    observe,
+)
+from worker.settings import RetryPolicy
+
+ENDS = ["succeeded", "failed", "out_of_memory", "timed_out", "node_failed", "preempted", "cancelled"]
+DAY = 86400.0
+AGAIN = replace(SPEC, retry=RetryPolicy(attempts=2, on=("node_failed", "preempted", "fetch"), wait=60))
+ONCE = replace(SPEC, retry=RetryPolicy(attempts=1))
+
+
+def step(facts: JobFacts, max_wait: float = 7 * DAY, server_now: float = NOW) -> Step:
+    return judge(facts, TIMING, max_wait, NOW, server_now)
+
+
+def outcome_of(facts: JobFacts) -> str:
+    """The word in the result that is recorded next."""
+    next_step = step(facts)
+    assert isinstance(next_step, (Record, GiveVerdict)), next_step
+    return next_step.result.outcome
+
+
+# --- before Slurm has it
+
+
+def test_a_claimed_message_is_read_first() -> None:
+    assert step(job(spec=None)) == Understand()
+
+
+def test_a_job_that_was_understood_is_submitted() -> None:
+    assert step(job()) == Submit(1)
+
+
+def test_a_crash_before_a_rejection_was_written_down_only_repeats_the_reading() -> None:
+    assert step(job(AttemptFacts(1), spec=None)) == Understand()
+
+
+def test_a_rejection_is_the_job_s_end() -> None:
+    assert step(job(AttemptFacts(1, result=result("rejected")), spec=None)) == Conclude(1)
+
+
+def test_a_crash_before_the_intent_only_repeats_the_submission() -> None:
+    assert step(job(AttemptFacts(1))) == Submit(1)
+
+
+def test_a_job_that_slurm_refused_is_the_job_s_end() -> None:
+    assert step(job(intended(result=result("rejected")))) == Conclude(1)
+
+
+@pytest.mark.parametrize(("properties", "claimed_at", "words"), [
+    ({"expiration": "1000"}, NOW - 1, "deadline passed"),
+    ({"expiration": "1000", "timestamp": int(NOW) - 100}, NOW, "deadline passed"),
+    ({"expiration": "0"}, NOW, "deadline passed"),
+    ({}, NOW - 7 * DAY, "did not start within 7 days"),
+])  # fmt: skip
+def test_a_job_that_no_longer_needs_to_start_has_expired(
+    properties: dict[str, Any], claimed_at: float, words: str
+) -> None:
+    next_step = step(job(properties=properties, claimed_at=claimed_at))
+
+    assert isinstance(next_step, Record) and next_step.result.outcome == "expired"
+    assert words in next_step.result.reason
+    assert step(job(AttemptFacts(1, result=next_step.result))) == Conclude(1)
+
+
+def test_a_second_attempt_is_not_held_against_the_deadline() -> None:
+    first = started(ended=ended("node_failed"), result=result("node_failed"))
+
+    assert step(job(first, spec=AGAIN, properties={"expiration": "1000"})) == Submit(2)
+
+
+# --- sbatch gave no clear answer
+
+
+@pytest.mark.parametrize(("absent", "age", "again"), [
+    (None, 1000, False),
+    (Absent(NOW - 500, 1), 1000, False),
+    (Absent(NOW - 119, 2), 1000, False),
+    (Absent(NOW - 120, 2), 1000, True),
+    (Absent(NOW - 500, 2), 119, False),
+    (Absent(NOW - 5000, 9), 9000, True),
+])  # fmt: skip
+def test_an_unclear_submission_is_repeated_after_two_clear_answers_and_some_time(
+    absent: Optional[Absent], age: float, again: bool
+) -> None:
+    next_step = step(job(intended(at=NOW - age, absent=absent)))
+
+    assert next_step == Submit(1) if again else isinstance(next_step, Wait)
+
+
+def test_an_unclear_submission_that_started_is_never_repeated() -> None:
+    unclear = replace(started(absent=Absent(NOW - 500, 5)), submission=None)
+
+    assert isinstance(step(job(unclear)), Wait)
+
+
+def test_an_unclear_submission_that_slurm_shows_is_adopted() -> None:
+    observed = observe(intended(absent=Absent(NOW - 60, 1)), [seen("PENDING")], clear=True, now=NOW)
+
+    assert observed == {"submission": Submission("7", NOW, adopted=True), "absent": None}
+
+
+def test_an_unclear_submission_that_has_ended_already_is_adopted_with_its_end() -> None:
+    observed = observe(intended(), [seen("TIMEOUT")], clear=True, now=NOW)
+
+    assert observed["submission"] == Submission("7", NOW, adopted=True)
+    assert isinstance(observed["ended"], Ended) and observed["ended"].end == "timed_out"
+
+
+# --- Slurm has it
+
+
+@pytest.mark.parametrize("attempt", [submitted(), started()])
+def test_a_job_that_waits_or_runs_is_left_alone(attempt: AttemptFacts) -> None:
+    assert isinstance(step(job(attempt)), Wait)
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "WHATEVER"])
+def test_what_is_no_end_adds_nothing(state: str) -> None:
+    assert observe(submitted(), [seen(state)], clear=True, now=NOW) == {}
+
+
+def test_an_end_is_written_down_as_slurm_tells_it() -> None:
+    view = seen("CANCELLED", by="mary", exit_code="0:15", ended_at=NOW - 5)
+
+    observed = observe(started(), [view], clear=True, now=NOW)
+
+    assert observed == {"ended": Ended("cancelled", "CANCELLED", NOW - 5, "0:15", "n1", "mary")}
+
+
+@pytest.mark.parametrize(("ended_at", "at"), [(None, NOW), (NOW + 500, NOW), (NOW - 500, NOW - 500)])
+def test_an_end_is_never_later_than_now(ended_at: Optional[float], at: float) -> None:
+    observed = observe(started(), [seen("FAILED", ended_at=ended_at)], clear=True, now=NOW)
+
+    assert isinstance(observed["ended"], Ended) and observed["ended"].at == at
+
+
+def test_clear_answers_without_the_job_are_counted() -> None:
+    first = observe(submitted(), [], clear=True, now=NOW)
+    second = observe(submitted(absent=Absent(NOW, 1)), [], clear=True, now=NOW + 60)
+
+    assert (first, second) == ({"absent": Absent(NOW, 1)}, {"absent": Absent(NOW, 2)})
+
+
+def test_an_answer_that_is_not_clear_says_nothing() -> None:
+    assert observe(submitted(absent=Absent(NOW, 1)), [], clear=False, now=NOW) == {}
+
+
+def test_a_job_that_is_seen_again_was_never_lost() -> None:
+    assert observe(submitted(absent=Absent(NOW, 5)), [seen("RUNNING")], clear=True, now=NOW) == {"absent": None}
+
+
+@pytest.mark.parametrize("attempt", [submitted, started])
+@pytest.mark.parametrize(("since", "answers", "lost"), [(599, 9, False), (600, 1, False), (600, 2, True)])
+def test_a_job_is_lost_after_repeated_answers_and_some_time(
+    attempt: Any, since: float, answers: int, lost: bool
+) -> None:
+    facts = job(attempt(absent=Absent(NOW - since, answers)))
+
+    if lost:
+        assert outcome_of(facts) == "lost"
+    else:
+        assert isinstance(step(facts), Wait)
+
+
+def test_a_lost_job_is_answered() -> None:
+    lost = started(absent=Absent(NOW - 600, 2), result=result("lost"))
+
+    assert step(job(lost)) == Conclude(1)
+
+
+# --- two Slurm jobs under one name
+
+
+def test_of_two_copies_the_one_that_started_counts() -> None:
+    views = [seen("COMPLETED", "8"), seen("OUT_OF_MEMORY", "7")]
+
+    observed = observe(started(slurm_id="7"), views, clear=True, now=NOW)
+
+    assert isinstance(observed["ended"], Ended) and observed["ended"].end == "out_of_memory"
+
+
+def test_a_copy_that_still_waits_does_not_stand_for_the_one_that_started() -> None:
+    assert observe(started(slurm_id="7"), [seen("PENDING", "8")], clear=True, now=NOW) == {"absent": Absent(NOW, 1)}
+
+
+def test_as_long_as_one_copy_is_alive_the_attempt_has_not_ended() -> None:
+    observed = observe(submitted(slurm_id="7"), [seen("CANCELLED", "7"), seen("PENDING", "8")], clear=True, now=NOW)
+
+    assert "ended" not in observed
+
+
+def test_the_copy_that_is_alive_is_the_one_to_be_cancelled() -> None:
+    stuck = [seen("CANCELLED", "8"), seen("PENDING", "7", reason="BadConstraints")]
+
+    observed = observe(submitted(slurm_id="8"), stuck, clear=True, now=NOW)
+
+    assert observed["submission"] == Submission("7", NOW, adopted=True)
+
+
+def test_of_two_copies_that_are_both_over_the_submitted_one_counts() -> None:
+    views = [seen("FAILED", "6"), seen("TIMEOUT", "7")]
+
+    observed = observe(submitted(slurm_id="7"), views, clear=True, now=NOW)
+
+    assert isinstance(observed["ended"], Ended) and observed["ended"].end == "timed_out"
+
+
+# --- it ended without a result
+
+ENDED_ALONE = {
+    "succeeded": "failed", "failed": "failed", "out_of_memory": "out_of_memory", "timed_out": "timed_out",
+    "node_failed": "node_failed", "preempted": "preempted", "cancelled": "cancelled",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attempt", [submitted, started])
+@pytest.mark.parametrize(("end", "word"), ENDED_ALONE.items())
+def test_an_end_without_a_result_is_told_as_slurm_saw_it(attempt: Any, end: str, word: str) -> None:
+    assert outcome_of(job(attempt(ended=ended(end, ago=90)))) == word
+
+
+@pytest.mark.parametrize("attempt", [submitted, started])
+@pytest.mark.parametrize("end", ENDS)
+def test_a_result_may_still_be_invisible_for_a_while(attempt: Any, end: str) -> None:
+    assert isinstance(step(job(attempt(ended=ended(end, ago=89)))), Wait)
+
+
+def test_what_is_recorded_says_where_when_and_why() -> None:
+    next_step = step(job(started(ended=ended("failed", exit_code="3:0"))))
+
+    assert isinstance(next_step, Record)
+    recorded = next_step.result
+    assert (recorded.slurm_job_id, recorded.node, recorded.step) == ("7", "n1", "run")
+    assert (recorded.started_at, recorded.ended_at) == (LONG_AGO + 100, NOW - 1000)
+    assert "exit code 3" in recorded.reason and not recorded.needs_verdict
+
+
+def test_who_cancelled_it_is_told() -> None:
+    next_step = step(job(started(ended=ended("cancelled", by="mary"))))
+
+    assert isinstance(next_step, Record) and "by mary" in next_step.result.reason
+
+
+@pytest.mark.parametrize(("attempt", "word"), [(submitted, "expired"), (started, "cancelled")])
+def test_our_own_reason_counts_only_for_a_job_that_never_started(attempt: Any, word: str) -> None:
+    cancelled = attempt(ended=ended("cancelled"), cancel=Cancel("expired", "It waited.", NOW - 2000))
+
+    assert outcome_of(job(cancelled)) == word
+
+
+@pytest.mark.parametrize("end", sorted(set(ENDS) - {"cancelled"}))
+def test_a_job_that_ended_before_it_could_be_cancelled_tells_its_own_end(end: str) -> None:
+    attempt = submitted(ended=ended(end), cancel=Cancel("expired", "It waited.", NOW - 2000))
+
+    assert outcome_of(job(attempt)) == ENDED_ALONE[end]
+
+
+# --- it left a result
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(("ago", "next_step"), [(89, None), (90, Conclude(1))])
+def test_a_final_result_whose_worker_never_answered_is_concluded_when_it_surely_is_gone(
+    end: str, ago: float, next_step: Optional[Step]
+) -> None:
+    facts = job(started(result=result("failed"), ended=ended(end, ago)))
+
+    assert step(facts) == next_step if next_step else isinstance(step(facts), Wait)
+
+
+def test_a_final_result_is_its_worker_s_to_answer_while_slurm_knows_it() -> None:
+    assert isinstance(step(job(started(result=result("succeeded")))), Wait)
+
+
+def test_a_final_result_is_answered_also_when_slurm_has_forgotten_the_job() -> None:
+    forgotten = started(result=result("succeeded"), absent=Absent(NOW - 600, 2))
+
+    assert step(job(forgotten)) == Conclude(1)
+    assert isinstance(step(job(replace(forgotten, absent=Absent(NOW - 599, 2)))), Wait)
+
+
+VERDICTS = {
+    "succeeded": {
+        "succeeded": "succeeded", "failed": "succeeded", "out_of_memory": "out_of_memory", "timed_out": "timed_out",
+        "node_failed": "node_failed", "preempted": "preempted", "cancelled": "cancelled",
+    },
+    "cancelled": {
+        "succeeded": "node_failed", "failed": "node_failed", "out_of_memory": "out_of_memory", "timed_out": "timed_out",
+        "node_failed": "node_failed", "preempted": "preempted", "cancelled": "cancelled",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("thought", VERDICTS)
+@pytest.mark.parametrize("end", ENDS)
+def test_where_the_worker_could_not_be_sure_slurm_s_word_counts(thought: str, end: str) -> None:
+    unsure = result(thought, needs_verdict=True, exit_code=0, body="reply-9", outputs={})
+
+    next_step = step(job(started(result=unsure, ended=ended(end, ago=1))))
+
+    assert isinstance(next_step, GiveVerdict)
+    verdict = next_step.result
+    assert verdict.outcome == VERDICTS[thought][end] and not verdict.needs_verdict
+    assert (verdict.outcome == "succeeded") == (verdict.reason == "")
+    assert (verdict.outcome == "succeeded") == (verdict.body == "reply-9")
+
+
+@pytest.mark.parametrize("thought", VERDICTS)
+def test_slurm_s_word_is_waited_for_until_the_job_is_lost(thought: str) -> None:
+    unsure = started(result=result(thought, needs_verdict=True))
+
+    assert isinstance(step(job(unsure)), Wait)
+    assert isinstance(step(job(replace(unsure, absent=Absent(NOW - 599, 9)))), Wait)
+    assert outcome_of(job(replace(unsure, absent=Absent(NOW - 600, 2)))) == "lost"
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_verdict_is_final_at_once(end: str) -> None:
+    attempt = started(result=result(needs_verdict=True), verdict=result("failed"), ended=ended(end, ago=1))
+
+    assert step(job(attempt)) == Conclude(1)
+
+
+# --- attempts that are tried again
+
+
+@pytest.mark.parametrize("cause", [
+    {"outcome": "node_failed"}, {"outcome": "preempted"},
+    {"outcome": "failed", "step": "fetch", "may_work_again": True},
+])  # fmt: skip
+@pytest.mark.parametrize(("ago", "next_step"), [(59, None), (60, Submit(2))])
+def test_the_next_attempt_follows_after_its_wait(cause: dict[str, Any], ago: float, next_step: Optional[Step]) -> None:
+    facts = job(started(result=result(**cause, ended_at=NOW - ago), ended=ended("failed", ago)), spec=AGAIN)
+
+    assert step(facts) == next_step if next_step else isinstance(step(facts), Wait)
+
+
+def test_the_last_attempt_is_concluded() -> None:
+    first = started(result=result("node_failed"), ended=ended("node_failed"))
+    second = started(2, "8", result=result("node_failed", 2), ended=ended("node_failed"))
+
+    assert step(job(first, second, spec=AGAIN)) == Conclude(2)
+    assert step(job(first, spec=ONCE)) == Conclude(1)
+
+
+def test_a_verdict_may_lead_to_another_attempt() -> None:
+    told_to_stop = result("cancelled", needs_verdict=True)
+    attempt = started(result=told_to_stop, verdict=result("preempted"), ended=ended("preempted"))
+
+    assert step(job(attempt, spec=AGAIN)) == Submit(2)
+
+
+def test_while_an_attempt_runs_there_is_no_other() -> None:
+    first = started(result=result("node_failed"), ended=ended("node_failed"))
+
+    assert isinstance(step(job(first, started(2, "8"), spec=AGAIN)), Wait)
+
+
+# --- reasons and deadlines of a job that waits in Slurm
+
+
+def test_a_reason_that_does_not_pass_is_noted_with_its_time() -> None:
+    view = seen("PENDING", reason="BadConstraints")
+
+    assert observe(submitted(), [view], True, NOW) == {"stuck": Stuck("BadConstraints", NOW)}
+    assert observe(submitted(stuck=Stuck("BadConstraints", NOW - 9)), [view], True, NOW) == {}
+    assert observe(submitted(stuck=Stuck("InvalidQOS", NOW - 9)), [view], True, NOW) == {
+        "stuck": Stuck("BadConstraints", NOW)
+    }
+
+
+@pytest.mark.parametrize("view", [
+    seen("PENDING", reason="Resources"), seen("RUNNING"), seen("CONFIGURING", reason="BadConstraints"), seen("COMPLETED"),
+])  # fmt: skip
+def test_a_reason_that_has_passed_is_forgotten(view: Any) -> None:
+    assert observe(submitted(stuck=Stuck("BadConstraints", NOW - 9)), [view], True, NOW)["stuck"] is None
+
+
+def test_a_job_that_can_never_start_is_cancelled_after_a_while_and_told_why() -> None:
+    stuck = submitted(stuck=Stuck("PartitionTimeLimit", NOW - 3600))
+
+    next_step = step(job(stuck))
+
+    assert isinstance(next_step, AskToCancel) and next_step.only_waiting
+    assert next_step.cancel.outcome == "rejected"
+    assert "more time than the partition allows" in next_step.cancel.reason
+    assert isinstance(step(job(replace(stuck, stuck=Stuck("PartitionTimeLimit", NOW - 3599)))), Wait)
+
+
+@pytest.mark.parametrize(("properties", "max_wait"), [({"expiration": "1000"}, 7 * DAY), ({}, 20_000.0)])
+def test_a_job_that_waits_for_too_long_is_cancelled(properties: dict[str, Any], max_wait: float) -> None:
+    next_step = step(job(submitted(), properties=properties), max_wait)
+
+    assert isinstance(next_step, AskToCancel) and next_step.only_waiting and next_step.cancel.outcome == "expired"
+
+
+@pytest.mark.parametrize("properties", [{}, {"expiration": "1000"}])
+def test_a_job_that_runs_is_never_cancelled_for_waiting(properties: dict[str, Any]) -> None:
+    runs = started(stuck=Stuck("BadConstraints", NOW - 9999))
+
+    assert isinstance(step(job(runs, properties=properties), max_wait=1), Wait)
+
+
+def test_a_job_is_asked_to_end_until_slurm_says_it_did() -> None:
+    cancel = Cancel("rejected", "The first reason.", NOW - 3000)
+
+    assert step(job(submitted(cancel=cancel)), max_wait=1) == AskToCancel(1, cancel, only_waiting=True)
+    assert outcome_of(job(submitted(cancel=cancel, ended=ended("cancelled")))) == "rejected"
+
+
+# --- it has its outcome
+
+
+@pytest.mark.parametrize("a", [started(), started(ended=ended("succeeded")), AttemptFacts(1), intended()])
+def test_an_outcome_of_the_login_side_is_sent_by_it(a: AttemptFacts) -> None:
+    assert step(job(a, outcome=outcome("login"))) == Deliver()
+
+
+def test_an_outcome_of_the_job_is_sent_by_it_while_it_lives() -> None:
+    assert isinstance(step(job(started(result=result()), outcome=outcome("job"))), Wait)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(("ago", "ours"), [(89, False), (90, True), (299, True), (300, True)])
+def test_an_outcome_of_a_job_that_has_ended_is_sent_by_us(end: str, ago: float, ours: bool) -> None:
+    a = started(result=result(), ended=ended(end, ago))
+
+    next_step = step(job(a, outcome=outcome("job"), outcome_at=NOW - 5000))
+
+    may_live = end == "node_failed" and ago < 300
+    assert next_step == Deliver() if ours and not may_live else isinstance(next_step, Wait)
+
+
+@pytest.mark.parametrize(("silent", "ours"), [(0, False), (299, False), (300, True)])
+@pytest.mark.parametrize("a", [
+    started(result=result(), ended=ended("node_failed", 9999)), started(result=result("lost"), absent=Absent(NOW - 999, 9)),
+])  # fmt: skip
+def test_a_cut_off_job_that_showed_life_is_given_time(a: AttemptFacts, silent: float, ours: bool) -> None:
+    next_step = step(job(a, outcome=outcome("job"), outcome_at=NOW - silent))
+
+    assert next_step == Deliver() if ours else isinstance(next_step, Wait)
+
+
+def test_the_age_of_an_outcome_is_told_by_the_file_server_s_clock() -> None:
+    a = started(result=result(), ended=ended("node_failed", 9999))
+    facts = job(a, outcome=outcome("job"), outcome_at=500.0)
+
+    assert isinstance(step(facts, server_now=799.0), Wait)
+    assert step(facts, server_now=800.0) == Deliver()
+
+
+def test_an_outcome_of_a_job_that_slurm_has_forgotten_is_sent_by_us() -> None:
+    forgotten = started(result=result(), absent=Absent(NOW - 600, 2))
+
+    assert step(job(forgotten, outcome=outcome("job"), outcome_at=NOW - 5000)) == Deliver()
+
+
+@pytest.mark.parametrize("by", ["job", "login"])
+@pytest.mark.parametrize("done", [{"delivered": True}, {"undeliverable": True}])
+def test_what_is_done_is_put_away_when_slurm_too_says_it_ended(by: str, done: dict[str, Any]) -> None:
+    running, over = started(result=result()), started(result=result(), ended=ended("succeeded", 1))
+
+    assert isinstance(step(job(running, outcome=outcome(by), **done)), Wait)
+    assert step(job(over, outcome=outcome(by), **done)) == Archive()
+
+
+def test_what_is_done_and_was_forgotten_by_slurm_is_put_away_too() -> None:
+    forgotten = started(result=result(), absent=Absent(NOW - 600, 2))
+
+    assert step(job(forgotten, outcome=outcome("job"), delivered=True)) == Archive()
+
+
+@pytest.mark.parametrize("a", [AttemptFacts(1, result=result("expired")), intended(result=result("rejected"))])
+def test_what_slurm_never_had_is_put_away_at_once(a: AttemptFacts) -> None:
+    assert step(job(a, outcome=outcome("login"), delivered=True)) == Archive()
+
+
+def test_when_an_attempt_has_answered_the_others_are_cancelled() -> None:
+    cut_off = started(result=result(), ended=ended("node_failed"))
+
+    before = step(job(cut_off, started(2, "8"), outcome=outcome("job", attempt=1)))
+    next_step = step(job(cut_off, started(2, "8"), outcome=outcome("job", attempt=1), delivered=True))
+
+    assert isinstance(before, Deliver)
+    assert isinstance(next_step, AskToCancel)
+    assert (next_step.attempt, next_step.only_waiting) == (2, False)
+
+
+@pytest.mark.parametrize("other", [started(2, "8"), submitted(2, "8")])
+def test_another_attempt_that_slurm_has_forgotten_does_not_hold_the_answer_back(other: AttemptFacts) -> None:
+    cut_off = started(result=result(), ended=ended("node_failed", 9999))
+    forgotten = replace(other, absent=Absent(NOW - 600, 2))
+    facts = job(cut_off, forgotten, outcome=outcome("job", attempt=1), outcome_at=NOW - 5000)
+
+    assert step(facts) == Deliver()
+    assert step(replace(facts, delivered=True)) == Archive()
+
+
+def test_an_unclear_submission_of_another_attempt_is_waited_for_before_the_job_is_put_away() -> None:
+    cut_off = started(result=result(), ended=ended("node_failed", 9999))
+    facts = job(cut_off, intended(2), outcome=outcome("job"), outcome_at=NOW - 5000, delivered=True)
+
+    assert isinstance(step(facts), Wait)
+
+
+# --- deadlines
+
+
+@pytest.mark.parametrize(("properties", "deadline"), [
+    ({}, None),
+    ({"expiration": "60000"}, 1_000_000_060),
+    ({"expiration": "60000", "timestamp": 999_999_000}, 999_999_060),
+    ({"expiration": "60000", "timestamp": 1_000_000_000}, 1_000_000_060),
+    ({"timestamp": 999_999_000}, None),
+    ({"expiration": "60000", "timestamp": 1_000_000_001}, 1_000_000_060),
+    ({"expiration": "60000", "timestamp": 999_999_000_000}, 1_000_000_060),
+    ({"expiration": "60000", "timestamp": 9223372036854775807}, 1_000_000_060),
+    ({"expiration": "60000", "timestamp": 0}, 1_000_000_060),
+    ({"expiration": "60000", "timestamp": None}, 1_000_000_060),
+    ({"expiration": "soon"}, None), ({"expiration": ""}, None), ({"expiration": "-1"}, None), ({"expiration": "1.5"}, None),
+    ({"expiration": b"60000\xff"}, None), ({"expiration": 60000}, None), ({"expiration": "9" * 200}, None),
+    ({"expiration": "²"}, None), ({"expiration": None}, None),
+])  # fmt: skip
+def test_a_deadline_is_believed_only_where_it_can_be_read(
+    properties: dict[str, Any], deadline: Optional[float]
+) -> None:
+    assert deadline_of(properties, claimed_at=1_000_000_000.0) == deadline
+
+
+def test_a_slurm_id_is_a_text() -> None:
+    assert started(slurm_id="8").slurm_id == SlurmJobId("8")
+    assert replace(submitted(slurm_id="7"), started=started(slurm_id="8").started).slurm_id == "8"

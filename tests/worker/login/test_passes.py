@@ -1,0 +1,363 @@
+"""Whole passes on a real folder, with a broker and a scheduler in memory: whatever step the power fails at, one answer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Callable, Optional
+
+import pytest
+
+from slurm import BatchRequest, JobView, Phase, Refused, SlurmJobId, Unavailable
+from tests.worker.examples import config_for
+from worker import folder
+from worker.answer import conclude, deliver, record
+from worker.broker import Delivery, Properties
+from worker.errors import Transient
+from worker.facts import Group, Started
+from worker.folder import JobFolder, JobId, JobsFolder
+from worker.login.one_pass import run_pass
+from worker.login.tools import SiteAway, Tools
+from worker.outcome import Reply, Result
+from worker.settings import Config, Queue, RetryPolicy, Seconds, Timing
+
+AT_ONCE = Timing(visible_after=Seconds(0), cut_off_after=Seconds(0), adopt_after=Seconds(0), lost_after=Seconds(0))
+LAYERS = {"Image": "/a", "Background": "/b", "Selected Regions": "/c", "rgba PNG - Layer 0": "/d"}
+GOOD = json.dumps({"inputs": LAYERS, "settings": {}}).encode()
+
+
+class PowerFailure(BaseException):
+    pass
+
+
+class Broker:
+    """Queues in memory. What is not acked comes back, marked, when the connection ends."""
+
+    def __init__(self) -> None:
+        self.queued: list[Delivery] = []
+        self.unacked: list[Delivery] = []
+        self.sent: list[Reply] = []
+        self.away = False
+
+    def ask(self, body: bytes = GOOD, name: Optional[str] = "c-1") -> None:
+        properties = Properties(reply_to="answers", correlation_id=name)
+        self.queued.append(Delivery("hpc-jobs", body, properties, redelivered=False, tag=1))
+
+    def waiting(self, queue: Queue) -> int:
+        if self.away:
+            raise Transient("the broker is away")
+        return len(self.queued)
+
+    def get(self, queue: str) -> Optional[Delivery]:
+        if not self.queued:
+            return None
+        self.unacked.append(self.queued.pop(0))
+        return self.unacked[-1]
+
+    def ack(self, delivery: Delivery) -> None:
+        folder.passing("before ack")
+        self.unacked.remove(delivery)
+        folder.passing("after ack")
+
+    def settle(self) -> None: ...
+
+    def give_back(self, delivery: Delivery) -> None:
+        self.close()
+
+    def publish(self, reply: Reply) -> None:
+        if self.away:
+            raise Transient("the broker is away")
+        folder.passing("before publish")
+        self.sent.append(reply)
+        folder.passing("after publish")
+
+    def close(self) -> None:
+        self.queued = [replace(delivery, redelivered=True) for delivery in self.unacked] + self.queued
+        self.unacked = []
+
+
+class Cluster:
+    """A scheduler in memory: what was submitted, and how it ended."""
+
+    def __init__(self) -> None:
+        self.jobs: list[BatchRequest] = []
+        self.ended: dict[str, str] = {}
+        self.fault: Optional[Exception] = None
+
+    def submit(self, request: BatchRequest) -> SlurmJobId:
+        folder.passing("before sbatch")
+        if self.fault is not None:
+            raise self.fault
+        self.jobs.append(request)
+        folder.passing("after sbatch")
+        return SlurmJobId(str(len(self.jobs)))
+
+    def queue(self) -> list[JobView]:
+        if isinstance(self.fault, Unavailable):
+            raise self.fault
+        return [self.view(str(n), job.name) for n, job in enumerate(self.jobs, 1)]
+
+    def view(self, slurm_id: str, name: str) -> JobView:
+        end = self.ended.get(slurm_id)
+        if end is None:
+            return JobView(SlurmJobId(slurm_id), name, Phase.RUNNING, "RUNNING")
+        return JobView(SlurmJobId(slurm_id), name, Phase.ENDED, end.upper(), end, ended_at=0.0)
+
+    def history(self, names: Sequence[str], since: float) -> list[JobView]:
+        return []
+
+    def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
+        self.ended.update({slurm_id: "cancelled" for slurm_id in ids})
+
+
+class Login:
+    """The login side: each pass is a new process."""
+
+    def __init__(self, place: Path) -> None:
+        place.mkdir(exist_ok=True)
+        config = config_for(place, changes={"timing": AT_ONCE})
+        workloads = {n: replace(w, retry=RetryPolicy(attempts=1)) for n, w in config.site.workloads.items()}
+        self.config: Config = replace(config, site=replace(config.site, workloads=workloads))
+        self.jobs = JobsFolder(self.config.site.jobs_dir)
+        self.jobs.prepare()
+        self.broker, self.cluster = Broker(), Cluster()
+        self.refused = False
+
+    def one_pass(self, drain: bool = True) -> int:
+        tools = Tools(self.config, self.jobs)
+        tools.__dict__.update(broker=self.broker, scheduler=self.cluster)
+        if not self.refused:
+            tools.__dict__.update(token="a token")
+        else:
+            tools.__class__ = RefusedTools
+        try:
+            return run_pass(tools, drain)
+        finally:
+            self.broker.close()
+
+    def run_jobs(self, worker: Callable[[Login, JobFolder, int], None], end: str) -> None:
+        """Everything that was submitted runs, in the way of `worker`, and ends with this word."""
+        for n, request in enumerate(self.cluster.jobs, 1):
+            group = folder.read(Group, Path(request.arguments[-1]))
+            if str(n) not in self.cluster.ended and group is not None:
+                ((job_id, number),) = group.members
+                try:
+                    worker(self, self.jobs.job(JobId(job_id)), number)
+                finally:
+                    self.cluster.ended[str(n)] = end
+
+    def active(self) -> list[JobFolder]:
+        return list(self.jobs.active_jobs())
+
+    def errors(self) -> list[str]:
+        return [json.loads(reply.body)["error"] for reply in self.broker.sent]
+
+
+class RefusedTools(Tools):
+    @property
+    def token(self) -> str:
+        raise SiteAway("login", "the API refuses our user or password")
+
+
+def dies(login: Login, job: JobFolder, number: int) -> None:
+    """The worker leaves nothing behind."""
+
+
+def starts_and_dies(login: Login, job: JobFolder, number: int) -> None:
+    folder.claim_name(job.attempt(number).started, Started("1", 0, "n1", 1.0, "aa"))
+
+
+def answers(login: Login, job: JobFolder, number: int) -> None:
+    attempt = job.attempt(number)
+    starts_and_dies(login, job, number)
+    folder.write_bytes(attempt.reply_body("reply-1"), b'{"Model 0": ""}')
+    result = record(attempt, Result("succeeded", number, body="reply-1", ended_at=1.0))
+    outcome = conclude(job, attempt, result, login.config.site.replies, "job", 1.0)
+    deliver(job, outcome, login.broker, login.config.site, lambda: 1.0)
+
+
+def dies_before_it_could_answer(login: Login, job: JobFolder, number: int) -> None:
+    attempt = job.attempt(number)
+    starts_and_dies(login, job, number)
+    folder.write_bytes(attempt.reply_body("reply-1"), b'{"Model 0": ""}')
+    record(attempt, Result("succeeded", number, body="reply-1", ended_at=1.0))
+
+
+@pytest.fixture
+def login(tmp_path: Path) -> Login:
+    return Login(tmp_path / "site")
+
+
+# --- without a crash
+
+
+def test_a_message_becomes_a_slurm_job_and_its_answer_goes_out_once(login: Login) -> None:
+    login.broker.ask()
+
+    assert login.one_pass() == 0
+    (request,) = login.cluster.jobs
+    assert request.name.startswith(f"bf-{login.config.site.installation}-") and login.broker.queued == []
+
+    login.run_jobs(answers, "succeeded")
+    login.one_pass()
+
+    assert len(login.broker.sent) == 1 and login.active() == []
+
+
+def test_the_token_is_gone_when_the_job_has_ended(login: Login) -> None:
+    login.broker.ask()
+    login.one_pass()
+    (token,) = login.jobs.active.rglob("token")
+    assert (token.read_text(), token.stat().st_mode & 0o777) == ("a token", 0o600)
+
+    login.run_jobs(dies, "failed")
+    login.broker.away = True  # so the job stays where it is
+    login.one_pass()
+
+    assert login.active() and not list(login.jobs.path.rglob("token"))
+
+
+def test_a_job_that_slurm_killed_is_answered_with_the_true_cause(login: Login) -> None:
+    login.broker.ask()
+    login.one_pass()
+    login.run_jobs(starts_and_dies, "out_of_memory")
+
+    login.one_pass()
+
+    assert login.errors() == ["The job used all of the 8000 MB it asked for and was stopped. Ask for more memory."]
+
+
+def test_a_message_that_is_no_job_is_answered_and_the_next_one_runs(login: Login) -> None:
+    for n, body in enumerate([b"", b"\xff", b"{}", b'{"inputs": {}, "settings": {}}']):
+        login.broker.ask(body, f"bad-{n}")
+    login.broker.ask(GOOD, "good")
+
+    login.one_pass()
+    login.one_pass()
+
+    assert len(login.cluster.jobs) == 1
+    assert sorted(reply.correlation_id or "" for reply in login.broker.sent) == ["bad-0", "bad-1", "bad-2", "bad-3"]
+    assert len(list(login.jobs.rejected.iterdir())) == 4
+
+
+def test_a_damaged_job_does_not_stop_the_others(login: Login) -> None:
+    login.broker.ask(GOOD, "one")
+    login.broker.ask(GOOD, "two")
+    login.one_pass()
+    login.active()[0].spec.write_bytes(b"\xff")
+    login.run_jobs(dies, "failed")
+
+    login.one_pass()
+
+    assert len(login.broker.sent) == 1
+    assert len(login.active()) == 1
+
+
+def test_a_job_that_slurm_refuses_is_rejected_in_words(login: Login) -> None:
+    login.broker.ask()
+    login.cluster.fault = Refused("no node of the cluster has the memory it asks for")
+
+    login.one_pass()
+    login.one_pass()
+
+    assert login.errors() == [
+        "The cluster can not run this job: no node of the cluster has the memory it asks for. Ask for less."
+    ]
+    assert login.active() == []
+
+
+def test_a_pass_takes_one_message_unless_it_is_told_to_drain(login: Login) -> None:
+    for n in range(3):
+        login.broker.ask(GOOD, f"c-{n}")
+
+    login.one_pass(drain=False)
+    assert len(login.cluster.jobs) == 1
+
+    login.one_pass(drain=True)
+    assert len(login.cluster.jobs) == 3
+
+
+@pytest.mark.parametrize("away", ["login", "slurm", "broker"])
+def test_while_the_site_is_away_no_message_is_taken_and_none_is_lost(login: Login, away: str) -> None:
+    login.broker.ask()
+    login.refused = away == "login"
+    login.cluster.fault = Unavailable("slurmctld is away") if away == "slurm" else None
+    login.broker.away = away == "broker"
+
+    code = login.one_pass()
+
+    assert code in (69, 77) and (code == 77) == (away == "login")
+    assert len(login.broker.queued) == 1 and login.active() == []
+
+    login.refused, login.cluster.fault, login.broker.away = False, None, False
+    assert login.one_pass() == 0
+    assert len(login.cluster.jobs) == 1
+
+
+def test_an_answer_waits_for_the_broker(login: Login) -> None:
+    login.broker.ask()
+    login.one_pass()
+    login.run_jobs(dies, "timed_out")
+    login.broker.away = True
+    assert login.one_pass() == 69
+
+    login.broker.away = False
+    login.one_pass()
+
+    assert len(login.broker.sent) == 1 and login.active() == []
+
+
+# --- with a crash at every step
+
+WORKERS = {"answers": answers, "dies": dies, "dies late": dies_before_it_could_answer}
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_wherever_the_power_fails_there_is_one_job_and_one_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    steps = live(Login(tmp_path / "calm"), WORKERS[name], monkeypatch, crash_at=None)
+    assert {"before sbatch", "after message.json", "before publish", "after outcome.json"} <= set(steps)
+
+    for number, step in enumerate(steps):
+        login = Login(tmp_path / f"{number}")
+        live(login, WORKERS[name], monkeypatch, crash_at=number)
+
+        assert len(login.cluster.jobs) == 1, f"submitted {len(login.cluster.jobs)} times after a crash {step}"
+        copies = 2 if step in ("after publish", "before delivered.json") else 1
+        assert len(login.broker.sent) == copies, f"{len(login.broker.sent)} answers after a crash {step}"
+        assert all(reply == login.broker.sent[0] for reply in login.broker.sent)
+        assert login.active() == [] and not list(login.jobs.path.rglob("token"))
+        assert len(list(login.jobs.groups.iterdir())) <= (steps[number + 1 :][:1] == ["before intent.json"]) + (
+            step == "before intent.json"
+        ), f"a group that nobody knows after a crash {step}"
+
+
+def live(
+    login: Login,
+    worker: Callable[[Login, JobFolder, int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    crash_at: Optional[int],
+) -> list[str]:
+    """One job's life; the power fails once, at the step with this number, and cron goes on. Returns the steps."""
+    steps: list[str] = []
+
+    def passing(step: str) -> None:
+        steps.append(step)
+        if len(steps) - 1 == crash_at:
+            raise PowerFailure(step)
+
+    with monkeypatch.context() as power:
+        power.setattr(folder, "passing", passing)
+        power.setattr(os, "fsync", lambda descriptor: None)  # it costs time, and this power failure is a mild one
+        login.broker.ask()
+        for _ in range(12):
+            with contextlib.suppress(PowerFailure):
+                login.one_pass()
+            with contextlib.suppress(PowerFailure):
+                login.run_jobs(worker, "failed" if worker is not answers else "succeeded")
+    return steps

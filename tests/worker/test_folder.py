@@ -1,0 +1,416 @@
+"""The job folder: what is written is there whole or not at all, comes back as it was, and of several writers one wins."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.worker.examples import SPEC
+from worker import facts, folder
+from worker.errors import Damaged
+from worker.facts import (
+    Absent,
+    Acked,
+    Cancel,
+    Delivered,
+    Ended,
+    Group,
+    Intent,
+    Message,
+    SiteFault,
+    Started,
+    Stuck,
+    Submission,
+    Undeliverable,
+    Unroutable,
+)
+from worker.folder import JobId, JobsFolder
+from worker.outcome import Output, Reply, Result
+from worker.spec import JobSpec
+
+FACTS = [
+    Message(1, "jobs", "body \u00e4 \U0001f600", 7, {"reply_to": "r", "timestamp": 2**63, "headers": b"\0\xff"}, 1.5),
+    Message(1, "jobs", b"\xff\0", 10**9, {"correlation_id": b"\xff", "message_id": None}, 1),
+    Acked(1.0), Intent("g", "bf-a-g", 3, 3600, 1.0), Submission("12_3", 1.0, True), Submission("12", 1.0),
+    Started("12", 2, "n1", 1.0, "aa"), Ended("failed", "FAILED", 1.0, "3:0", "n1", "mary"), Absent(1.0, 2),
+    Stuck("BadConstraints", 1.0), Cancel("expired", "words", 1.0), facts.Outcome("lost", 2, "reply-1", "login", 1.0),
+    Delivered("r", 1.0, "note"), Undeliverable("why", 1.0), Unroutable(1.0), SiteFault("login", "words", 1.0),
+    Group((("a", 1), ("b", 2))), Group(()), SPEC,
+    JobSpec("w", {}, {}, {"base64": "eA==", "deep": {"base64": {"base64": "eA=="}}, "x": [None, 1.5, "\ud800"]},
+            SPEC.resources),
+    Result("succeeded", 1, outputs={"A": Output(3, "aa")}, body="reply-1", needs_verdict=True, exit_code=0),
+    Result("failed", 3, "reason", "fetch", True, False, 3, 9, "n1", "12", 1.0, 2.0),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Nonce:
+    value: str
+
+
+class PowerFailure(Exception):
+    pass
+
+
+@pytest.fixture
+def failing_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The power fails at the steps named here."""
+    steps: list[str] = []
+
+    def passing(step: str) -> None:
+        if step in steps:
+            raise PowerFailure(step)
+
+    monkeypatch.setattr(folder, "passing", passing)
+    yield steps
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: type(fact).__name__)
+def test_every_fact_comes_back_as_it_was(tmp_path: Path, fact: object) -> None:
+    folder.write(tmp_path / "fact.json", fact)
+
+    assert folder.read(type(fact), tmp_path / "fact.json") == fact
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: type(fact).__name__)
+def test_an_exclusive_fact_comes_back_as_it_was(tmp_path: Path, fact: object) -> None:
+    assert folder.claim_name(tmp_path / "fact.json", fact)
+
+    assert folder.read(type(fact), tmp_path / "fact.json") == fact
+
+
+def in_memory() -> tempfile.TemporaryDirectory[str]:
+    """Where writing durably costs nothing: for tests that do it a hundred times."""
+    return tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+
+
+VALUES = st.text() | st.binary() | st.integers() | st.none()
+
+
+@given(st.text() | st.binary(), st.dictionaries(st.text(), VALUES), st.integers(0), st.floats(allow_nan=False))
+def test_any_message_comes_back_as_it_was(body: Any, properties: dict[str, Any], size: int, at: float) -> None:
+    message = Message(1, "jobs", body, size, properties, at)
+
+    with in_memory() as place:
+        folder.write(Path(place, "message.json"), message)
+        assert folder.read(Message, Path(place, "message.json")) == message
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.just("base64"), inner), max_leaves=10,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.text(), JSON))
+def test_any_settings_come_back_as_they_were(settings: dict[str, Any]) -> None:
+    spec = JobSpec("w", SPEC.inputs, SPEC.outputs, settings, SPEC.resources)
+
+    with in_memory() as place:
+        folder.write(Path(place, "spec.json"), spec)
+        assert folder.read(JobSpec, Path(place, "spec.json")) == spec
+
+
+@pytest.mark.parametrize("correlation_id", ["c", b"\xff", None, ""])
+def test_a_reply_comes_back_to_the_byte(tmp_path: Path, correlation_id: Any) -> None:
+    attempt = folder.JobFolder(tmp_path).attempt(1)
+    folder.make_folder(attempt.path)
+    headers = {"job_id": "a", "outputs": {"base64": {"size": 1, "sha256": "aa"}}, "exit_code": 0}
+    reply = Reply("r", correlation_id, b'{"A": "eA=="}\0\xff', "result", "a", 7, 1000, headers)
+
+    folder.write_bytes(attempt.reply_body("reply-1"), reply.body)
+    facts.write_reply(attempt, "reply-1", reply)
+
+    assert facts.read_reply(attempt, "reply-1") == reply
+
+
+def test_a_reply_that_is_missing_is_damage(tmp_path: Path) -> None:
+    with pytest.raises(Damaged, match="reply-1 is missing"):
+        facts.read_reply(folder.JobFolder(tmp_path).attempt(1), "reply-1")
+
+
+def test_no_file_is_no_fact(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    assert folder.read(Nonce, tmp_path / "nothing.json") is None
+    assert folder.read(Nonce, tmp_path / "no folder" / "nothing.json") is None
+    assert folder.read(Nonce, tmp_path / "file" / "nothing.json") is None
+
+
+def test_keys_of_a_newer_version_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "absent.json").write_text('{"since": 1.0, "answers": 2, "newer": {"x": 1}}')
+
+    assert folder.read(Absent, tmp_path / "absent.json") == Absent(1.0, 2)
+
+
+def test_a_fact_of_an_older_version_gets_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "submission.json").write_text('{"slurm_id": "7", "at": 1}')
+
+    assert folder.read(Submission, tmp_path / "submission.json") == Submission("7", 1.0, adopted=False)
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"{", b"null", b"[]", b"7", b'"text"', b"{}", b'{"since": 1.0}', b'{"since": "x", "answers": 2}',
+    b'{"since": 1.0, "answers": 2.5}', b'{"since": 1.0, "answers": null}', b'{"since": [], "answers": 1}', b"\xff\xfe",
+    b"\0" * 100, b'{"since": {"base64": "!"}, "answers": 1}', b"[" * 100_000,
+])  # fmt: skip
+def test_a_file_that_is_not_what_was_written_is_damaged(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "absent.json").write_bytes(content)
+
+    with pytest.raises(Damaged, match=r"absent\.json is not what was written there"):
+        folder.read(Absent, tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize(("kind", "content"), [
+    (Message, '{"format": 1, "queue": "q", "body": {"base64": "!"}, "body_size": 1, "properties": {}, "claimed_at": 1}'),
+    (Message, '{"format": 1, "queue": "q", "body": 7, "body_size": 1, "properties": {}, "claimed_at": 1}'),
+    (Message, '{"format": 1, "queue": "q", "body": "", "body_size": 1, "properties": [], "claimed_at": 1}'),
+    (Message, '{"format": 1, "queue": "q", "body": "", "body_size": 1, "properties": {"x": [1]}, "claimed_at": 1}'),
+    (Group, '{"members": [["a"]]}'),
+    (Group, '{"members": [["a", 1, 2]]}'),
+    (Group, '{"members": "ab"}'),
+    (Result, '{"outcome": {"base64": "eA=="}, "attempt": 1}'),
+    (Result, '{"outcome": "lost", "attempt": 1, "outputs": {"A": 1}}'),
+])  # fmt: skip
+def test_a_fact_of_the_wrong_shape_is_damaged(tmp_path: Path, kind: type[Any], content: str) -> None:
+    (tmp_path / "fact.json").write_text(content)
+
+    with pytest.raises(Damaged):
+        folder.read(kind, tmp_path / "fact.json")
+
+
+def test_of_many_writers_exactly_one_wins_and_all_read_the_same(tmp_path: Path) -> None:
+    for turn in range(20):
+        won = race_for(tmp_path / f"{turn}.json", writers=8)
+
+        assert len(won) == 1
+        assert folder.read(Nonce, tmp_path / f"{turn}.json") == Nonce(won[0])
+
+
+def race_for(path: Path, writers: int) -> list[str]:
+    start, won = threading.Barrier(writers), list[str]()
+
+    def write(value: str) -> None:
+        start.wait()
+        if folder.claim_name(path, Nonce(value)):
+            won.append(value)
+
+    threads = [threading.Thread(target=write, args=(str(n),)) for n in range(writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return won
+
+
+def test_the_one_who_comes_second_changes_nothing(tmp_path: Path) -> None:
+    folder.claim_name(tmp_path / "outcome.json", Nonce("first"))
+
+    assert not folder.claim_name(tmp_path / "outcome.json", Nonce("first"))
+    assert not folder.claim_name(tmp_path / "outcome.json", Nonce("second"))
+    assert folder.read(Nonce, tmp_path / "outcome.json") == Nonce("first")
+
+
+def test_a_link_that_worked_but_was_answered_with_eexist_is_won(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def link_and_lose_the_answer(source: Path, target: Path) -> None:
+        link(source, target)
+        raise FileExistsError(17, "File exists")
+
+    monkeypatch.setattr(os, "link", link_and_lose_the_answer)
+
+    assert folder.claim_name(tmp_path / "outcome.json", Nonce("mine"))
+
+
+def test_nothing_but_the_fact_stays_behind(tmp_path: Path) -> None:
+    folder.write(tmp_path / "a.json", Nonce("1"))
+    folder.write_bytes(tmp_path / "b.bin", b"1")
+    folder.claim_name(tmp_path / "c.json", Nonce("1"))
+    folder.claim_name(tmp_path / "c.json", Nonce("2"))
+
+    assert sorted(os.listdir(tmp_path)) == ["a.json", "b.bin", "c.json"]
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "write": lambda path: folder.write(path, Nonce("new")),
+    "write_bytes": lambda path: folder.write_bytes(path, b'{"value": "new"}'),
+    "claim_name": lambda path: folder.claim_name(path, Nonce("new")),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_crash_before_the_last_step_leaves_nothing(tmp_path: Path, failing_at: list[str], writer: str) -> None:
+    failing_at.append("before fact.json")
+
+    with pytest.raises(PowerFailure):
+        WRITERS[writer](tmp_path / "fact.json")
+
+    assert folder.read(Nonce, tmp_path / "fact.json") is None
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_crash_after_the_last_step_leaves_the_whole(tmp_path: Path, failing_at: list[str], writer: str) -> None:
+    failing_at.append("after fact.json")
+
+    with pytest.raises(PowerFailure):
+        WRITERS[writer](tmp_path / "fact.json")
+
+    assert folder.read(Nonce, tmp_path / "fact.json") == Nonce("new")
+
+
+@pytest.mark.parametrize("writer", ["write", "write_bytes"])
+def test_a_crash_while_a_fact_is_replaced_leaves_the_old_one(
+    tmp_path: Path, failing_at: list[str], writer: str
+) -> None:
+    folder.write(tmp_path / "fact.json", Nonce("old"))
+    failing_at.append("before fact.json")
+
+    with pytest.raises(PowerFailure):
+        WRITERS[writer](tmp_path / "fact.json")
+
+    assert folder.read(Nonce, tmp_path / "fact.json") == Nonce("old")
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_content_is_on_disk_before_the_name_and_the_name_before_the_return(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str
+) -> None:
+    steps: list[str] = []
+    for name in ("fsync", "rename", "link"):
+        monkeypatch.setattr(os, name, noting(steps, getattr(os, name)))
+
+    WRITERS[writer](tmp_path / "fact.json")
+
+    assert steps == ["sync file", "name", "sync folder"]
+
+
+def noting(steps: list[str], call: Callable[..., None]) -> Callable[..., None]:
+    def note(*arguments: Any) -> None:
+        is_folder = os.path.isdir(f"/proc/self/fd/{arguments[0]}")
+        steps.append("name" if len(arguments) == 2 else "sync folder" if is_folder else "sync file")
+        call(*arguments)
+
+    return note
+
+
+def test_what_is_written_is_for_our_eyes_only(tmp_path: Path) -> None:
+    jobs = JobsFolder(tmp_path / "jobs")
+    jobs.prepare()
+    attempt = jobs.job(JobId("a")).attempt(1)
+    folder.make_folder(attempt.path)
+    folder.write(attempt.intent, Nonce("x"))
+    folder.write_bytes(attempt.token, b"secret")
+    folder.claim_name(attempt.result, Nonce("x"))
+
+    modes = {path.relative_to(tmp_path): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert {modes[path] for path in modes if (tmp_path / path).is_dir()} == {0o700}
+    assert {modes[path] for path in modes if not (tmp_path / path).is_dir()} == {0o600}
+
+
+def test_the_umask_can_not_open_a_file(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        folder.write(tmp_path / "a.json", Nonce("x"))
+        folder.make_folder(tmp_path / "b" / "c")
+    finally:
+        os.umask(before)
+
+    assert (tmp_path / "a.json").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "b").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("place", ["active", "rejected", "undelivered", "done/2024-01-01", "done/2024-12-31"])
+def test_a_job_is_found_wherever_it_is(tmp_path: Path, place: str) -> None:
+    jobs = JobsFolder(tmp_path)
+    jobs.prepare()
+    (tmp_path / "done" / "2024-06-01").mkdir()
+    path = tmp_path / place / "abc"
+    path.mkdir(parents=True)
+    (path / "message.json").touch()
+
+    found = jobs.find(JobId("abc"))
+
+    assert found is not None and found.path == path
+    assert jobs.find(JobId("abd")) is None
+
+
+def test_a_folder_without_a_message_is_no_job(tmp_path: Path) -> None:
+    jobs = JobsFolder(tmp_path)
+    jobs.prepare()
+    jobs.job(JobId("abc")).path.mkdir()
+
+    assert jobs.find(JobId("abc")) is None
+
+
+def test_jobs_are_sought_before_there_are_any(tmp_path: Path) -> None:
+    assert JobsFolder(tmp_path / "jobs").find(JobId("abc")) is None
+
+
+def test_attempts_are_counted_as_numbers_and_leftovers_are_passed_over(tmp_path: Path) -> None:
+    job = folder.JobFolder(tmp_path)
+    assert job.attempt_numbers() == []
+
+    for name in ("10", "2", "1", ".1.json.abcd", "x"):
+        (job.attempts / name).mkdir(parents=True)
+
+    assert job.attempt_numbers() == [1, 2, 10]
+
+
+def test_a_job_moves_whole_and_moving_it_again_is_harmless(tmp_path: Path) -> None:
+    jobs = JobsFolder(tmp_path)
+    jobs.prepare()
+    job = jobs.job(JobId("abc"))
+    folder.make_folder(job.attempt(1).path)
+    folder.write(job.message, Nonce("x"))
+
+    folder.move_job(job, jobs.done / "2024-01-01")
+    folder.move_job(job, jobs.done / "2024-01-01")
+
+    assert not job.path.exists()
+    assert folder.read(Nonce, jobs.done / "2024-01-01" / "abc" / "message.json") == Nonce("x")
+    assert (jobs.done / "2024-01-01" / "abc" / "attempts" / "1").is_dir()
+
+
+@pytest.mark.parametrize(("step", "moved"), [("before move to rejected", False), ("after move to rejected", True)])
+def test_a_crash_leaves_a_job_in_one_place(tmp_path: Path, failing_at: list[str], step: str, moved: bool) -> None:
+    jobs = JobsFolder(tmp_path)
+    jobs.prepare()
+    job = jobs.job(JobId("abc"))
+    folder.make_folder(job.path)
+    failing_at.append(step)
+
+    with pytest.raises(PowerFailure):
+        folder.move_job(job, jobs.rejected)
+
+    assert (job.path.exists(), (jobs.rejected / "abc").exists()) == (not moved, moved)
+
+
+def test_facts_are_json_that_people_can_read(tmp_path: Path) -> None:
+    folder.write(tmp_path / "group.json", Group((("abc", 1),)))
+
+    assert json.loads((tmp_path / "group.json").read_text()) == {"members": [["abc", 1]]}
+    assert (tmp_path / "group.json").read_text().endswith("}\n")
+
+
+def test_the_login_side_s_verdict_goes_before_what_the_worker_thought(tmp_path: Path) -> None:
+    attempt = folder.JobFolder(tmp_path).attempt(1)
+    folder.make_folder(attempt.path)
+    folder.claim_name(attempt.result, Result("succeeded", 1, needs_verdict=True))
+    assert facts.read_result(attempt) == Result("succeeded", 1, needs_verdict=True)
+
+    folder.write(attempt.verdict, Result("out_of_memory", 1))
+
+    assert facts.read_result(attempt) == Result("out_of_memory", 1)
