@@ -355,7 +355,7 @@ def test_an_answer_whose_queue_stays_away_is_given_up_and_kept_as_undelivered(sc
     scene.installation.passes_until(lambda: undelivered.exists() and any(undelivered.iterdir()))
 
     (job,) = undelivered.iterdir()
-    assert "did not exist" in (job / "undeliverable.json").read_text()
+    assert "does not exist" in (job / "undeliverable.json").read_text()
     assert list(job.glob("attempts/1/reply-*.bin"))
 
 
