@@ -9,13 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
 from ..errors import Damaged
-from ..folder import claim_name, read, remove, write
+from ..folder import claim_name, read, remove
+
+_RELEASED = 0o400
+"""The mode of a lease whose pass has ended: a mark that costs no write."""
 
 
 class Held(Exception):
@@ -30,8 +34,6 @@ class Lost(Exception):
 class _Holder:
     host: str
     pid: int
-    released: bool = False
-    """Its pass has ended. The file stays, so that another login node waits until what it wrote can be seen there."""
 
 
 class Lease:
@@ -68,16 +70,18 @@ def hold(path: Path, expires: float, rest: float = 0) -> Iterator[Lease]:
     try:
         yield Lease(path, file)
     finally:
-        if _is_mine(path, me):
-            write(path, replace(me, released=True))
+        # The file stays, so that another login node waits until what this pass wrote can be seen there.
+        os.utime(file)
+        os.fchmod(file, _RELEASED)
         os.close(file)
 
 
 def _take_over(path: Path, me: _Holder, expires: float, rest: float) -> None:
     """Renames the old lease aside, and looks what it was that was moved: somebody else may have been quicker."""
     old, holder = _identity(path), _holder(path)
-    if holder is not None and not _is_over(holder, me):
-        if _age(path) < (rest if holder.released else expires):
+    released = old is not None and old.mode == _RELEASED
+    if holder is not None and not _is_over(holder, me, released):
+        if _age(path) < (rest if released else expires):
             raise Held(f"passes run on {holder.host} (pid {holder.pid})")
     aside = path.with_name(f".{path.name}.{me.host}.{me.pid}")
     with contextlib.suppress(FileNotFoundError):
@@ -90,11 +94,11 @@ def _take_over(path: Path, me: _Holder, expires: float, rest: float) -> None:
         raise Held("another pass took over just now")
 
 
-def _is_over(holder: _Holder, me: _Holder) -> bool:
+def _is_over(holder: _Holder, me: _Holder, released: bool) -> bool:
     """Of a pass on this host, it can be known."""
     if holder.host != me.host:
         return False
-    if holder.released:
+    if released:
         return True
     try:
         os.kill(holder.pid, 0)
@@ -117,17 +121,21 @@ def _age(path: Path) -> float:
         remove(probe)
 
 
-def _identity(path: Path) -> Optional[tuple[int, int]]:
+@dataclass(frozen=True)
+class _Identity:
     """The number of an inode alone may be given anew at once, and a holder that shows life changes the time."""
+
+    inode: int
+    time: int
+    mode: int
+
+
+def _identity(path: Path) -> Optional[_Identity]:
     try:
         found = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns
-
-
-def _is_mine(path: Path, me: _Holder) -> bool:
-    return _holder(path) == me
+    return _Identity(found.st_ino, found.st_mtime_ns, stat.S_IMODE(found.st_mode))
 
 
 def _holder(path: Path) -> Optional[_Holder]:
