@@ -152,7 +152,7 @@ def _loose(jobs: Path) -> set[str]:
         for path in (Path(parent), *(Path(parent, name) for name in names)):
             with contextlib.suppress(FileNotFoundError):
                 mode = path.lstat().st_mode
-                if stat.S_IMODE(mode) != (0o700 if stat.S_ISDIR(mode) else 0o600):
+                if mode & (stat.S_IRWXG | stat.S_IRWXO):
                     loose.add(f"{path.relative_to(jobs)} {stat.S_IMODE(mode):04o}")
     return loose
 
