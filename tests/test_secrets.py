@@ -146,7 +146,7 @@ def _tokens(upstream: Upstream) -> list[str]:
 
 
 def _loose(jobs: Path) -> set[str]:
-    """Files that are not 0600, and folders that are not 0700."""
+    """Files and folders that anybody but their owner may do anything with."""
     loose = set()
     for parent, _, names in os.walk(jobs):
         for path in (Path(parent), *(Path(parent, name) for name in names)):
