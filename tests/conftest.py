@@ -136,7 +136,11 @@ def _worker_count(config: pytest.Config) -> int:
 
 
 def _fixtures(item: pytest.Item) -> set[str]:
-    return set(item.fixturenames) if isinstance(item, pytest.Function) else set()
+    """Also those that a parameter names and a fixture asks for by that name."""
+    if not isinstance(item, pytest.Function):
+        return set()
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return set(item.fixturenames) | {value for value in parameters if isinstance(value, str)}
 
 
 def _folder() -> Path:
