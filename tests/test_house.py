@@ -34,7 +34,7 @@ PURE = {
     "slurm/commands.py", "slurm/states.py", "worker/spec.py", "worker/outcome.py", "worker/sentences.py",
     "worker/login/judge.py",
 }  # fmt: skip
-PURE_ENOUGH = {"slurm", "worker.errors", "worker.settings", "worker.facts", "worker.login.facts"}
+PURE_ENOUGH = {"slurm", "worker.errors", "worker.settings", "worker.facts", "worker.login.snapshot"}
 """What pure modules take their types from; only dataclasses, exceptions and new names of types, which a test sees to."""
 WITHOUT_EFFECT = {
     "__future__",

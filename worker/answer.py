@@ -12,8 +12,7 @@ from typing import Callable, Optional, Union
 
 from .broker import Broker, TooLarge, Unroutable, matches
 from .errors import Damaged
-from .facts import Delivered, Message, Outcome, Undeliverable, read_reply, read_result, write_reply
-from .facts import Unroutable as UnroutableSince
+from .facts import Delivered, Message, NotTaken, Outcome, Undeliverable, read_reply, read_result, write_reply
 from .folder import AttemptFolder, JobFolder, claim_name, prepared, read, write, write_bytes
 from .outcome import Reply, Result, failure_body, headers
 from .settings import Replies, Site
@@ -124,9 +123,9 @@ def _instead(reply: Reply) -> Reply:
 
 
 def _note_unroutable(job: JobFolder, why: str, replies: Replies, now: float) -> None:
-    first = read(UnroutableSince, job.unroutable)
+    first = read(NotTaken, job.unroutable)
     if first is None:
-        write(job.unroutable, UnroutableSince(since=now))
+        write(job.unroutable, NotTaken(since=now))
         log.warning("answer not taken, kept for the next pass job=%s why=%r", job.id, why)
     elif now - first.since > replies.give_up_after:
         _give_up(job, f"{why}, for longer than {replies.give_up_after:.0f} s", now)

@@ -64,7 +64,6 @@ class Started:
     restarts: int
     node: str
     at: float
-    nonce: str
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ class Undeliverable:
 
 
 @dataclass(frozen=True)
-class Unroutable:
+class NotTaken:
     """The broker does not take the reply: no such queue, say, or a full one. Since when."""
 
     since: float

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-import secrets
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -84,7 +83,7 @@ def run(config: Config, job: JobFolder, number: int, place: Placement) -> None:
 
 def _start(job: JobFolder, attempt: AttemptFolder, place: Placement) -> Optional[Started]:
     """None for a second copy of this attempt, which leaves without a word; and when the job has its outcome already."""
-    started = Started(place.scheduler_id, place.restarts, place.node, time.time(), secrets.token_hex(8))
+    started = Started(place.scheduler_id, place.restarts, place.node, time.time())
     if job.outcome.exists():
         log.info("the job has been answered, nothing to do job=%s attempt=%d", job.id, attempt.number)
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 from .. import folder
 from ..facts import Group, Intent
 from ..folder import JobFolder, JobsFolder
-from .facts import JobFacts
+from .snapshot import JobFacts
 
 log = logging.getLogger(__name__)
 

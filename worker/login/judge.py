@@ -18,7 +18,7 @@ from .. import sentences
 from ..facts import Absent, Cancel, Ended, Stuck, Submission
 from ..outcome import Result, is_final, next_attempt_at
 from ..settings import Timing
-from .facts import AttemptFacts, JobFacts
+from .snapshot import AttemptFacts, JobFacts
 
 _CUT_OFF = ("node_failed", "lost")
 """Ends after which the job's processes may still run somewhere, unreachable for Slurm."""

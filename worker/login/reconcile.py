@@ -20,7 +20,7 @@ from ..folder import JobFolder, read
 from ..outcome import Result
 from ..spec import parse_spec
 from . import archive, judge, lease
-from .facts import AttemptFacts, JobFacts, read_attempt, read_facts
+from .snapshot import AttemptFacts, JobFacts, read_attempt, read_facts
 from .tools import SiteAway, Tools, raise_if_disk
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Any, Optional, Union
 from slurm import JobView, Phase, SlurmJobId, states
 from tests.worker.examples import NOW, SPEC
 from worker.facts import Ended, Intent, Message, Outcome, Started, Submission
-from worker.login.facts import AttemptFacts, JobFacts
+from worker.login.snapshot import AttemptFacts, JobFacts
 from worker.outcome import Result
 from worker.spec import JobSpec
 
@@ -34,7 +34,7 @@ def submitted(number: int = 1, slurm_id: str = "7", **more: Any) -> AttemptFacts
 
 
 def started(number: int = 1, slurm_id: str = "7", **more: Any) -> AttemptFacts:
-    return submitted(number, slurm_id, started=Started(slurm_id, 0, "n1", LONG_AGO + 100, "aa"), **more)
+    return submitted(number, slurm_id, started=Started(slurm_id, 0, "n1", LONG_AGO + 100), **more)
 
 
 def ended(end: str, ago: float = 1000, by: str = "", exit_code: str = "0:0") -> Ended:

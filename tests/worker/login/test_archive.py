@@ -13,7 +13,7 @@ from worker import folder
 from worker.facts import Group, Intent
 from worker.folder import JobFolder, JobId, JobsFolder
 from worker.login.archive import archive
-from worker.login.facts import JobFacts
+from worker.login.snapshot import JobFacts
 from worker.spec import JobSpec
 
 TODAY = "2023-11-14"  # in UTC, as NOW is

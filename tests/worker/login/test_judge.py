@@ -21,7 +21,6 @@ from tests.worker.login.situations import (
     submitted,
 )
 from worker.facts import Absent, Cancel, Ended, Stuck, Submission
-from worker.login.facts import AttemptFacts, JobFacts
 from worker.login.judge import (
     Archive,
     AskToCancel,
@@ -37,6 +36,7 @@ from worker.login.judge import (
     judge,
     observe,
 )
+from worker.login.snapshot import AttemptFacts, JobFacts
 from worker.settings import RetryPolicy
 
 ENDS = ["succeeded", "failed", "out_of_memory", "timed_out", "node_failed", "preempted", "cancelled"]

@@ -12,7 +12,6 @@ from slurm import JobView
 from tests.worker.examples import NOW, SPEC, TIMING
 from tests.worker.login.situations import message, seen
 from worker.facts import Intent, Outcome, Started, Submission
-from worker.login.facts import AttemptFacts, JobFacts
 from worker.login.judge import (
     Archive,
     AskToCancel,
@@ -26,6 +25,7 @@ from worker.login.judge import (
     judge,
     observe,
 )
+from worker.login.snapshot import AttemptFacts, JobFacts
 from worker.outcome import Result, is_final
 from worker.settings import RetryPolicy
 
@@ -115,7 +115,7 @@ class World:
             self.over(job, "COMPLETED")  # a second copy, or a job that has been answered
             return
         job.state = "RUNNING"
-        self.write(job.attempt, "started", Started(job.slurm_id, 0, "n1", self.now, "aa"))
+        self.write(job.attempt, "started", Started(job.slurm_id, 0, "n1", self.now))
 
     def end(self, job: SlurmJob) -> None:
         n, bad = job.attempt, self.dice.choice(BAD_ENDS)

@@ -168,7 +168,7 @@ def dies(login: Login, job: JobFolder, number: int) -> None:
 
 
 def starts_and_dies(login: Login, job: JobFolder, number: int) -> None:
-    folder.claim_name(job.attempt(number).started, Started("1", 0, "n1", 1.0, "aa"))
+    folder.claim_name(job.attempt(number).started, Started("1", 0, "n1", 1.0))
 
 
 def answers(login: Login, job: JobFolder, number: int) -> None:
