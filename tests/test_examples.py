@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
+from docs.settings import tables
 from tests.installation import ROOT
 from worker.config import VARIABLES, parse_duration, read_config
 from worker.settings import Seconds, Site
@@ -109,3 +110,7 @@ def plain(kind: Any, value: Any) -> Any:
     if kind in (Seconds, float):
         return parse_duration(value)
     return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+
+
+def test_the_documentation_of_the_settings_is_the_code_s() -> None:
+    assert (ROOT / "docs" / "settings.md").read_text() == tables() + "\n"

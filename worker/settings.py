@@ -1,6 +1,6 @@
 """Everything a site can set, as frozen dataclasses: the one definition that the reader, the example and the docs share.
 
-Each field's metadata says what it means, in the words of the documentation. Durations are seconds as float here; the site
+Each field's metadata says what it means; docs/settings.md is made of it. Durations are seconds as float here; the site
 file may say "90s", "15min", "1h" or "7d".
 """
 
@@ -42,6 +42,8 @@ def needed(doc: str) -> Any:
 
 @dataclass(frozen=True)
 class GpuRule:
+    """A row of the table from memory to GPUs."""
+
     up_to_mb: int = needed("this rule is for jobs that ask for at most this much memory")
     gres: str = needed('what such a job gets, in Slurm\'s words, e.g. "gpu:v100l:1"')
 
@@ -82,10 +84,10 @@ class Queue:
 class RetryPolicy:
     """When an attempt's end is not the job's end. Frozen into the job when it is claimed."""
 
-    attempts: int = 3
-    on: tuple[str, ...] = ("node_failed", "preempted", "fetch", "start")
-    wait: float = 60
-    """Seconds before the second attempt; doubled for each one after."""
+    attempts: int = said("how often a job is tried in all", 3)
+    on: tuple[str, ...] = said("ends, and steps that failed for a cause outside the job, after which it is tried again",
+                               ("node_failed", "preempted", "fetch", "start"))  # fmt: skip
+    wait: float = said("time before the second attempt; doubled for each one after", 60.0)
 
 
 @dataclass(frozen=True)
