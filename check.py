@@ -7,6 +7,7 @@ import argparse
 import gc
 import logging
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -21,9 +22,9 @@ jobs queue (once the API has let us in and Slurm answers), claim it on disk, ack
 
 exit codes:
    0  all is well (also when the queue is empty)
-  65  a job's folder is damaged, or its queue has left site.toml; it is left alone, the others went on
   64  the command line is wrong
-  69  the broker, the API, Slurm or the disk is away; jobs wait, nothing is lost
+  65  a job's folder is damaged, or its queue has left site.toml; it is left alone, the others went on
+  69  the broker, the API, Slurm or the disk is away, or the broker refuses our login; jobs wait, nothing is lost
   70  an unforeseen error; please report the traceback
   73  the jobs folder can't be made or written
   75  another pass is running and nothing was done, or this one took too long and was ended
@@ -69,6 +70,21 @@ def main() -> int:
     return guarded_pass(config, options.drain)
 
 
+def _main_with_packages() -> int:
+    """Where packages are missing, goes on with the checkout's own python; where that is no better, says what to do."""
+    try:
+        return main()
+    except ModuleNotFoundError as error:
+        if error.name not in ("pika", "requests", "dotenv", "tenacity", "tomli"):
+            raise
+        venv = ROOT / ".venv"
+        if (venv / "bin" / "python").exists() and Path(sys.prefix).resolve() != venv.resolve():
+            os.execv(venv / "bin" / "python", ["python", *sys.argv])
+        how = f"cd {shlex.quote(str(ROOT))} && python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"
+        print(f"check.py: the package {error.name} is missing. Run: {how}", file=sys.stderr)
+        return os.EX_CONFIG
+
+
 def _took_too_long(*_: object) -> None:
     """A service that drips may hold a pass for ever, and with it the queue; every step may be the last."""
     logging.getLogger().error("pass took longer than lease_expires, ended; the next one goes on")
@@ -105,7 +121,7 @@ if __name__ == "__main__":
     # Collecting garbage while modules load, and once more at the end, would be a sixth of an empty pass.
     gc.set_threshold(50_000)
     try:
-        code = main()
+        code = _main_with_packages()
         gc.freeze()
         sys.exit(code)
     except KeyboardInterrupt:

@@ -22,7 +22,7 @@ PATIENCE = 180.0
 """Seconds; a job on a busy Slurm may have to wait longer, and the demo then says how to look for it."""
 
 FAILURES = {
-    "memory": "the program needs more memory than it may have",
+    "memory": "the program needs more memory than it may have (told as out_of_memory with --slurm)",
     "time": "the program takes longer than its time limit",
     "exit": "the program finds a setting that it can't use",
     "input": "the page does not exist at the service",
@@ -31,8 +31,8 @@ FAILURES = {
 
 def main() -> int:
     options = _parser().parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.getsignal(signal.SIGINT))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     with Upstream() as upstream:
         setting = prepare(upstream, options.slurm, options.credentials, options.fail)
         try:
@@ -90,15 +90,17 @@ def _run_check(setting: Setting) -> str:
         "--credentials",
         str(setting.credentials),
     ]
-    done = subprocess.run(
+    with subprocess.Popen(
         command,
         env=setting.environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )
-    return done.stdout
+        start_new_session=True,  # Ctrl-C is for the demo: a pass ends by itself, and the block waits for that
+    ) as one_pass:
+        assert one_pass.stdout is not None
+        return one_pass.stdout.read()
 
 
 def _show(setting: Setting, answer: dict[str, str], failure: Optional[str]) -> bool:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from slurm import Phase
+from slurm import Phase, SlurmJobId, Unavailable
+from slurm.cluster import Slurm
 from slurm.local import Local
 from tests.services.upstream import Upstream
 
@@ -64,13 +65,23 @@ class Setting:
     def end(self) -> None:
         """No process stays behind."""
         if not self.local:
+            self._end_on_slurm()
             return
         jobs = Local(self.folder / "jobs" / "local")
-        running = [view.slurm_id for view in jobs.queue() if view.phase is Phase.RUNNING]
-        jobs.cancel(running)
         end = time.monotonic() + 15
-        while running and time.monotonic() < end and any(view.phase is Phase.RUNNING for view in jobs.queue()):
+        while time.monotonic() < end:
+            running = [view.slurm_id for view in jobs.queue() if view.phase is Phase.RUNNING]
+            if not running:
+                return
+            jobs.cancel(running)
             time.sleep(0.1)
+
+    def _end_on_slurm(self) -> None:
+        submissions = (self.folder / "jobs" / "active").glob("*/attempts/*/submission.json")
+        ids = [SlurmJobId(json.loads(file.read_text())["slurm_id"]) for file in submissions]
+        if ids:
+            with contextlib.suppress(Unavailable):
+                Slurm().cancel(ids)
 
 
 def prepare(upstream: Upstream, slurm: bool, credentials: Optional[Path], failure: Optional[str]) -> Setting:

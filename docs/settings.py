@@ -32,7 +32,7 @@ def _site(title: str, about: str, cls: Any) -> Iterator[str]:
     inside = []
     for f in fields(cls):
         inner = next((k for k in (hints[f.name], *get_args(hints[f.name])) if is_dataclass(k)), None)
-        if inner is None:
+        if not isinstance(inner, type):
             yield f"| `{f.name}` | {_default(f, hints[f.name])} | {f.metadata.get('doc', '')} |"
         else:
             inside.append((_title(title, f.name, hints[f.name]), (inner.__doc__ or "").partition("\n")[0], inner))
@@ -52,7 +52,7 @@ def _title(outer: str, name: str, kind: Any) -> str:
 def _default(f: Field[Any], kind: Any) -> str:
     if f.default is MISSING and f.default_factory is MISSING:
         return "must be set"
-    value = f.default_factory() if f.default_factory is not MISSING else f.default
+    value: Any = f.default_factory() if f.default_factory is not MISSING else f.default
     if kind in (Seconds, float):
         return f'`"{_duration(value)}"`'
     if isinstance(value, bool):

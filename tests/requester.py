@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pika
+from pika import data
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,9 @@ class Answer:
 
     @property
     def headers(self) -> dict[str, Any]:
-        return dict(self.properties.headers)
+        table = self.properties.headers
+        # Once a test has imported worker.broker.rabbitmq, pika leaves the table as it was on the wire.
+        return dict(data.decode_table(table, 0)[0] if isinstance(table, bytes) else table)
 
     def output(self, name: str) -> bytes:
         return base64.b64decode(self.body[name])

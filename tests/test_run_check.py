@@ -113,3 +113,12 @@ def test_two_checkouts_do_not_lock_each_other_out(checkout: Path, tmp_path: Path
         first.terminate()
 
     assert second.returncode == 0
+
+
+def test_check_py_itself_finds_the_checkouts_packages_under_any_python() -> None:
+    done = subprocess.run(
+        [str(ROOT / "check.py"), "--site", "nowhere.toml"], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True
+    )
+
+    assert done.returncode == os.EX_CONFIG
+    assert "nowhere.toml can't be read" in done.stderr

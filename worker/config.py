@@ -84,7 +84,7 @@ def _read_site(root: Path, path: Path, faults: list[str]) -> Optional[Site]:
     if len(faults) > before:
         return None
     assert isinstance(site, Site)
-    faults.extend(f"{path.name}: {fault}" for fault in _contradictions(site))
+    faults.extend(f"{path.name}: {fault}" for fault in [*_contradictions(site), *_missing_programs(site, root)])
     return _settle(site, root)
 
 
@@ -123,6 +123,16 @@ def _contradictions(site: Site) -> list[str]:
     if any(option == "" or not option.startswith("-") for option in site.slurm.extra_options):
         faults.append('slurm.extra_options: each must be one word such as "--qos=short"')
     return faults
+
+
+def _missing_programs(site: Site, root: Path) -> list[str]:
+    """Of those inside this folder; others may exist on the compute nodes only."""
+    programs = {name: workload.argv[0] for name, workload in site.workloads.items() if workload.argv}
+    return [
+        f"workloads.{name}: there is no program {program}. Is the workload's environment set up?"
+        for name, program in programs.items()
+        if program.startswith("{root}/") and not os.access(program.replace("{root}", str(root)), os.X_OK)
+    ]
 
 
 def _resource_faults(queue: Queue) -> list[str]:

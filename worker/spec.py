@@ -18,6 +18,7 @@ from .settings import Form, Limits, Queue, ResourceRules, RetryPolicy, Workload
 
 _DEEPEST = 50
 """Levels of nesting in a message; a reader of job.json may be recursive."""
+_MOST_DIGITS = 1000
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,11 @@ def _object(body: bytes, most: int) -> dict[str, Any]:
         raise InvalidSpec(f"The job message is larger than the {most} bytes that are allowed.")
     try:
         message = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite
+            body.decode("utf-8"),
+            object_pairs_hook=_no_duplicates,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            parse_int=_not_endless,
         )
     except UnicodeDecodeError:
         raise InvalidSpec("The job message is not UTF-8 text.") from None
@@ -153,6 +158,13 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise InvalidSpec("The job message holds a number that is too large.")
     return number
+
+
+def _not_endless(text: str) -> int:
+    # int() takes a time that grows with the square of the digits; since Python 3.11 it refuses many of them itself.
+    if len(text) > _MOST_DIGITS:
+        raise InvalidSpec("The job message holds a number that is too large.")
+    return int(text)
 
 
 def _depth(value: object) -> int:

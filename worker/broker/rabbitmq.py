@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
 _PERSISTENT = 2
+_NOT_IMPLEMENTED = 540
+"""To a basic.get: from a stream, whose messages stay when they are read."""
 _OUR_FAULT = 400
 """Reply codes from here on blame what was sent; 320 is a broker that is being stopped."""
 
@@ -98,7 +100,12 @@ class RabbitMQ:
 
     def get(self, queue: str) -> Optional[Delivery]:
         with self._translated():
-            method, properties, body = self._jobs_channel().basic_get(queue)
+            try:
+                method, properties, body = self._jobs_channel().basic_get(queue)
+            except exceptions.ConnectionClosedByBroker as error:
+                if error.reply_code != _NOT_IMPLEMENTED:
+                    raise
+                raise Transient(f"the queue {queue} is a stream; Batchferry needs a classic or quorum queue") from None
         if method is None or properties is None:
             return None
         return Delivery(

@@ -31,7 +31,18 @@ def archive(jobs: JobsFolder, job: JobFolder, facts: JobFacts, most_bytes: int, 
     if place is day and not day.exists():
         _tidy(jobs.done, most_bytes, keep, now)
     folder.move_job(job, place)
-    log.info("archived job=%s outcome=%s in=%s", job.id, facts.outcome.outcome if facts.outcome else "?", place.name)
+    log.info("archived job=%s outcome=%s in=%s why=%r", job.id, _outcome(facts), place.name, _reason(facts))
+
+
+def _outcome(facts: JobFacts) -> str:
+    return facts.outcome.outcome if facts.outcome else "unknown"
+
+
+def _reason(facts: JobFacts) -> str:
+    """What the requester was told; empty for a success."""
+    results = {a.number: a.what_counts for a in facts.attempts}
+    result = results.get(facts.outcome.attempt) if facts.outcome else None
+    return result.reason if result else ""
 
 
 def _end_group(jobs: JobsFolder, job: JobFolder, group: str, log_file: Path) -> None:

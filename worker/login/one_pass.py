@@ -45,7 +45,7 @@ def run_pass(tools: Tools, drain: bool) -> int:
     except Transient as error:
         log.warning("broker away why=%r", str(error))
         return os.EX_UNAVAILABLE
-    if tools.broker_away or tools.slurm_away:
+    if tools.broker_away or tools.slurm_away or standing.unclear:
         return os.EX_UNAVAILABLE
     return os.EX_DATAERR if standing.left_alone else os.EX_OK
 
@@ -53,7 +53,11 @@ def run_pass(tools: Tools, drain: bool) -> int:
 def _may_take(tools: Tools, standing: Standing) -> bool:
     """Not while an sbatch is unclear, or answers can't leave: the queue is the right place to wait."""
     if standing.unclear:
-        log.info("an sbatch was unclear, no message is taken until Slurm tells jobs=%d", standing.unclear)
+        fault = folder.read(SiteFault, tools.jobs.site_fault)
+        log.warning(
+            "an sbatch was unclear, no message is taken until Slurm has told twice jobs=%d why=%r",
+            standing.unclear, fault.words if fault else "",
+        )  # fmt: skip
     return not standing.unclear and not tools.broker_away
 
 

@@ -99,6 +99,8 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing
     if isinstance(step, judge.Wait):
         standing.unclear += step.unclear
         log.debug("waits job=%s %s", job.id, step.why)
+        if job.unroutable.exists():
+            log.warning("answer not taken so far: make its queue, or list it in [replies] create job=%s", job.id)
         return False
     if isinstance(step, judge.Understand):
         return _understand(tools, job, facts, standing)
