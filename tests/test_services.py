@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import ssl
+import time
 
 import pika
 import pytest
@@ -92,6 +93,7 @@ def test_a_confirmed_message_outlives_a_crash_of_the_broker(private_rabbitmq: Ra
         channel.confirm_delivery()
         channel.queue_declare("jobs", durable=True)
         channel.basic_publish("", "jobs", b"hello", pika.BasicProperties(delivery_mode=2))
+    time.sleep(3)  # a confirm is about the message; that its queue was made is written behind, within seconds
 
     private_rabbitmq.kill()
     private_rabbitmq.start()
