@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Optional
+from typing import NoReturn, Optional
 
 from demo.pictures import side_by_side, unpack
 from demo.requester import Asker, open_asker
@@ -31,6 +32,8 @@ FAILURES = {
 
 def main() -> int:
     options = _parser().parse_args()
+    if options.credentials and not options.credentials.is_file():
+        _parser().error(f"there is no file {options.credentials}")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     with Upstream() as upstream:
@@ -46,13 +49,8 @@ def main() -> int:
 
 def _story(setting: Setting, upstream: Upstream, failure: Optional[str]) -> int:
     _say(f"The service is at {upstream.url}; it holds a scanned page.")
-    asker = open_asker(setting)
-    correlation_id = asker.ask(setting.inputs, setting.settings)
-    _say(f"It publishes a job to the queue {setting.queue}:")
-    _quote(json.dumps({"inputs": setting.inputs, "settings": setting.settings}))
-    if failure:
-        _say(f"This job will fail: {FAILURES[failure]}.")
-    answer = _passes(setting, asker, correlation_id)
+    with contextlib.closing(open_asker(setting)) as asker:
+        answer = _ask(setting, asker, failure)
     if answer is None:
         _say(f"No answer within {PATIENCE:.0f} s. Look at {_shown(setting.folder / 'jobs' / 'active')}.")
         return 1
@@ -65,6 +63,15 @@ def _story(setting: Setting, upstream: Upstream, failure: Optional[str]) -> int:
     )
     _quote("README.md   how to install it on a cluster; ./run_demo --fail memory shows a failure")
     return 0 if as_expected else 1
+
+
+def _ask(setting: Setting, asker: Asker, failure: Optional[str]) -> Optional[dict[str, str]]:
+    correlation_id = asker.ask(setting.inputs, setting.settings)
+    _say(f"It publishes a job to the queue {setting.queue}:")
+    _quote(json.dumps({"inputs": setting.inputs, "settings": setting.settings}))
+    if failure:
+        _say(f"This job will fail: {FAILURES[failure]}.")
+    return _passes(setting, asker, correlation_id)
 
 
 def _passes(setting: Setting, asker: Asker, correlation_id: str) -> Optional[dict[str, str]]:
@@ -134,8 +141,13 @@ def _shown(path: Path) -> str:
     return os.path.relpath(path, ROOT)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(os.EX_USAGE, f"run_demo: {message}. See ./run_demo --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="run_demo", description="The main job end to end. See ./run_demo --help")
+    parser = _Parser(prog="run_demo", description="The main job end to end. See ./run_demo --help")
     parser.add_argument("--fail", choices=FAILURES)
     parser.add_argument("--slurm", action="store_true")
     parser.add_argument("--credentials", type=Path)

@@ -21,6 +21,9 @@ class Asker(Protocol):
     def answer(self, correlation_id: str) -> Optional[dict[str, str]]:
         """The answer, if it has come."""
 
+    def close(self) -> None:
+        """Leaves nothing on a broker that is not the demo's own."""
+
 
 def open_asker(setting: Setting) -> Asker:
     config = read_config(ROOT, setting.folder / "site.toml", setting.credentials)
@@ -50,6 +53,9 @@ class _InFile:
         assert delivery.properties.correlation_id == correlation_id
         answer: dict[str, str] = json.loads(delivery.body)
         return answer
+
+    def close(self) -> None:
+        self._broker.close()
 
 
 class _OverAmqp:
@@ -89,3 +95,8 @@ class _OverAmqp:
         assert properties.correlation_id == correlation_id
         answer: dict[str, str] = json.loads(body)
         return answer
+
+    def close(self) -> None:
+        for name in (self._queue, f"{self._queue}-results"):
+            self._channel.queue_delete(name)
+        self._channel.connection.close()
