@@ -77,9 +77,9 @@ def _main_with_packages() -> int:
     except ModuleNotFoundError as error:
         if error.name not in ("pika", "requests", "dotenv", "tenacity", "tomli"):
             raise
-        venv = ROOT / ".venv"
-        if (venv / "bin" / "python").exists() and Path(sys.prefix).resolve() != venv.resolve():
-            os.execv(venv / "bin" / "python", ["python", *sys.argv])
+        python = str(ROOT / ".venv" / "bin" / "python")
+        if os.access(python, os.X_OK) and "again" not in sys._xoptions:  # -X again: once is enough
+            os.execv(python, [python, "-X", "again", *sys.argv])
         how = f"cd {shlex.quote(str(ROOT))} && python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"
         print(f"check.py: the package {error.name} is missing. Run: {how}", file=sys.stderr)
         return os.EX_CONFIG

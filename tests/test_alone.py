@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.installation import Installation
@@ -121,8 +122,8 @@ def test_a_job_whose_machine_forgot_it_is_lost(alone: Alone) -> None:
     # As a power failure ends them: neither the watcher nor the job can write anything any more.
     watcher = int((local / "watcher").read_text().split()[0])
     os.kill(watcher, signal.SIGSTOP)
-    for pid in children_of(watcher):
-        os.killpg(pid, signal.SIGKILL)
+    for process in psutil.Process(watcher).children(recursive=True):
+        process.kill()
     os.kill(watcher, signal.SIGKILL)
 
     assert alone.answer(correlation_id) == {"error": "The cluster lost track of the job and its result. Run it again."}
@@ -133,10 +134,6 @@ def test_a_broken_message_does_not_stop_the_good_one_behind_it(alone: Alone) -> 
     correlation_id = alone.ask()
 
     assert "Result" in alone.answer(correlation_id)
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def wait_until(condition: Any, seconds: float = 20) -> None:
