@@ -64,24 +64,18 @@ def hopeless(reason: str) -> Optional[str]:
 
 def parse_squeue(text: str) -> list[JobView]:
     """The rows of `squeue -h -o SQUEUE_FORMAT` with SLURM_TIME_FORMAT=%s. Raises ValueError for a cut-off answer."""
-    rows = []
-    for line in _whole_lines(text):
-        fields = line.split("|", 5)
-        if len(fields) == 6:
-            slurm_id, state, end, reason, node, name = fields
-            rows.append(_view(slurm_id, name, state, end, reason=reason, node=node))
-    return rows
+    return [
+        _view(slurm_id, name, state, end, reason=reason, node=node)
+        for slurm_id, state, end, reason, node, name in _rows(text)
+    ]
 
 
 def parse_sacct(text: str) -> list[JobView]:
     """The rows of `sacct -X -n -P -o SACCT_FIELDS` with SLURM_TIME_FORMAT=%s. Raises ValueError for a cut-off answer."""
-    rows = []
-    for line in _whole_lines(text):
-        fields = line.split("|", 5)
-        if len(fields) == 6:
-            slurm_id, state, exit_code, end, node, name = fields
-            rows.append(_view(slurm_id, name, state, end, exit_code=exit_code, node=node))
-    return rows
+    return [
+        _view(slurm_id, name, state, end, exit_code=exit_code, node=node)
+        for slurm_id, state, exit_code, end, node, name in _rows(text)
+    ]
 
 
 def left_to_history(view: JobView) -> JobView:
@@ -93,10 +87,11 @@ def left_to_history(view: JobView) -> JobView:
     return replace(view, phase=phase, more_in_history=True)
 
 
-def _whole_lines(text: str) -> list[str]:
+def _rows(text: str) -> list[list[str]]:
+    """Six fields each; the name comes last, because a job of somebody's own may have a bar in its name."""
     if text and not text.endswith("\n"):
         raise ValueError("the answer ends in the middle of a line")
-    return text.splitlines()
+    return [fields for fields in (line.split("|", 5) for line in text.splitlines()) if len(fields) == 6]
 
 
 def _view(slurm_id: str, name: str, state: str, end: str, reason: str = "", exit_code: str = "",

@@ -141,13 +141,10 @@ def read(kind: type[Fact], path: Path) -> Optional[Fact]:
     return fact
 
 
-def write_bytes(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """The same for a file that is not JSON."""
-    with _aside(path, data, mode) as temporary:
-        passing(f"before {path.name}")
-        os.rename(temporary, path)
-        sync_folder(path.parent)
-        passing(f"after {path.name}")
+def write_bytes(path: Path, data: bytes) -> None:
+    """The same as `write`, for a file that is not JSON."""
+    with _aside(path, data) as temporary:
+        _rename(temporary, path)
 
 
 def claim_name(path: Path, fact: Fact) -> bool:
@@ -173,14 +170,14 @@ def prepared(path: Path, fact: object) -> Iterator[Callable[[], None]]:
     """For a fact that must not fail any more once something has happened: on disk already when the block begins, it
     gets its name by calling what the block is given, which needs no space."""
     with _aside(path, _to_bytes(fact)) as temporary:
+        yield lambda: _rename(temporary, path)
 
-        def commit() -> None:
-            passing(f"before {path.name}")
-            os.rename(temporary, path)
-            sync_folder(path.parent)
-            passing(f"after {path.name}")
 
-        yield commit
+def _rename(temporary: Path, path: Path) -> None:
+    passing(f"before {path.name}")
+    os.rename(temporary, path)
+    sync_folder(path.parent)
+    passing(f"after {path.name}")
 
 
 def write(path: Path, fact: object) -> None:
@@ -234,10 +231,10 @@ def sync_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _aside(path: Path, data: bytes, mode: int = 0o600) -> Iterator[Path]:
+def _aside(path: Path, data: bytes) -> Iterator[Path]:
     """A temporary file beside `path` with this content on disk; gone afterwards, unless it was renamed."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

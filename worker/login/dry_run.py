@@ -8,13 +8,12 @@ import shlex
 
 from slurm import commands
 
-from ..answer import refused_reply_to
 from ..broker import Delivery, digest
 from ..errors import InvalidSpec, Transient
 from ..folder import JobsFolder
 from ..settings import Config, Queue
-from ..spec import parse_spec
 from .claim import free_id
+from .reconcile import understand
 from .submit import request
 from .tools import Tools
 
@@ -56,11 +55,7 @@ def _row(tools: Tools, queue: Queue, delivery: Delivery) -> dict[str, object]:
     if free_id(tools.jobs, delivery) is None:
         return {**row, "would": "ack", "why": "it was claimed before"}
     try:
-        refusal = refused_reply_to(delivery.properties.reply_to, config.site)
-        if refusal:
-            raise InvalidSpec(refusal)
-        site, api_url = config.site, config.credentials.api_url
-        spec = parse_spec(delivery.body, queue, site.workloads, api_url, site.api.input_hosts, site.limits)
+        spec = understand(config, queue, delivery.properties.reply_to, delivery.body)
     except InvalidSpec as error:
         return {**row, "would": "reject", "why": str(error)}
     slurm, group = config.site.slurm, "<group>"

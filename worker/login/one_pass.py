@@ -10,8 +10,6 @@ import os
 from collections.abc import Iterator
 from typing import Optional
 
-from slurm import Unavailable
-
 from .. import answer, folder, sentences
 from ..broker import Delivery
 from ..errors import Transient
@@ -119,11 +117,7 @@ def _claim_or_give_back(tools: Tools, delivery: Delivery, keep_bytes: int) -> Op
 def _check_slurm(tools: Tools) -> None:
     """Raises SiteAway. A pass that asked before does not ask again; one with nothing open asks now."""
     if not tools.slurm_away and not tools.slurm_answered:
-        try:
-            tools.scheduler.queue()
-            tools.slurm_answered = True
-        except Unavailable as error:
-            tools.slurm_away = str(error)
+        tools.ask_queue()
     if tools.slurm_away:
         raise SiteAway("slurm", tools.slurm_away)
 

@@ -9,7 +9,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Optional
+from typing import Optional, Union
 
 from slurm import JobView, Phase, Unavailable
 
@@ -18,7 +18,8 @@ from ..errors import Damaged, InvalidSpec, Transient
 from ..facts import Ended, Outcome, read_result
 from ..folder import JobFolder, read
 from ..outcome import Result
-from ..spec import parse_spec
+from ..settings import Config, Queue
+from ..spec import JobSpec, parse_spec
 from . import archive, judge, lease
 from .snapshot import AttemptFacts, JobFacts, read_attempt, read_facts
 from .tools import SiteAway, Tools, raise_if_disk
@@ -128,7 +129,7 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing
 
 
 def _understand(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing) -> bool:
-    site, message = tools.config.site, facts.message
+    message = facts.message
     queue = tools.config.queue(message.queue)
     if queue is None:
         log.error("left alone: its queue is no longer in the site file job=%s queue=%s", job.id, message.queue)
@@ -136,17 +137,22 @@ def _understand(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standin
         return False
     body = message.body.encode() if isinstance(message.body, str) else message.body
     try:
-        refusal = answer.refused_reply_to(message.properties.get("reply_to"), site)
-        if refusal:
-            raise InvalidSpec(refusal)
-        api_url = tools.config.credentials.api_url
-        spec = parse_spec(body, queue, site.workloads, api_url, site.api.input_hosts, site.limits)
+        spec = understand(tools.config, queue, message.properties.get("reply_to"), body)
         folder.write(job.spec, spec)
     except InvalidSpec as error:
         attempt = job.attempt(1)
         folder.make_folder(attempt.path)
         answer.record(attempt, Result("rejected", attempt=1, reason=str(error), ended_at=tools.now()))
     return True
+
+
+def understand(config: Config, queue: Queue, reply_to: Union[str, bytes, int, None], body: bytes) -> JobSpec:
+    """What a message asks for. Raises InvalidSpec, also where its answer may not go where it says."""
+    site = config.site
+    refusal = answer.refused_reply_to(reply_to, site)
+    if refusal:
+        raise InvalidSpec(refusal)
+    return parse_spec(body, queue, site.workloads, config.credentials.api_url, site.api.input_hosts, site.limits)
 
 
 def _deliver(tools: Tools, job: JobFolder) -> bool:
@@ -197,25 +203,15 @@ def _look(tools: Tools, open_attempts: Sequence[tuple[JobFolder, AttemptFacts]])
     """One squeue for all, one sacct for those that it does not show as alive or ended; then the facts are written."""
     if not open_attempts:
         return
-    seen = _in_queue(tools)
+    seen = _by_name(tools.ask_queue())
     if tools.slurm_away:
+        log.warning("slurm gives no answer, its jobs are left as they are why=%r", tools.slurm_away)
         return
     names = {a.intent.name for _, a in open_attempts if a.intent}
     missing = sorted(name for name in names if all(view.more_in_history for view in seen.get(name, ())))
     clear = not missing or _add_history(tools, missing, open_attempts, seen)
     for job, a in open_attempts:
         _write_observed(job, a, _of_attempt(a, seen), clear, tools.now())
-
-
-def _in_queue(tools: Tools) -> dict[str, list[JobView]]:
-    try:
-        views = tools.scheduler.queue()
-        tools.slurm_answered = True
-        return _by_name(views)
-    except Unavailable as error:
-        log.warning("slurm gives no answer, its jobs are left as they are why=%r", str(error))
-        tools.slurm_away = str(error)
-        return {}
 
 
 def _add_history(tools: Tools, missing: Sequence[str], open_attempts: Sequence[tuple[JobFolder, AttemptFacts]],

@@ -57,7 +57,7 @@ def submit(tools: Tools, job: JobFolder, number: int) -> None:
 def request(config: Config, name: str, group: str, spec: JobSpec) -> BatchRequest:
     """What Slurm is asked for: the job script, told where everything is."""
     jobs = folder.JobsFolder(config.site.jobs_dir)
-    minutes = math.ceil(spec.resources.time_seconds / 60)  # Slurm counts in minutes
+    minutes = _minutes(spec)
     return BatchRequest(
         name=name,
         script=str(config.job_script),
@@ -94,7 +94,7 @@ def _intend(tools: Tools, job: JobFolder, number: int, spec: JobSpec) -> Optiona
         group=group,
         name=f"bf-{tools.config.site.installation}-{group}",
         element=0,
-        time_limit=math.ceil(spec.resources.time_seconds / 60) * 60,
+        time_limit=_minutes(spec) * 60,
         at=tools.now(),
     )
     folder.write(tools.jobs.group(group), Group(members=((job.id, number),)))
@@ -102,6 +102,11 @@ def _intend(tools: Tools, job: JobFolder, number: int, spec: JobSpec) -> Optiona
         return intent
     folder.remove(tools.jobs.group(group))
     return None
+
+
+def _minutes(spec: JobSpec) -> int:
+    """Slurm counts in minutes."""
+    return math.ceil(spec.resources.time_seconds / 60)
 
 
 def _new_group(now: float) -> str:

@@ -15,7 +15,9 @@ from ..settings import Config
 from .lease import Lease
 
 if TYPE_CHECKING:
-    from slurm import Scheduler
+    from collections.abc import Sequence
+
+    from slurm import JobView, Scheduler
 
     from ..broker import Broker
 
@@ -66,6 +68,18 @@ class Tools:
 
         s = self.config.site.slurm
         return Slurm(s.bin_dir, s.account, s.partition, s.extra_options, s.accounting, s.command_timeout)
+
+    def ask_queue(self) -> Sequence[JobView]:
+        """What Slurm shows; the one place that notes whether it answered in this pass. Empty where it did not."""
+        from slurm import Unavailable
+
+        try:
+            views = self.scheduler.queue()
+            self.slurm_answered = True
+            return views
+        except Unavailable as error:
+            self.slurm_away = str(error)
+            return []
 
     @cached_property
     def broker(self) -> Broker:
