@@ -36,6 +36,7 @@ examples:
   ./check.py                 take one message
   ./check.py --drain         go on until the queue is empty or max_in_flight is reached (what run_check does)
   ./check.py --dry-run       show what would be submitted, and take nothing
+  ./check.py resend          show the answers that no queue took; `resend --all` sends them again
 """
 
 
@@ -43,7 +44,7 @@ def main() -> int:
     options = _parser().parse_args()
     os.umask(0o077)  # nothing here is for others; Slurm hands it on to the job's log
     logging.basicConfig(
-        stream=sys.stdout,
+        stream=sys.stderr if options.verb else sys.stdout,
         level=logging.DEBUG if options.verbose else logging.INFO,
         format="%(asctime)s %(levelname)-7s %(message)s",
         datefmt="%Y-%m-%d %H:%M:%S",
@@ -58,6 +59,10 @@ def main() -> int:
         for fault in error.faults:
             print(f"check.py: {fault}", file=sys.stderr)
         return os.EX_CONFIG
+    if options.verb == "resend":
+        from worker.login.resend import resend
+
+        return resend(config, options.job, options.all, options.dry_run, options.json)
     if options.dry_run:
         from worker.login.dry_run import dry_run
 
@@ -100,14 +105,37 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would be submitted, and take nothing")
     parser.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
-    parser.add_argument(
-        "--site", type=Path, default=ROOT / "site.toml", metavar="FILE", help="the site file (default: %(default)s)"
-    )
-    parser.add_argument("--credentials", type=Path, default=ROOT / "credentials.env", metavar="FILE",
-                        help="addresses and secrets (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--site", type=Path, default=ROOT / "site.toml", metavar="FILE", help=_SITE)
+    parser.add_argument("--credentials", type=Path, default=ROOT / "credentials.env", metavar="FILE", help=_CREDENTIALS)
     parser.add_argument("--verbose", action="store_true", help="also say what each job waits for")
     parser.add_argument("--version", action="version", version=f"batchferry {VERSION}")
+    _add_verbs(parser)
     return parser
+
+
+_SITE = "the site file (default: %(default)s)"
+_CREDENTIALS = "addresses and secrets (default: %(default)s)"
+_RESEND = """\
+Answers whose queue was gone, or refused them, are kept: first among the active jobs, and after give_up_after in
+jobs/undelivered. Mend the cause (make the queue, list it in [replies] create), then send them again with this.
+Without a JOB and without --all: shows what could be sent.
+"""
+
+
+def _add_verbs(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser)
+    verb = verbs.add_parser(
+        "resend", help="send answers again that no queue took", description=_RESEND,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    verb.add_argument("job", nargs="*", metavar="JOB", help="a job's id, or its beginning")
+    verb.add_argument("--all", action="store_true", help="all of them")
+    verb.add_argument("--dry-run", action="store_true", help="only show them")
+    verb.add_argument("--json", action="store_true", help="as JSON")
+    verb.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
+    # Where these stand must not matter, and not given here they must not undo what stood before the verb.
+    for option, text in (("--site", _SITE), ("--credentials", _CREDENTIALS)):
+        verb.add_argument(option, type=Path, default=argparse.SUPPRESS, metavar="FILE", help=text.partition(" (")[0])
 
 
 class _Parser(argparse.ArgumentParser):

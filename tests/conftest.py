@@ -38,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "workload: needs the environment of a workload; ./run_tests makes it")
     config.addinivalue_line("markers", "services: needs real RabbitMQ or Slurm; put on by itself")
+    config.addinivalue_line("markers", "fault(what, moment): shows what comes of this fault at this moment")
     config.addinivalue_line("markers", "slow: left out of the default run")
     config.addinivalue_line("markers", "long(seconds): takes that long, so it starts first")
     if not _is_worker(config):

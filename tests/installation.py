@@ -20,6 +20,9 @@ jobs_dir = {jobs}
 python = {python}
 max_in_flight = 300
 
+[replies]
+retry_wait = "1s"
+
 [timing]
 visible_after = "3s"
 adopt_after = "3s"
@@ -98,8 +101,8 @@ class Installation:
         assert old in text
         self.site_file.write_text(text.replace(old, new))
 
-    def check(self, *arguments: str, expect: int | None = 0, **environment: str) -> str:
-        """Runs check.py as cron's environment would, and returns what it printed."""
+    def check(self, *arguments: str, expect: int | None = 0, stderr: bool = True, **environment: str) -> str:
+        """Runs check.py as cron's environment would, and returns what it printed; on `stderr` too, if wanted."""
         done = subprocess.run(
             [sys.executable, str(ROOT / "check.py"), *arguments, "--site", str(self.site_file), "--credentials",
              str(self.credentials_file)],
@@ -107,7 +110,7 @@ class Installation:
         )  # fmt: skip
         if expect is not None:
             assert done.returncode == expect, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + done.stderr
+        return done.stdout + (done.stderr if stderr else "")
 
     def passes_until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
         """Pass after pass, as cron would, until `condition` holds."""

@@ -33,7 +33,9 @@ REPLY = Reply(
 class Kind:
     """One kind of broker: opens connections to it, and speaks to it as a requester does."""
 
-    def __init__(self, open_one: Callable[[Replies], Broker], send: Callable[[str, bytes, dict[str, Any]], None]) -> None:
+    def __init__(
+        self, open_one: Callable[[Replies], Broker], send: Callable[[str, bytes, dict[str, Any]], None]
+    ) -> None:
         self._open_one = open_one
         self._opened: list[Broker] = []
         self.send = send
@@ -66,7 +68,15 @@ def embedded(odd_folder: Path) -> Iterator[Kind]:
 @pytest.fixture
 def over_amqp(rabbitmq: Service) -> Iterator[Kind]:
     credentials = Credentials(
-        rabbitmq.host, rabbitmq.port, rabbitmq.user, Secret(rabbitmq.password), rabbitmq.vhost, False, "", "", Secret("")
+        rabbitmq.host,
+        rabbitmq.port,
+        rabbitmq.user,
+        Secret(rabbitmq.password),
+        rabbitmq.vhost,
+        False,
+        "",
+        "",
+        Secret(""),
     )
     login = pika.PlainCredentials(rabbitmq.user, rabbitmq.password)
     parameters = pika.ConnectionParameters(rabbitmq.host, rabbitmq.port, rabbitmq.vhost, login)

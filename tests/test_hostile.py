@@ -475,7 +475,7 @@ def test_whoever_asks_is_answered_with_the_correlation_id_that_came(scene: Scene
 
 
 def test_an_answer_goes_only_where_it_may_and_its_queue_is_left_as_it_is(scene: Scene) -> None:
-    scene.installation.change_site("[timing]", '[replies]\ngive_up_after = "1s"\n[timing]')
+    scene.installation.change_site("[replies]", '[replies]\ngive_up_after = "1s"')
     channel, jobs = scene.requester.channel, scene.requester.jobs
     nowhere = {
         "does not exist": f"{jobs}-nobody",

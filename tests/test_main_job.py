@@ -348,7 +348,7 @@ def test_an_answer_whose_queue_is_gone_is_kept_and_arrives_when_it_is_back(scene
 
 
 def test_an_answer_whose_queue_stays_away_is_given_up_and_kept_as_undelivered(scene: Scene) -> None:
-    scene.installation.change_site("[timing]", '[replies]\ngive_up_after = "2s"\n[timing]')
+    scene.installation.change_site("[replies]", '[replies]\ngive_up_after = "2s"')
     scene.requester.publish(json.dumps({"inputs": {"Image": IMAGE}, "settings": {}}), reply_to="nobody")
 
     undelivered = scene.installation.jobs.undelivered
@@ -357,6 +357,51 @@ def test_an_answer_whose_queue_stays_away_is_given_up_and_kept_as_undelivered(sc
     (job,) = undelivered.iterdir()
     assert "does not exist" in (job / "undeliverable.json").read_text()
     assert list(job.glob("attempts/1/reply-*.bin"))
+
+
+def test_an_answer_that_was_given_up_is_sent_again_by_resend(scene: Scene) -> None:
+    scene.installation.change_site("[replies]", '[replies]\ngive_up_after = "2s"')
+    lost, other = f"{scene.requester.results}-lost", f"{scene.requester.results}-other"
+    body = json.dumps({"inputs": {"Image": IMAGE}, "settings": {}})
+    correlation_id = scene.requester.publish(body, reply_to=lost)
+    scene.requester.publish(body, reply_to=other)
+    undelivered = scene.installation.jobs.undelivered
+    scene.installation.passes_until(lambda: undelivered.exists() and len(list(undelivered.iterdir())) == 2)
+    shown = json.loads(scene.installation.check("resend", "--json", stderr=False))["answers"]
+    assert {(row["to"], row["state"]) for row in shown} == {(lost, "given up"), (other, "given up")}
+    (job_id,) = (row["job"] for row in shown if row["to"] == lost)
+
+    scene.requester.results = lost
+    scene.requester.channel.queue_declare(lost)
+    said = scene.installation.check("resend", job_id[:8], stderr=False)
+
+    assert said.startswith(f"{job_id}  delivered")
+    assert [answer.headers["outcome"] for answer in scene.requester.to(correlation_id)] == ["succeeded"]
+    assert not scene.installation.active() and len(list(undelivered.iterdir())) == 1
+    assert scene.installation.check("resend", "--all", expect=os.EX_UNAVAILABLE, stderr=False).count("  kept") == 1
+    assert "no answer of a job with this id" in scene.installation.check("resend", "zzz", expect=os.EX_DATAERR)
+
+
+def test_a_job_that_ran_out_of_memory_is_tried_with_twice_as_much_where_the_site_allows_it(scene: Scene) -> None:
+    scene.installation.change_site("attempts = 1", 'attempts = 3, wait = "1s", on = ["out_of_memory"]')
+
+    answer = scene.answer(scene.ask(memory=300), 120)
+
+    assert answer.error is None
+    assert answer.headers["attempt"] == 2 and answer.headers["earlier_attempts"] == ["out_of_memory"]
+
+
+def test_memory_is_raised_up_to_the_cap_and_the_answer_names_the_attempts(scene: Scene) -> None:
+    scene.installation.change_site("attempts = 1", 'attempts = 5, wait = "1s", on = ["out_of_memory"]')
+    scene.installation.change_site("max_memory_mb = 257000", "max_memory_mb = 350")
+
+    answer = scene.answer(scene.ask(memory=800), 120)
+
+    assert answer.error == (
+        "The job used all of the 350 MB it was given in the end and was stopped. Ask for more memory. "
+        "(This was attempt 2; before: out of memory.)"
+    )
+    assert answer.headers["outcome"] == "out_of_memory" and answer.headers["attempt"] == 2
 
 
 @pytest.mark.parametrize(

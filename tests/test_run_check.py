@@ -117,7 +117,10 @@ def test_two_checkouts_do_not_lock_each_other_out(checkout: Path, tmp_path: Path
 
 def test_check_py_itself_finds_the_checkouts_packages_under_any_python() -> None:
     done = subprocess.run(
-        [str(ROOT / "check.py"), "--site", "nowhere.toml"], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+        [str(ROOT / "check.py"), "--site", "nowhere.toml"],
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
         timeout=20,
     )
 

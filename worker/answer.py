@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import logging
 import secrets
-from typing import Callable, Optional, Union
+from collections.abc import Mapping
+from typing import Any, Callable, Optional, Union
 
 from .broker import Broker, TooLarge, Unroutable, matches
 from .errors import Damaged
 from .facts import Delivered, Message, NotTaken, Outcome, Undeliverable, read_reply, read_result, write_reply
-from .folder import AttemptFolder, JobFolder, claim_name, prepared, read, write, write_bytes
+from .folder import AttemptFolder, JobFolder, claim_name, passing, prepared, read, write, write_bytes
 from .outcome import Reply, Result, failure_body, headers
+from .sentences import duration
 from .settings import Replies, Site
 
 log = logging.getLogger(__name__)
+
+_LONGEST_WAIT = 3600.0
+"""Seconds between two tries to send an answer that the broker does not take."""
 
 
 def record(attempt: AttemptFolder, result: Result) -> Result:
@@ -39,12 +44,13 @@ def conclude(job: JobFolder, attempt: AttemptFolder, result: Result, replies: Re
     message = read(Message, job.message)
     if message is None:
         raise Damaged("message.json is missing")
+    earlier = _earlier(job, attempt.number)
     stem = f"reply-{secrets.token_hex(4)}"
     if result.outcome == "succeeded":
         stem = result.body
     else:
-        write_bytes(attempt.reply_body(stem), failure_body(result))
-    write_reply(attempt, stem, _reply(job, message, result, replies, now))
+        write_bytes(attempt.reply_body(stem), failure_body(result, earlier))
+    write_reply(attempt, stem, _reply(job, message, headers(result, job.id, earlier), replies, now))
     ours = Outcome(outcome=result.outcome, attempt=attempt.number, reply=stem, by=by, at=now)
     if claim_name(job.outcome, ours):
         log.info(
@@ -100,7 +106,9 @@ def _send(job: JobFolder, reply: Reply, broker: Broker, replies: Replies, now: C
 def _publish(job: JobFolder, reply: Reply, broker: Broker, now: float, note: str) -> None:
     """Once the broker has confirmed, nothing may fail any more for want of space: it would be sent again."""
     with prepared(job.delivered, Delivered(to=reply.routing_key, at=now, note=note)) as note_delivered:
+        passing("before publish")
         broker.publish(reply)
+        passing("after publish")
         note_delivered()
     log.info("delivered job=%s to=%s bytes=%d", job.id, reply.routing_key, len(reply.body))
 
@@ -123,12 +131,15 @@ def _instead(reply: Reply) -> Reply:
 
 
 def _note_unroutable(job: JobFolder, why: str, replies: Replies, now: float) -> None:
-    first = read(NotTaken, job.unroutable)
-    if first is None:
-        write(job.unroutable, NotTaken(since=now))
-        log.warning("answer not taken, kept for the next pass job=%s why=%r", job.id, why)
-    elif now - first.since > replies.give_up_after:
-        _give_up(job, f"{why}, for longer than {replies.give_up_after:.0f} s", now)
+    before = read(NotTaken, job.unroutable)
+    since, times = (before.since, before.times + 1) if before else (now, 1)
+    given_up_at = since + replies.give_up_after
+    if now >= given_up_at:
+        _give_up(job, f"{why}, for longer than {duration(replies.give_up_after)}", now)
+        return
+    wait = min(replies.retry_wait * float(2 ** (times - 1)), _LONGEST_WAIT)
+    write(job.unroutable, NotTaken(since, why, times, min(now + wait, given_up_at)))
+    log.warning("answer not taken, kept and sent again job=%s in=%.0f s why=%r", job.id, wait, why)
 
 
 def _give_up(job: JobFolder, why: str, now: float) -> None:
@@ -136,16 +147,21 @@ def _give_up(job: JobFolder, why: str, now: float) -> None:
     write(job.undeliverable, Undeliverable(why=why, at=now))
 
 
-def _reply(job: JobFolder, message: Message, result: Result, replies: Replies, now: float) -> Reply:
+def _earlier(job: JobFolder, number: int) -> list[Result]:
+    """What the attempts before this one came to."""
+    return [result for n in range(1, number) if (result := read_result(job.attempt(n)))]
+
+
+def _reply(job: JobFolder, message: Message, facts: Mapping[str, Any], replies: Replies, now: float) -> Reply:
     reply_to, correlation_id = message.properties.get("reply_to"), message.properties.get("correlation_id")
     assert not isinstance(reply_to, int) and not isinstance(correlation_id, int)
     return Reply(
         routing_key=reply_to if isinstance(reply_to, str) else (reply_to or b"").decode("utf-8", "replace"),
         correlation_id=correlation_id,
         body=b"",  # lies in its file already
-        type="result" if result.outcome == "succeeded" else "error",
+        type="result" if facts["outcome"] == "succeeded" else "error",
         message_id=job.id,
         timestamp=int(now),
         expiration_ms=int(replies.expiration * 1000),
-        headers=headers(result, job.id),
+        headers=facts,
     )

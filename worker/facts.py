@@ -9,7 +9,7 @@ from typing import Any, Optional, Union
 from .errors import Damaged
 from .folder import AttemptFolder, JobFolder, claim_name, read
 from .outcome import Reply, Result
-from .spec import JobSpec
+from .spec import JobSpec, Resources
 
 FORMAT = 1
 """Of message.json; a folder with another number was made by a version we do not know, and is left alone."""
@@ -42,8 +42,8 @@ class Intent:
     group: str
     name: str
     element: int
-    time_limit: int
-    """Seconds."""
+    resources: Resources
+    """What this attempt is given; more than the message asked for where an earlier one had too little."""
     at: float
 
 
@@ -132,9 +132,13 @@ class Undeliverable:
 
 @dataclass(frozen=True)
 class NotTaken:
-    """The broker does not take the reply: no such queue, say, or a full one. Since when."""
+    """The broker does not take the reply: no such queue, say, or a full one. Since when, how often, and when it is sent
+    again."""
 
     since: float
+    why: str
+    times: int
+    again_at: float
 
 
 @dataclass(frozen=True)

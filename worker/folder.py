@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
@@ -44,6 +45,7 @@ class AttemptFolder:
         self.log = path / "job.log"
         self.slurm_log = path / "slurm.log"
         self.work = path / "work"
+        self.outputs = path / "outputs"
         self.result = path / "result.json"
         self.late_result = path / "late_result.json"
         self.verdict = path / "verdict.json"
@@ -210,12 +212,38 @@ def move_job(job: JobFolder, place: Path) -> None:
     passing(f"after move to {place.name}")
 
 
+def bring_back(job: JobFolder, jobs: JobsFolder) -> JobFolder:
+    """Makes a job active again. Until its last fact is removed too, the next pass would only put it away again."""
+    move_job(job, jobs.active)
+    return jobs.job(job.id)
+
+
 def remove_unclaimed(job: JobFolder) -> None:
     """A folder that never got its message, unless it gets it at this moment."""
-    for leftover in job.path.glob(".message.json.*"):
-        remove(leftover)
+    remove_half_written(job.path)
     with contextlib.suppress(OSError):
         job.path.rmdir()
+
+
+def remove_half_written(path: Path, name: str = "") -> None:
+    """What writers left aside that were killed; of the file `name`, or of all files in this folder."""
+    for leftover in path.glob(f".{name}*.????????"):
+        remove(leftover)
+
+
+def keep_files(source: Path, target: Path, most_bytes: int) -> None:
+    """Moves the plain files of a folder, the smallest first, as long as they fit into `most_bytes`. Never fails: it is
+    done for people who may want to look."""
+    with contextlib.suppress(OSError):
+        if not stat.S_ISDIR(source.lstat().st_mode):
+            return  # a link may lead to files that are not the job's
+        files = [file for file in source.iterdir() if stat.S_ISREG(file.lstat().st_mode)]
+        for file in sorted(files, key=lambda each: each.lstat().st_size):
+            most_bytes -= file.lstat().st_size
+            if most_bytes < 0:
+                return
+            make_folder(target)
+            shutil.move(str(file), str(target / file.name))
 
 
 def remove_tree(path: Path) -> None:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
-
-from .settings import RetryPolicy
 
 OUTCOMES = ("succeeded", "rejected", "failed", "out_of_memory", "timed_out", "node_failed", "preempted", "cancelled",
             "expired", "lost")  # fmt: skip
@@ -65,24 +63,13 @@ class Reply:
     content_type: str = "application/json"
 
 
-def is_final(result: Result, policy: RetryPolicy) -> bool:
-    """Whether this attempt's result is the job's. A failed fetch is tried again only where its cause may pass."""
-    cause = result.step if result.outcome == "failed" else result.outcome
-    passes = cause in policy.on and (result.outcome != "failed" or result.may_work_again)
-    return not passes or result.attempt >= policy.attempts
-
-
-def next_attempt_at(result: Result, policy: RetryPolicy) -> float:
-    """The earliest time for the attempt after this one, in seconds since 1970."""
-    return (result.ended_at or 0) + policy.wait * float(2 ** (result.attempt - 1))
-
-
-def headers(result: Result, job_id: str) -> dict[str, Any]:
+def headers(result: Result, job_id: str, earlier: Sequence[Result] = ()) -> dict[str, Any]:
     """The reply's headers: AMQP types only, so numbers are whole and absent facts are left out."""
     facts = {
         "job_id": job_id,
         "outcome": result.outcome,
         "attempt": result.attempt,
+        "earlier_attempts": [each.outcome for each in earlier] or None,
         "slurm_job_id": result.slurm_job_id or None,
         "exit_code": result.exit_code,
         "signal": result.signal,
@@ -93,14 +80,17 @@ def headers(result: Result, job_id: str) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def failure_body(result: Result) -> bytes:
-    return json.dumps({"error": sentence(result)}).encode()
+def failure_body(result: Result, earlier: Sequence[Result] = ()) -> bytes:
+    return json.dumps({"error": sentence(result, earlier)}).encode()
 
 
-def sentence(result: Result) -> str:
+def sentence(result: Result, earlier: Sequence[Result] = ()) -> str:
     """One readable paragraph for a scientist, to be shown in the middle of somebody else's text."""
     text = result.reason or result.outcome.replace("_", " ")
-    return f"{text} (This was attempt {result.attempt}.)" if result.attempt > 1 else text
+    if not earlier:
+        return text
+    ends = ", ".join(f"failed to {each.step}" if each.step else each.outcome.replace("_", " ") for each in earlier)
+    return f"{text} (This was attempt {result.attempt}; before: {ends}.)"
 
 
 _FRAME = re.compile(

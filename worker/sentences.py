@@ -10,12 +10,15 @@ from typing import Optional
 from .spec import Resources
 
 
-def of_end(outcome: str, asked: Optional[Resources], state: str = "", exit_code: str = "", by: str = "") -> str:
-    """The sentence for a job that ended without an answer of its own. `state`, `exit_code`: the scheduler's words."""
+def of_end(
+    outcome: str, had: Optional[Resources] = None, exit_code: str = "", by: str = "", asked: Optional[Resources] = None
+) -> str:
+    """The sentence for an attempt that ended without an answer of its own. `exit_code`: in the scheduler's words; `had`:
+    what it was given; `asked`: what the message asked for."""
     if outcome == "out_of_memory":
-        return out_of_memory(asked)
+        return out_of_memory(had, asked)
     if outcome == "timed_out":
-        return timed_out(asked)
+        return timed_out(had)
     if outcome == "cancelled":
         return f"The job was cancelled on the cluster{f' by {by}' if by else ''}."
     if outcome == "node_failed":
@@ -28,16 +31,17 @@ def of_end(outcome: str, asked: Optional[Resources], state: str = "", exit_code:
     return f"The job ended{code} without leaving a result. Somebody who runs the service must look into it."
 
 
-def out_of_memory(asked: Optional[Resources]) -> str:
-    if asked is None:
+def out_of_memory(had: Optional[Resources], asked: Optional[Resources] = None) -> str:
+    if had is None:
         return "The job used all of its memory and was stopped. Ask for more memory."
-    return f"The job used all of the {asked.memory_mb} MB it asked for and was stopped. Ask for more memory."
+    how = "it asked for" if asked is None or asked.memory_mb == had.memory_mb else "it was given in the end"
+    return f"The job used all of the {had.memory_mb} MB {how} and was stopped. Ask for more memory."
 
 
-def timed_out(asked: Optional[Resources]) -> str:
-    if asked is None:
+def timed_out(had: Optional[Resources]) -> str:
+    if had is None:
         return "The job reached its time limit and was stopped. Ask for more time."
-    return f"The job reached its time limit of {duration(asked.time_seconds)} and was stopped. Ask for more time."
+    return f"The job reached its time limit of {duration(had.time_seconds)} and was stopped. Ask for more time."
 
 
 def hopeless(words: str) -> str:

@@ -85,8 +85,11 @@ class RetryPolicy:
     """When an attempt's end is not the job's end. Frozen into the job when it is claimed."""
 
     attempts: int = said("how often a job is tried in all", 3)
-    on: tuple[str, ...] = said("ends, and steps that failed for a cause outside the job, after which it is tried again",
-                               ("node_failed", "preempted", "fetch", "start"))  # fmt: skip
+    on: tuple[str, ...] = said(
+        "ends, and steps that failed for a cause outside the job, after which it is tried again; with out_of_memory or "
+        "timed_out among them, the next attempt gets twice the memory or the time, up to the queue's caps",
+        ("node_failed", "preempted", "fetch", "start"),
+    )
     wait: float = said("time before the second attempt; doubled for each one after", 60.0)
 
 
@@ -150,6 +153,9 @@ class Replies:
     create_durable: bool = said("how such a queue is made", False)
     expiration: Seconds = said("how long an unread answer lives in its queue", 7 * 86400.0)
     max_bytes: int = said("the largest answer; not more than the broker takes", 128 * 2**20)
+    retry_wait: Seconds = said(
+        "time until an answer that the broker did not take is sent again; doubled each time, up to an hour", 60.0
+    )
     give_up_after: Seconds = said("an answer whose queue is gone for this long moves to jobs/undelivered", 86400.0)
 
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Optional
 from urllib.parse import urlsplit
 
 from .errors import InvalidSpec
-from .settings import Form, Limits, Queue, ResourceRules, RetryPolicy, Workload
+from .settings import Form, GpuRule, Limits, Queue, ResourceRules, RetryPolicy, Workload
 
 _DEEPEST = 50
 """Levels of nesting in a message; a reader of job.json may be recursive."""
@@ -28,6 +28,25 @@ class Resources:
     time_seconds: int
     gres: Optional[str] = None
     email: Optional[str] = None
+
+    @property
+    def minutes(self) -> int:
+        """The time limit as Slurm counts."""
+        return math.ceil(self.time_seconds / 60)
+
+
+@dataclass(frozen=True)
+class Caps:
+    """The most that a later attempt may be given: what the queue allowed when the job was claimed."""
+
+    memory_mb: int = 0
+    time_seconds: int = 0
+    gpus_by_memory: tuple[GpuRule, ...] = ()
+    """Empty for a job that said itself how many GPUs it wants."""
+
+    def gres(self, memory_mb: int, asked: Optional[str] = None) -> Optional[str]:
+        """The GPUs that follow from the memory; `asked` where they don't."""
+        return next((rule.gres for rule in self.gpus_by_memory if memory_mb <= rule.up_to_mb), asked)
 
 
 @dataclass(frozen=True)
@@ -48,7 +67,9 @@ class JobSpec:
     outputs: Mapping[str, str]
     settings: Mapping[str, Any]
     resources: Resources
+    """What the message asks for: the first attempt's."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    caps: Caps = field(default_factory=Caps)
 
 
 def parse_spec(
@@ -70,6 +91,7 @@ def parse_spec(
     if len(inputs) > limits.inputs:
         raise InvalidSpec(f"The job has {len(inputs)} inputs; at most {limits.inputs} are allowed.")
     form, members = _fitting_form(name, workload.forms, set(inputs))
+    resources, caps = _resources(message, settings, queue.resources)
     return JobSpec(
         workload=name,
         inputs={
@@ -78,8 +100,9 @@ def parse_spec(
         },
         outputs=_outputs(form, members),
         settings=settings,
-        resources=_resources(message, settings, queue.resources),
+        resources=resources,
         retry=workload.retry,
+        caps=caps,
     )
 
 
@@ -284,7 +307,7 @@ def _host(url: str) -> str:
 # --- resources
 
 
-def _resources(message: Mapping[str, Any], settings: Mapping[str, Any], rules: ResourceRules) -> Resources:
+def _resources(message: Mapping[str, Any], settings: Mapping[str, Any], rules: ResourceRules) -> tuple[Resources, Caps]:
     asked = message.get("resources", {})
     if not isinstance(asked, dict):
         raise InvalidSpec('"resources" in the job message is not a JSON object.')
@@ -297,14 +320,15 @@ def _resources(message: Mapping[str, Any], settings: Mapping[str, Any], rules: R
     cpus = _number(wish, "cpus", called, rules.cpus, rules.max_cpus)
     memory_mb = _number(wish, "memory_mb", called, rules.memory_mb, rules.max_memory_mb)
     gpus = _number(wish, "gpus", called, rules.gpus, rules.max_gpus, least=0)
-    by_memory = next((rule.gres for rule in rules.gpus_by_memory if memory_mb <= rule.up_to_mb), None)
-    return Resources(
+    caps = Caps(rules.max_memory_mb, int(rules.max_time), () if gpus else rules.gpus_by_memory)
+    asked = Resources(
         cpus=cpus,
         memory_mb=memory_mb,
         time_seconds=_time(wish, called, rules),
-        gres=f"gpu:{gpus}" if gpus else by_memory,
+        gres=f"gpu:{gpus}" if gpus else caps.gres(memory_mb),
         email=_email(wish),
     )
+    return asked, caps
 
 
 def _number(

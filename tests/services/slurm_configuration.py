@@ -115,8 +115,7 @@ class Layout:
         """The database account of slurmdbd, in SQL."""
         user = "slurm@'127.0.0.1'"
         return (
-            f"CREATE USER IF NOT EXISTS {user} IDENTIFIED BY '{self.database_password}';\n"
-            f"GRANT ALL ON *.* TO {user};\n"
+            f"CREATE USER IF NOT EXISTS {user} IDENTIFIED BY '{self.database_password}';\nGRANT ALL ON *.* TO {user};\n"
         )
 
     def _nodes(self) -> str:

@@ -14,12 +14,12 @@ from worker import folder
 from worker.answer import conclude, deliver, record, refused_reply_to
 from worker.broker import TooLarge, Unroutable
 from worker.errors import Damaged, Transient
-from worker.facts import Delivered, Message, Outcome, Undeliverable
+from worker.facts import Delivered, Message, NotTaken, Outcome, Undeliverable
 from worker.folder import AttemptFolder, JobFolder
 from worker.outcome import Output, Reply, Result
 from worker.settings import Pattern, Replies, Seconds, Site
 
-SITE = Site((QUEUE,), {}, replies=Replies(give_up_after=Seconds(100)))
+SITE = Site((QUEUE,), {}, replies=Replies(retry_wait=Seconds(20), give_up_after=Seconds(100)))
 FAILED = Result("failed", 1, "It broke.", ended_at=NOW)
 
 
@@ -208,14 +208,27 @@ def test_an_answer_whose_queue_is_gone_is_kept_for_a_while_and_then_given_up(job
     wire = Wire(*[Unroutable("answers")] * 3)
 
     send(job, wire, now=NOW)
-    send(job, wire, now=NOW + 100)
+    send(job, wire, now=NOW + 99)
     assert not job.undeliverable.exists()
 
-    send(job, wire, now=NOW + 101)
+    send(job, wire, now=NOW + 100)
 
     given_up = folder.read(Undeliverable, job.undeliverable)
     assert given_up is not None and "answers, for longer than 100 s" in given_up.why
     assert not job.delivered.exists() and wire.sent == []
+
+
+def test_between_two_tries_more_time_passes_each_time_but_never_beyond_the_end(job: JobFolder) -> None:
+    concluded(job)
+    waits, now = [], NOW
+    for _ in range(3):
+        send(job, Wire(Unroutable("answers")), now=now)
+        kept = folder.read(NotTaken, job.unroutable)
+        assert kept is not None
+        waits.append(kept.again_at - now)
+        now = kept.again_at
+
+    assert waits == [20, 40, 40]  # give_up_after is 100 s
 
 
 def test_an_answer_whose_queue_comes_back_is_sent(job: JobFolder) -> None:

@@ -36,15 +36,17 @@ from worker.facts import (
 )
 from worker.folder import JobId, JobsFolder
 from worker.outcome import Output, Reply, Result
-from worker.spec import JobSpec
+from worker.spec import JobSpec, Resources
 
 FACTS = [
     Message(1, "jobs", "body \u00e4 \U0001f600", 7, {"reply_to": "r", "timestamp": 2**63, "headers": b"\0\xff"}, 1.5),
     Message(1, "jobs", b"\xff\0", 10**9, {"correlation_id": b"\xff", "message_id": None}, 1),
-    Acked(1.0), Intent("g", "bf-a-g", 3, 3600, 1.0), Submission("12_3", 1.0, True), Submission("12", 1.0),
+    Acked(1.0), Submission("12_3", 1.0, True), Submission("12", 1.0),
+    Intent("g", "bf-a-g", 3, Resources(2, 16000, 3600, "gpu:1"), 1.0),
     Started("12", 2, "n1", 1.0), Ended("failed", "FAILED", 1.0, "3:0", "n1", "mary"), Absent(1.0, 2),
     Stuck("BadConstraints", 1.0), Cancel("expired", "words", 1.0), facts.Outcome("lost", 2, "reply-1", "login", 1.0),
-    Delivered("r", 1.0, "note"), Undeliverable("why", 1.0), NotTaken(1.0), SiteFault("login", "words", 1.0),
+    Delivered("r", 1.0, "note"), Undeliverable("why", 1.0), NotTaken(1.0, "no queue", 2, 5.0),
+    SiteFault("login", "words", 1.0),
     Group((("a", 1), ("b", 2))), Group(()), SPEC,
     JobSpec("w", {}, {}, {"base64": "eA==", "deep": {"base64": {"base64": "eA=="}}, "x": [None, 1.5, "\ud800"]},
             SPEC.resources),

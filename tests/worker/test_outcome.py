@@ -1,51 +1,14 @@
-"""What a job came to: whether it is final, when to try again, and what a requester may see of it."""
+"""What a job came to, and what a requester may see of it."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.outcome import OUTCOMES, Output, Result, failure_body, headers, is_final, next_attempt_at, readable_tail
-from worker.settings import RetryPolicy
-
-POLICY = RetryPolicy(attempts=3, on=("node_failed", "preempted", "fetch"), wait=60)
-
-
-@pytest.mark.parametrize("outcome", OUTCOMES)
-def test_only_ends_that_the_policy_names_are_tried_again(outcome: str) -> None:
-    assert is_final(Result(outcome, attempt=1), POLICY) == (outcome not in ("node_failed", "preempted"))
-
-
-@pytest.mark.parametrize(("step", "may_work_again", "final"), [
-    ("fetch", True, False), ("fetch", False, True), ("run", True, True), ("run", False, True), ("pack", True, True),
-    ("", True, True),
-])  # fmt: skip
-def test_a_failed_step_is_tried_again_where_its_cause_may_pass(step: str, may_work_again: bool, final: bool) -> None:
-    assert is_final(Result("failed", 1, step=step, may_work_again=may_work_again), POLICY) == final
-
-
-@pytest.mark.parametrize(("attempts", "attempt", "final"), [
-    (3, 1, False), (3, 2, False), (3, 3, True), (3, 4, True), (1, 1, True), (0, 1, True),
-])  # fmt: skip
-def test_the_last_attempt_is_final(attempts: int, attempt: int, final: bool) -> None:
-    assert is_final(Result("node_failed", attempt), replace(POLICY, attempts=attempts)) == final
-
-
-def test_a_site_that_tries_nothing_again_takes_every_end_as_final() -> None:
-    assert is_final(Result("node_failed", 1), replace(POLICY, on=()))
-
-
-@pytest.mark.parametrize(("attempt", "seconds"), [(1, 60), (2, 120), (3, 240), (10, 60 * 512)])
-def test_the_wait_doubles_with_each_attempt(attempt: int, seconds: float) -> None:
-    assert next_attempt_at(Result("node_failed", attempt, ended_at=1000.0), POLICY) == 1000.0 + seconds
-
-
-def test_an_end_without_a_time_is_tried_again_at_once() -> None:
-    assert next_attempt_at(Result("node_failed", 1), POLICY) < 1000
+from worker.outcome import Output, Result, failure_body, headers, readable_tail
 
 
 def test_headers_hold_what_is_known_and_nothing_else() -> None:
@@ -79,8 +42,13 @@ def test_a_failure_is_one_sentence_under_the_key_error() -> None:
     assert json.loads(failure_body(Result("failed", 1, "It broke."))) == {"error": "It broke."}
 
 
-def test_a_later_attempt_says_which_it_was() -> None:
-    assert json.loads(failure_body(Result("failed", 2, "It broke."))) == {"error": "It broke. (This was attempt 2.)"}
+def test_a_later_attempt_says_which_it_was_and_what_came_before() -> None:
+    earlier = [Result("failed", 1, step="fetch"), Result("out_of_memory", 2)]
+
+    body = json.loads(failure_body(Result("failed", 3, "It broke."), earlier))
+
+    assert body == {"error": "It broke. (This was attempt 3; before: failed to fetch, out of memory.)"}
+    assert headers(Result("succeeded", 3), "abc", earlier)["earlier_attempts"] == ["failed", "out_of_memory"]
 
 
 def test_an_end_without_a_sentence_still_says_something() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Optional
 
 import pytest
@@ -14,7 +15,7 @@ from worker.spec import Resources
 
 ASKED = Resources(cpus=2, memory_mb=16000, time_seconds=7200)
 ALL = [
-    *(sentences.of_end(outcome, asked, "STATE", "3:0", "mary") for outcome in OUTCOMES for asked in (ASKED, None)),
+    *(sentences.of_end(outcome, asked, "3:0", "mary") for outcome in OUTCOMES for asked in (ASKED, None)),
     sentences.hopeless("it asks for too much"), sentences.refused("it asks for too much"),
     sentences.waited_too_long(7 * 86400), sentences.deadline_passed(), sentences.site_away("it is away", 3600),
     sentences.not_fetched("Image", 600, "HTTP 500"), sentences.exited(3, "no space"), sentences.exited(3, ""),
@@ -25,7 +26,7 @@ ALL = [
 @pytest.mark.parametrize("sentence", ALL)
 def test_a_sentence_is_one_plain_line_that_stands_between_others(sentence: str) -> None:
     assert re.fullmatch(r"[A-Z].*[.!]|.*Its last words: .*", sentence) and sentence.isprintable()
-    assert not re.search(r"\s\s|(?<!\w)/\w|Traceback|None|\{|STATE", sentence)
+    assert not re.search(r"\s\s|(?<!\w)/\w|Traceback|None|\{", sentence)
 
 
 @pytest.mark.parametrize(("outcome", "asked", "sentence"), [
@@ -36,6 +37,12 @@ def test_a_sentence_is_one_plain_line_that_stands_between_others(sentence: str) 
 ])  # fmt: skip
 def test_a_limit_that_was_reached_is_named(outcome: str, asked: Optional[Resources], sentence: str) -> None:
     assert sentences.of_end(outcome, asked) == sentence
+
+
+def test_memory_that_was_raised_is_not_called_asked_for() -> None:
+    had = replace(ASKED, memory_mb=32000)
+
+    assert "the 32000 MB it was given in the end" in sentences.of_end("out_of_memory", had, asked=ASKED)
 
 
 @pytest.mark.parametrize(("by", "words"), [("mary", "on the cluster by mary."), ("", "on the cluster.")])

@@ -18,7 +18,8 @@ from ..answer import conclude, record
 from ..errors import Damaged, StepFailed
 from ..facts import Intent, Started, read_spec
 from ..folder import AttemptFolder, JobFolder, read
-from ..outcome import Result, is_final, readable_tail
+from ..outcome import Result, readable_tail
+from ..retry import is_final
 from ..settings import Config, Workload
 from ..spec import JobSpec
 from .execute import Exit, execute
@@ -71,7 +72,8 @@ def run(config: Config, job: JobFolder, number: int, place: Placement) -> None:
     if spec is None or intent is None:
         raise Damaged("this attempt was never intended")
     timing = config.site.timing
-    with Interrupts(intent.time_limit - timing.margin(intent.time_limit)) as interrupts:
+    time_limit = intent.resources.minutes * 60
+    with Interrupts(time_limit - timing.margin(time_limit)) as interrupts:
         started = _start(job, attempt, place)
         if started is None:
             return
@@ -94,7 +96,7 @@ def _start(job: JobFolder, attempt: AttemptFolder, place: Placement) -> Optional
     if first is not None and first.slurm_id == place.scheduler_id and first.restarts < place.restarts:
         log.warning("restarted by the scheduler, the first run is lost job=%s attempt=%d", job.id, attempt.number)
         record(attempt, Result(
-            "node_failed", attempt.number, sentences.of_end("node_failed", None), node=first.node,
+            "node_failed", attempt.number, sentences.of_end("node_failed"), node=first.node,
             slurm_job_id=first.slurm_id, started_at=first.at, ended_at=time.time(),
         ))  # fmt: skip
     else:
@@ -140,20 +142,20 @@ def _steps(work: _Work) -> Packed:
 
 @contextlib.contextmanager
 def _scratch(work: _Work) -> Iterator[Path]:
-    """The working folder, with inputs/ and outputs/; removed afterwards, unless the job failed and it is the job's own."""
+    """The working folder, with inputs/ and outputs/; removed afterwards. Of a job that did not succeed, what it has made
+    by then stays in the attempt's folder, for people."""
     place = work.config.site.scratch
-    own = place == "folder"
-    path = work.attempt.work if own else Path(place) / f"batchferry-{work.job.id}-{work.attempt.number}"
+    path = work.attempt.work if place == "folder" else Path(place) / f"batchferry-{work.job.id}-{work.attempt.number}"
     folder.remove_tree(path)
     for name in ("inputs", "outputs", "tmp"):
         (path / name).mkdir(mode=0o700, parents=True)
-    succeeded = False
     try:
         yield path
-        succeeded = True
+    except BaseException:
+        folder.keep_files(path / "outputs", work.attempt.outputs, work.config.site.limits.output_bytes)
+        raise
     finally:
-        if succeeded or not own:
-            folder.remove_tree(path)
+        folder.remove_tree(path)
 
 
 def _write_job_file(work: _Work, scratch: Path) -> None:
@@ -165,9 +167,9 @@ def _write_job_file(work: _Work, scratch: Path) -> None:
         "inputs": {name: f"inputs/{source.file}" for name, source in spec.inputs.items()},
         "outputs": {name: f"outputs/{file}" for name, file in spec.outputs.items()},
         "resources": {
-            "cpus": spec.resources.cpus,
-            "memory_mb": spec.resources.memory_mb,
-            "time_seconds": spec.resources.time_seconds,
+            "cpus": work.intent.resources.cpus,
+            "memory_mb": work.intent.resources.memory_mb,
+            "time_seconds": work.intent.resources.time_seconds,
         },
     }
     (scratch / "job.json").write_text(json.dumps(job_file, indent=1) + "\n", encoding="utf-8")
@@ -176,7 +178,7 @@ def _write_job_file(work: _Work, scratch: Path) -> None:
 def _argv(work: _Work, scratch: Path) -> list[str]:
     """The site's words, with the places filled in; nothing of the message can be among them."""
     places = {"{root}": str(work.config.root), "{job}": str(scratch / "job.json"), "{work}": str(scratch),
-              "{cpus}": str(work.spec.resources.cpus), "{python}": sys.executable}  # fmt: skip
+              "{cpus}": str(work.intent.resources.cpus), "{python}": sys.executable}  # fmt: skip
     return [_fill(word, places) for word in (*work.workload.prefix, *work.workload.argv)]
 
 
@@ -188,7 +190,7 @@ def _fill(word: str, places: Mapping[str, str]) -> str:
 
 def _environment(work: _Work, scratch: Path) -> dict[str, str]:
     """From scratch: what a login shell or the batch system had in its own is no business of the workload."""
-    cpus = str(work.spec.resources.cpus)
+    cpus = str(work.intent.resources.cpus)
     environment = {
         "PATH": work.workload.path,
         "HOME": str(scratch),
@@ -242,7 +244,7 @@ def _failed(work: _Work, failed: StepFailed, unsure: bool) -> Result:
 
 
 def _out_of_memory(work: _Work) -> Result:
-    return _result(work, "out_of_memory", sentences.out_of_memory(work.spec.resources))
+    return _result(work, "out_of_memory", sentences.out_of_memory(work.intent.resources, work.spec.resources))
 
 
 def _interrupted(work: _Work, interrupted: Interrupted) -> Result:
@@ -250,8 +252,8 @@ def _interrupted(work: _Work, interrupted: Interrupted) -> Result:
     node: only the scheduler knows."""
     log.info("interrupted job=%s by=%s", work.job.id, interrupted)
     if interrupted.by_clock:
-        return _result(work, "timed_out", sentences.timed_out(work.spec.resources))
-    return _result(work, "cancelled", sentences.of_end("cancelled", None), needs_verdict=True)
+        return _result(work, "timed_out", sentences.timed_out(work.intent.resources))
+    return _result(work, "cancelled", sentences.of_end("cancelled"), needs_verdict=True)
 
 
 def _result(work: _Work, outcome: str, reason: str = "", **more: object) -> Result:
@@ -263,7 +265,7 @@ def _result(work: _Work, outcome: str, reason: str = "", **more: object) -> Resu
 
 def _answer(work: _Work, result: Result) -> None:
     """A result that is not final, or that only the scheduler can judge, is left for the next pass."""
-    if result.needs_verdict or not is_final(result, work.spec.retry):
+    if result.needs_verdict or not is_final(result, work.spec, work.intent.resources):
         return
     outcome = conclude(work.job, work.attempt, result, work.config.site.replies, "job", time.time())
     if outcome.by == "job" and outcome.attempt == work.attempt.number:

@@ -12,24 +12,28 @@ from pathlib import Path
 from .. import folder
 from ..facts import Group, Intent
 from ..folder import JobFolder, JobsFolder
+from ..settings import Site
 from .snapshot import JobFacts
 
 log = logging.getLogger(__name__)
 
 
-def archive(jobs: JobsFolder, job: JobFolder, facts: JobFacts, most_bytes: int, keep: float, now: float) -> None:
+def archive(jobs: JobsFolder, job: JobFolder, facts: JobFacts, site: Site, now: float) -> None:
     """Moves a job out of the active ones, without its secrets and its scratch data. The rename comes last."""
     for number in job.attempt_numbers():
         attempt = job.attempt(number)
         folder.remove(attempt.token)
+        folder.keep_files(attempt.work / "outputs", attempt.outputs, site.limits.output_bytes)
         folder.remove_tree(attempt.work)
+        folder.remove_half_written(attempt.path)
         intent = folder.read(Intent, attempt.intent)
         if intent is not None:
             _end_group(jobs, job, intent.group, attempt.slurm_log)
+    folder.remove_half_written(job.path)
     day = jobs.done / time.strftime("%Y-%m-%d", time.gmtime(now))
     place = jobs.rejected if facts.spec is None else jobs.undelivered if facts.undeliverable else day
     if place is day and not day.exists():
-        _tidy(jobs.done, most_bytes, keep, now)
+        _tidy(jobs.done, site.limits.done_bytes, site.timing.keep_done, now)
     folder.move_job(job, place)
     log.info("archived job=%s outcome=%s in=%s why=%r", job.id, _outcome(facts), place.name, _reason(facts))
 
@@ -52,6 +56,7 @@ def _end_group(jobs: JobsFolder, job: JobFolder, group: str, log_file: Path) -> 
         return
     with contextlib.suppress(FileNotFoundError):
         os.rename(jobs.group_log(group), log_file)
+    folder.remove_half_written(jobs.groups, f"{group}.json")
     folder.remove(jobs.group(group))
 
 

@@ -10,6 +10,7 @@ from slurm import commands
 
 from ..broker import Delivery, digest
 from ..errors import InvalidSpec, Transient
+from ..facts import Intent
 from ..folder import JobsFolder
 from ..settings import Config, Queue
 from .claim import free_id
@@ -59,7 +60,7 @@ def _row(tools: Tools, queue: Queue, delivery: Delivery) -> dict[str, object]:
     except InvalidSpec as error:
         return {**row, "would": "reject", "why": str(error)}
     slurm, group = config.site.slurm, "<group>"
-    wish = request(config, f"bf-{config.site.installation}-{group}", group, spec)
+    wish = request(config, Intent(group, f"bf-{config.site.installation}-{group}", 0, spec.resources, at=0))
     argv = commands.sbatch(wish, slurm.account, slurm.partition, slurm.extra_options)
     return {
         **row,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 
 from ..errors import Transient
 from ..folder import JobsFolder, remove
@@ -19,13 +20,18 @@ log = logging.getLogger(__name__)
 
 def guarded_pass(config: Config, drain: bool) -> int:
     """One pass, unless another one is running. Returns an exit code."""
+    return guarded(config, lambda tools: _pass(tools, drain))
+
+
+def guarded(config: Config, work: Callable[[Tools], int]) -> int:
+    """Anything that only one process at a time may do. Returns an exit code."""
     jobs = JobsFolder(config.site.jobs_dir)
     try:
         jobs.prepare()
         with lease.hold(jobs.lease, config.site.timing.lease_expires, config.site.timing.visible_after) as held:
             tools = Tools(config, jobs, held)
             try:
-                return _pass(tools, drain)
+                return work(tools)
             finally:
                 tools.close()
     except lease.Held as error:

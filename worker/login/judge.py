@@ -16,8 +16,10 @@ from slurm import JobView, Phase, states
 
 from .. import sentences
 from ..facts import Absent, Cancel, Ended, Stuck, Submission
-from ..outcome import Result, is_final, next_attempt_at
+from ..outcome import Result
+from ..retry import is_final, larger, next_attempt_at
 from ..settings import Timing
+from ..spec import JobSpec, Resources
 from .snapshot import AttemptFacts, JobFacts
 
 _CUT_OFF = ("node_failed", "lost")
@@ -42,6 +44,7 @@ class Understand:
 @dataclass(frozen=True)
 class Submit:
     attempt: int
+    resources: Resources
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def judge(job: JobFacts, timing: Timing, max_wait: float, now: float, server_now
     if job.spec is None and not any(a.what_counts for a in job.attempts):
         return Understand()
     if not job.attempts:
-        return _not_submitted(job, 1, max_wait, now)
+        return _submit(job, 1, max_wait, now)
     return _during_attempt(job, job.attempts[-1], timing, max_wait, now)
 
 
@@ -143,7 +146,10 @@ def _after_outcome(job: JobFacts, timing: Timing, now: float, server_now: float)
     assert job.outcome is not None
     step: Step = Archive()
     if not (job.delivered or job.undeliverable):
-        step = Deliver() if job.outcome.by == "login" else _deliver_for_the_job(job, timing, now, server_now)
+        if job.not_taken is not None and now < job.not_taken.again_at:
+            step = Wait(f"for the broker to take its answer: {job.not_taken.why}")
+        else:
+            step = Deliver() if job.outcome.by == "login" else _deliver_for_the_job(job, timing, now, server_now)
     alive = [a for a in job.attempts if _alive(a, timing, now)]
     for a in alive:
         if a.number != job.outcome.attempt and a.submission is not None and not isinstance(step, Deliver):
@@ -165,17 +171,24 @@ def _deliver_for_the_job(job: JobFacts, timing: Timing, now: float, server_now: 
     return Deliver() if silent >= timing.cut_off_after else Wait("for a job that may be cut off to answer itself")
 
 
-def _not_submitted(job: JobFacts, attempt: int, max_wait: float, now: float) -> Step:
-    expired = _expired(job, max_wait, now) if attempt == 1 else None
-    return Record(Result("expired", attempt, expired, ended_at=now)) if expired else Submit(attempt)
+def _submit(job: JobFacts, number: int, max_wait: float, now: float) -> Step:
+    """An attempt after others gets more than the one before had, if that was too little."""
+    assert job.spec is not None
+    if number == 1:
+        expired = _expired(job, max_wait, now)
+        return Record(Result("expired", 1, expired, ended_at=now)) if expired else Submit(1, job.spec.resources)
+    before = job.attempts[number - 2]
+    return Submit(
+        number, larger(_had(job.spec, before), before.what_counts.outcome if before.what_counts else "", job.spec)
+    )
 
 
 def _during_attempt(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, now: float) -> Step:
     result = a.what_counts
     if result is not None:
-        return _after_result(job, a, result, timing, now)
+        return _after_result(job, a, result, timing, max_wait, now)
     if a.intent is None:
-        return _not_submitted(job, a.number, max_wait, now)
+        return _submit(job, a.number, max_wait, now)
     if a.ended is not None:
         if now - a.ended.at < timing.visible_after:
             return Wait("for files to become visible")
@@ -190,7 +203,7 @@ def _unclear_submission(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait
     assert a.intent is not None
     since = max(a.intent.at, a.absent.since if a.absent else 0)
     if a.absent is not None and a.absent.answers >= 2 and now - since >= timing.adopt_after:
-        return _not_submitted(job, a.number, max_wait, now)
+        return _submit(job, a.number, max_wait, now)
     return Wait("to see whether the unclear submission was taken", unclear=True)
 
 
@@ -204,7 +217,7 @@ def _is_lost(a: AttemptFacts, timing: Timing, now: float) -> bool:
 
 
 def _lost(a: AttemptFacts, now: float) -> Result:
-    return Result("lost", a.number, sentences.of_end("lost", None), slurm_job_id=a.slurm_id or "", ended_at=now)
+    return Result("lost", a.number, sentences.of_end("lost"), slurm_job_id=a.slurm_id or "", ended_at=now)
 
 
 def _while_open(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, now: float) -> Step:
@@ -221,12 +234,12 @@ def _while_open(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float,
     return Wait("for the job to start or end")
 
 
-def _after_result(job: JobFacts, a: AttemptFacts, result: Result, timing: Timing, now: float) -> Step:
+def _after_result(job: JobFacts, a: AttemptFacts, result: Result, timing: Timing, max_wait: float, now: float) -> Step:
     if a.verdict is None and result.needs_verdict:
         return _give_verdict(job, a, result, timing, now)
-    if job.spec is not None and not is_final(result, job.spec.retry):
+    if job.spec is not None and not is_final(result, job.spec, _had(job.spec, a)):
         ready = now >= next_attempt_at(result, job.spec.retry)
-        return Submit(a.number + 1) if ready else Wait("before the next attempt")
+        return _submit(job, a.number + 1, max_wait, now) if ready else Wait("before the next attempt")
     if _alive(a, timing, now) and a.verdict is None:
         return Wait("for the job to answer")
     # The worker may have won outcome.json just now, where we do not see it yet; then our own attempt to will lose.
@@ -247,8 +260,8 @@ def _from_end(job: JobFacts, a: AttemptFacts, ended: Ended) -> Result:
         outcome, reason = a.cancel.outcome, a.cancel.reason
     else:
         outcome = "failed" if ended.end == "succeeded" else ended.end
-        asked = job.spec.resources if job.spec else None
-        reason = sentences.of_end(outcome, asked, ended.state, ended.exit_code, ended.by)
+        had, asked = (_had(job.spec, a), job.spec.resources) if job.spec else (None, None)
+        reason = sentences.of_end(outcome, had, ended.exit_code, ended.by, asked)
     never_began = a.started is None
     return Result(
         outcome=outcome,
@@ -273,8 +286,12 @@ def _verdict(job: JobFacts, a: AttemptFacts, result: Result, ended: Ended) -> Re
         return replace(result, needs_verdict=False)
     told = _from_end(job, a, ended)
     if ended.end in ("succeeded", "failed"):
-        told = replace(told, outcome="node_failed", step="", reason=sentences.of_end("node_failed", None))
+        told = replace(told, outcome="node_failed", step="", reason=sentences.of_end("node_failed"))
     return replace(told, started_at=result.started_at, exit_code=result.exit_code, signal=result.signal)
+
+
+def _had(spec: JobSpec, a: AttemptFacts) -> Resources:
+    return a.intent.resources if a.intent else spec.resources
 
 
 def _expired(job: JobFacts, max_wait: float, now: float) -> Optional[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..errors import Damaged
-from ..folder import claim_name, read, remove
+from ..folder import claim_name, read, remove, remove_half_written
 
 _RELEASED = 0o400
 """The mode of a lease whose pass has ended: a mark that costs no write."""
@@ -66,6 +66,7 @@ def hold(path: Path, expires: float, rest: float = 0) -> Iterator[Lease]:
     me = _Holder(socket.gethostname(), os.getpid())
     if not claim_name(path, me):
         _take_over(path, me, expires, rest)
+        remove_half_written(path.parent)
     file = os.open(path, os.O_RDWR)
     try:
         yield Lease(path, file)

@@ -66,10 +66,10 @@ def _submit_all(tools: Tools, standing: Standing) -> None:
         tools.close()  # a login and many submissions may take longer than the broker's heartbeat
     fault = folder.read(SiteFault, tools.jobs.site_fault) if standing.ready else None
     while standing.ready:
-        job, number = standing.ready[0]
-        repeated = job.attempt(number).intent.exists()
-        if not (repeated and fault and _give_up_after_patience(tools, job, number, fault)):
-            submit(tools, job, number)
+        job, step = standing.ready[0]
+        repeated = job.attempt(step.attempt).intent.exists()
+        if not (repeated and fault and _give_up_after_patience(tools, job, step.attempt, fault)):
+            submit(tools, job, step.attempt, step.resources)
         standing.ready.pop(0)
         reconcile.settle(tools, job, standing)
 
@@ -135,9 +135,10 @@ def _wait_for_the_site(tools: Tools, standing: Standing, away: SiteAway) -> int:
             fault = SiteFault(away.kind, str(away), fault.since if fault else tools.now())
             folder.write(tools.jobs.site_fault, fault)
         ready, standing.ready = standing.ready, []
-        for job, number in ready:
+        for job, step in ready:
             # One with an intent may be running: Slurm is asked first.
-            if not job.attempt(number).intent.exists() and _give_up_after_patience(tools, job, number, fault):
+            intended = job.attempt(step.attempt).intent.exists()
+            if not intended and _give_up_after_patience(tools, job, step.attempt, fault):
                 reconcile.settle(tools, job, standing)
     except SiteAway as error:
         log.error("site away too kind=%s why=%r", error.kind, str(error))

@@ -34,7 +34,7 @@ class Standing:
     """How things stand after reconciling: what is ready to be submitted, and how many jobs are in flight."""
 
     def __init__(self) -> None:
-        self.ready: list[tuple[JobFolder, int]] = []
+        self.ready: list[tuple[JobFolder, judge.Submit]] = []
         self.in_flight = 0
         self.unclear = 0
         """Jobs of which nobody knows yet whether Slurm has them."""
@@ -95,13 +95,14 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing
     max_wait = queue.max_wait if queue else float("inf")
     step = judge.judge(facts, site.timing, max_wait, tools.now(), tools.server_now)
     if isinstance(step, judge.Submit):
-        standing.ready.append((job, step.attempt))
+        standing.ready.append((job, step))
         return False
     if isinstance(step, judge.Wait):
         standing.unclear += step.unclear
         log.debug("waits job=%s %s", job.id, step.why)
-        if job.unroutable.exists():
-            log.warning("answer not taken so far: make its queue, or list it in [replies] create job=%s", job.id)
+        if facts.not_taken is not None:
+            log.warning("answer kept: make its queue, or list it in [replies] create job=%s why=%r times=%d",
+                        job.id, facts.not_taken.why, facts.not_taken.times)  # fmt: skip
         return False
     if isinstance(step, judge.Understand):
         return _understand(tools, job, facts, standing)
@@ -123,7 +124,7 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing
         _cancel(tools, job, step)
         return False
     else:
-        archive.archive(tools.jobs, job, facts, site.limits.done_bytes, site.timing.keep_done, tools.now())
+        archive.archive(tools.jobs, job, facts, site, tools.now())
         return False
     return True
 

@@ -14,6 +14,7 @@ from ..facts import (
     Ended,
     Intent,
     Message,
+    NotTaken,
     Outcome,
     Started,
     Stuck,
@@ -65,6 +66,7 @@ class JobFacts:
     outcome: Optional[Outcome] = None
     outcome_at: float = 0
     """When outcome.json was written, by the file server's clock."""
+    not_taken: Optional[NotTaken] = None
     delivered: bool = False
     undeliverable: bool = False
 
@@ -87,6 +89,7 @@ def read_facts(job: JobFolder) -> Optional[JobFacts]:
         attempts=tuple(read_attempt(job.attempt(number)) for number in job.attempt_numbers()),
         outcome=outcome,
         outcome_at=job.outcome.stat().st_mtime if outcome else 0,
+        not_taken=read(NotTaken, job.unroutable) if outcome else None,
         delivered=read(Delivered, job.delivered) is not None,
         undeliverable=read(Undeliverable, job.undeliverable) is not None,
     )

@@ -26,7 +26,7 @@ def job(*attempts: AttemptFacts, spec: Optional[JobSpec] = SPEC, claimed_at: flo
 
 def intended(number: int = 1, at: float = LONG_AGO, **more: Any) -> AttemptFacts:
     """sbatch was called and said nothing clear."""
-    return AttemptFacts(number, intent=Intent("1", NAME, 0, 7200, at), **more)
+    return AttemptFacts(number, intent=Intent("1", NAME, 0, SPEC.resources, at), **more)
 
 
 def submitted(number: int = 1, slurm_id: str = "7", **more: Any) -> AttemptFacts:

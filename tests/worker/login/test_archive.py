@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.examples import NOW, SPEC
+from tests.worker.examples import NOW, QUEUE, SPEC
 from tests.worker.login.situations import message
 from worker import folder
 from worker.facts import Group, Intent
 from worker.folder import JobFolder, JobId, JobsFolder
 from worker.login.archive import archive
 from worker.login.snapshot import JobFacts
+from worker.settings import Limits, Seconds, Site, Timing
 from worker.spec import JobSpec
 
 TODAY = "2023-11-14"  # in UTC, as NOW is
@@ -34,15 +35,19 @@ def active(jobs: JobsFolder, name: str, group: str = "g") -> JobFolder:
     attempt = job.attempt(1)
     folder.make_folder(attempt.work / "inputs")
     folder.write(job.message, message())
-    folder.write(attempt.intent, Intent(group, f"bf-{group}", 0, 60, NOW))
+    folder.write(attempt.intent, Intent(group, f"bf-{group}", 0, SPEC.resources, NOW))
     folder.write_bytes(attempt.token, b"secret")
     (attempt.work / "inputs" / "a").write_text("much data")
     return job
 
 
+def keeping(most: int, keep: float) -> Site:
+    return Site((QUEUE,), {}, limits=Limits(done_bytes=most), timing=Timing(keep_done=Seconds(keep)))
+
+
 def put_away(jobs: JobsFolder, job: JobFolder, spec: JobSpec = SPEC, undeliverable: bool = False, most: int = MUCH,
              keep: float = 14 * DAY) -> None:  # fmt: skip
-    archive(jobs, job, JobFacts(message(), spec, undeliverable=undeliverable), most, keep, NOW)
+    archive(jobs, job, JobFacts(message(), spec, undeliverable=undeliverable), keeping(most, keep), NOW)
 
 
 def test_a_delivered_job_goes_to_its_day(jobs: JobsFolder) -> None:
@@ -60,7 +65,7 @@ def test_an_undeliverable_job_goes_to_undelivered(jobs: JobsFolder) -> None:
 
 @pytest.mark.parametrize("undeliverable", [False, True])
 def test_a_message_that_was_no_job_goes_to_rejected(jobs: JobsFolder, undeliverable: bool) -> None:
-    archive(jobs, active(jobs, "a"), JobFacts(message(), None, undeliverable=undeliverable), MUCH, DAY, NOW)
+    archive(jobs, active(jobs, "a"), JobFacts(message(), None, undeliverable=undeliverable), keeping(MUCH, DAY), NOW)
 
     assert (jobs.rejected / "a" / "message.json").exists()
 
@@ -70,6 +75,41 @@ def test_neither_token_nor_scratch_data_stay_behind(jobs: JobsFolder) -> None:
 
     attempt = jobs.done / TODAY / "a" / "attempts" / "1"
     assert sorted(path.name for path in attempt.iterdir()) == ["intent.json"]
+
+
+def test_what_the_worker_of_a_lost_job_had_made_is_kept_for_people(jobs: JobsFolder) -> None:
+    job = active(jobs, "a")
+    outputs = job.attempt(1).work / "outputs"
+    outputs.mkdir()
+    (outputs / "00_Copy.png").write_text("half a picture")
+    (outputs / "passwd").symlink_to("/etc/passwd")
+
+    put_away(jobs, job)
+
+    kept = jobs.done / TODAY / "a" / "attempts" / "1" / "outputs"
+    assert [(file.name, file.read_text()) for file in kept.iterdir()] == [("00_Copy.png", "half a picture")]
+
+
+def test_files_of_others_behind_a_link_stay_where_they_are(jobs: JobsFolder, tmp_path: Path) -> None:
+    job, theirs = active(jobs, "a"), tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "thesis").write_text("years of work")
+    (job.attempt(1).work / "outputs").symlink_to(theirs)
+
+    put_away(jobs, job)
+
+    assert (theirs / "thesis").exists() and not (jobs.done / TODAY / "a" / "attempts" / "1" / "outputs").exists()
+
+
+def test_what_a_crash_left_half_written_goes(jobs: JobsFolder) -> None:
+    job = active(jobs, "a")
+    for path in (job.path / ".outcome.json.1a2b3c4d", job.attempt(1).path / ".result.json.1a2b3c4d"):
+        path.write_text("{")
+    (jobs.groups / ".g.json.1a2b3c4d").write_text("{")
+
+    put_away(jobs, job)
+
+    assert not [path for path in jobs.path.rglob(".*")]
 
 
 def test_the_last_of_a_group_takes_its_log_along(jobs: JobsFolder) -> None:
@@ -142,7 +182,7 @@ def test_room_is_made_once_a_day(jobs: JobsFolder) -> None:
 
 def test_nothing_undelivered_and_nothing_rejected_is_ever_removed(jobs: JobsFolder) -> None:
     put_away(jobs, active(jobs, "a"), undeliverable=True)
-    archive(jobs, active(jobs, "b"), JobFacts(message()), MUCH, DAY, NOW)
+    archive(jobs, active(jobs, "b"), JobFacts(message()), keeping(MUCH, DAY), NOW)
 
     put_away(jobs, active(jobs, "c"), most=0, keep=0)
 

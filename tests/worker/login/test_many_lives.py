@@ -26,11 +26,13 @@ from worker.login.judge import (
     observe,
 )
 from worker.login.snapshot import AttemptFacts, JobFacts
-from worker.outcome import Result, is_final
+from worker.outcome import Result
+from worker.retry import is_final
 from worker.settings import RetryPolicy
 
 TICK = 30.0
 POLICY = RetryPolicy(attempts=2, on=("node_failed", "preempted", "fetch"), wait=60)
+REPEATED = replace(SPEC, retry=POLICY)
 MAX_WAIT = 4 * 3600.0
 BAD_ENDS = ("FAILED", "OUT_OF_MEMORY", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "CANCELLED")
 FATES = ("answers", "fails", "fetch fails", "unsure", "told to stop", "dies", "dies with a result", "dies with an outcome",
@@ -78,8 +80,8 @@ class World:
         attempts = tuple(self.seen_of(self.attempts[n]) for n in sorted(self.attempts))
         outcome = self.outcome if self.visible_at.get((0, "outcome"), 0) <= self.now else None
         delivered = self.delivered > 0 and self.visible_at.get((0, "delivered"), 0) <= self.now
-        spec = replace(SPEC, retry=POLICY) if self.understood else None
-        return JobFacts(message(NOW), spec, attempts, outcome, self.outcome_at, delivered)
+        spec = REPEATED if self.understood else None
+        return JobFacts(message(NOW), spec, attempts, outcome, self.outcome_at, delivered=delivered)
 
     def seen_of(self, a: AttemptFacts) -> AttemptFacts:
         hidden: dict[str, Any] = {
@@ -150,7 +152,7 @@ class World:
         self.write(n, "result", result)
         if result.outcome == "succeeded" and really:
             self.really_succeeded.add(n)
-        if not result.needs_verdict and is_final(result, POLICY) and self.outcome is None:
+        if not result.needs_verdict and is_final(result, REPEATED, SPEC.resources) and self.outcome is None:
             self.conclude(n, result.outcome, "job")
             self.hide(0, "outcome")
             if deliver:
@@ -229,7 +231,7 @@ class World:
         return True
 
     def submit(self, n: int) -> None:
-        self.note(n, absent=None, intent=Intent("1", f"bf-{n}", 0, 7200, self.now))
+        self.note(n, absent=None, intent=Intent("1", f"bf-{n}", 0, SPEC.resources, self.now))
         luck = self.dice.choice(("taken", "taken", "taken unheard", "not taken", "refused"))
         if luck == "refused" and self.dice.random() < 0.3:
             self.note(n, result=Result("rejected", n))
@@ -260,7 +262,7 @@ def assert_may_submit(facts: JobFacts, number: int) -> None:
         if a.number == number:
             assert a.submission is None and a.started is None and a.what_counts is None
         else:
-            assert a.what_counts is not None and not is_final(a.what_counts, POLICY)
+            assert a.what_counts is not None and not is_final(a.what_counts, REPEATED, SPEC.resources)
 
 
 @pytest.mark.parametrize("accounting", [True, False])

@@ -1,0 +1,110 @@
+"""`check.py resend`: answers that no queue took are sent again, at once, also those that were given up."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Optional
+
+from .. import folder
+from ..facts import Delivered, Message, NotTaken, Undeliverable
+from ..folder import JobFolder, JobsFolder, read
+from ..settings import Config
+from . import reconcile
+from .guard import guarded
+from .reconcile import Standing
+from .tools import Tools
+
+
+@dataclass(frozen=True)
+class Row:
+    """One answer: where it should go, since when (seconds since 1970), what is true of it now, and why."""
+
+    job: str
+    to: str
+    since: float
+    state: str
+    why: str
+
+
+def resend(config: Config, chosen: Sequence[str], everything: bool, dry_run: bool, as_json: bool) -> int:
+    """Sends the answers of these jobs again. Returns an exit code: 0 if each of them arrived."""
+    jobs = JobsFolder(config.site.jobs_dir)
+    if dry_run or not (chosen or everything):
+        rows, unknown = _find(jobs, chosen)
+        _show(rows, unknown, as_json)
+        if rows and not as_json:
+            print("Nothing was sent. To send: ./check.py resend JOB..., or --all")
+        return os.EX_DATAERR if unknown else os.EX_OK
+    return guarded(config, lambda tools: _resend(tools, chosen, as_json))
+
+
+def _resend(tools: Tools, chosen: Sequence[str], as_json: bool) -> int:
+    waiting, unknown = _find(tools.jobs, chosen)
+    rows = [_send(tools, row) for row in waiting]
+    _show(rows, unknown, as_json)
+    if unknown:
+        return os.EX_DATAERR
+    return os.EX_OK if all(row.state == "delivered" for row in rows) else os.EX_UNAVAILABLE
+
+
+def _send(tools: Tools, row: Row) -> Row:
+    job = tools.jobs.find(folder.JobId(row.job))
+    assert job is not None
+    if job.path.parent != tools.jobs.active:
+        job = folder.bring_back(job, tools.jobs)
+    folder.remove(job.unroutable)
+    folder.remove(job.undeliverable)
+    reconcile.settle(tools, job, Standing())
+    after = tools.jobs.find(job.id)
+    waits = replace(row, state="active", why=tools.broker_away or "the next pass sends it")
+    return (_row(after) if after is not None else None) or waits
+
+
+def _find(jobs: JobsFolder, chosen: Sequence[str]) -> tuple[list[Row], list[str]]:
+    """What could be sent again, of the chosen ones if any; and those of `chosen` that fit none, or several."""
+    rows = sorted(_waiting(jobs), key=lambda row: row.since)
+    if not chosen:
+        return rows, []
+    fitting = {name: [row for row in rows if row.job.startswith(name)] for name in chosen}
+    exact = {name: [row for row in found if row.job == name] or found for name, found in fitting.items()}
+    found = {each.job: each for several in exact.values() for each in several if len(several) == 1}
+    return list(found.values()), [name for name, several in exact.items() if len(several) != 1]
+
+
+def _waiting(jobs: JobsFolder) -> Iterator[Row]:
+    for place in (jobs.undelivered, jobs.rejected, jobs.active):
+        for name in sorted(os.listdir(place)) if place.is_dir() else []:
+            row = _row(JobFolder(place / name))
+            if row is not None and row.state != "delivered":
+                yield row
+
+
+def _row(job: JobFolder) -> Optional[Row]:
+    message = read(Message, job.message)
+    if message is None:
+        return None
+    to = str(message.properties.get("reply_to") or "")
+    delivered, gone = read(Delivered, job.delivered), read(Undeliverable, job.undeliverable)
+    kept = read(NotTaken, job.unroutable)
+    if delivered is not None:
+        return Row(job.id, to, delivered.at, "delivered", delivered.note)
+    if gone is not None:
+        return Row(job.id, to, gone.at, "given up", gone.why)
+    return Row(job.id, to, kept.since, "kept", kept.why) if kept is not None else None
+
+
+def _show(rows: Sequence[Row], unknown: Sequence[str], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"answers": [asdict(row) for row in rows], "unknown": list(unknown)}, indent=1))
+        return
+    for row in rows:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.since))
+        print(f"{row.job}  {row.state:9}  {when}  to {row.to!r}{f': {row.why}' if row.why else ''}")
+    for name in unknown:
+        print(f"{name}: no answer of a job with this id waits, or several ids begin so")
+    if not rows and not unknown:
+        print("No answer waits for its queue.")
