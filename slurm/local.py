@@ -8,6 +8,7 @@ end is not known any more, and so becomes `lost`. `python -m slurm.local FOLDER`
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import secrets
@@ -108,6 +109,7 @@ def watch(job: Path) -> None:
     assert request is not None
     _write_text(job / "watcher", f"{os.getpid()} {_started(os.getpid())}")
     signal.signal(signal.SIGTERM, _raise_told)
+    _adopt_orphans()
     with open(request["output"], "ab") as output:
         process = subprocess.Popen(
             [request["script"], *request["arguments"]],
@@ -120,9 +122,30 @@ def watch(job: Path) -> None:
         )
     state, end = _outlast(process, request["minutes"] * 60, request["warn_seconds"])
     _signal(process.pid, signal.SIGKILL)
+    _end_orphans()
     code = process.returncode
     exit_code = f"{max(0, code)}:{max(0, -code)}"
     _write(job / "end.json", {"state": state, "end": end, "exit_code": exit_code, "at": time.time()})
+
+
+def _adopt_orphans() -> None:
+    """Whatever of this job outlives its parent becomes our child (prctl(2), PR_SET_CHILD_SUBREAPER is 36)."""
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+
+
+def _end_orphans() -> None:
+    """Nothing of a job outlives it, as under Slurm; those that a killed process leaves behind come to us in turn."""
+    end = time.monotonic() + _KILL_WAIT
+    while (children := _children()) and time.monotonic() < end:
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, 0)
+
+
+def _children() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and _stat(int(name))[1:2] == [str(os.getpid())]]
 
 
 def _outlast(process: subprocess.Popen[bytes], limit: float, warn: float) -> tuple[str, str]:
@@ -176,10 +199,15 @@ def _environment(slurm_id: str) -> dict[str, str]:
 
 def _started(pid: int) -> str:
     """When a process began (proc(5), stat, field 22): with it a pid is never mistaken for an earlier one."""
+    return next(iter(_stat(pid)[19:20]), "gone")
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/<pid>/stat from the third on: state, ppid, ...; empty where there is no such process."""
     try:
-        return Path("/proc", str(pid), "stat").read_text(errors="replace").rpartition(")")[2].split()[19]
+        return Path("/proc", str(pid), "stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
-        return "gone"
+        return []
 
 
 def _read(path: Path) -> Optional[dict[str, Any]]:

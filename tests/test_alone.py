@@ -93,6 +93,28 @@ def test_a_job_that_takes_too_long_is_stopped(alone: Alone) -> None:
     assert "reached its time limit of 1 min" in body["error"]
 
 
+def test_nothing_of_a_job_outlives_a_worker_that_was_killed(alone: Alone) -> None:
+    mark = uuid.uuid4().hex
+    correlation_id = alone.ask(sleep=300, children=2, mark=mark)
+    alone.installation.check("--drain")
+    (job,) = alone.installation.active()
+    wait_until(lambda: len(processes(mark)) == 2)
+
+    (worker,) = processes(str(job.path.parent.parent / "groups"), "-m worker")
+    worker.kill()
+
+    assert "without leaving a result" in alone.answer(correlation_id)["error"]
+    assert processes(mark) == []
+
+
+def processes(*words: str) -> list[psutil.Process]:
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if all(word in " ".join(process.info["cmdline"] or ()) for word in words)
+    ]
+
+
 def test_a_job_that_is_cancelled_is_answered(alone: Alone) -> None:
     from slurm import SlurmJobId
     from slurm.local import Local

@@ -25,6 +25,8 @@ from .tools import SiteAway, Tools
 
 log = logging.getLogger(__name__)
 
+_INODES_OF_A_JOB = 30
+
 
 def run_pass(tools: Tools, drain: bool) -> int:
     """Returns one of the exit codes that `check.py --help` lists."""
@@ -81,6 +83,7 @@ def _take(tools: Tools, standing: Standing, most: int) -> None:
         if len(claimed) < most and tools.broker.waiting(queue) > 0:
             tools.token  # noqa: B018  # logs in, or raises SiteAway
             _check_slurm(tools)
+            _check_disk(tools)
             tools.close()  # both may have taken longer than the broker's heartbeat
             claimed += _claim_from(tools, queue, most - len(claimed))
     if claimed:
@@ -97,7 +100,9 @@ def _claim_from(tools: Tools, queue: Queue, most: int) -> Iterator[JobFolder]:
         if delivery is None:
             return
         job = _claim_or_give_back(tools, delivery, keep_bytes)
+        folder.passing("before ack")
         tools.broker.ack(delivery)
+        folder.passing("after ack")
         if not has_id(delivery):
             tools.broker.settle()
             note_acked(tools.jobs, delivery, tools.now())
@@ -120,6 +125,15 @@ def _check_slurm(tools: Tools) -> None:
         tools.ask_queue()
     if tools.slurm_away:
         raise SiteAway("slurm", tools.slurm_away)
+
+
+def _check_disk(tools: Tools) -> None:
+    """Raises SiteAway where a message might not fit: to give it back counts against a quorum queue's delivery limit."""
+    disk = os.statvfs(tools.jobs.path)
+    # Some file systems count no inodes, and say 0 of 0.
+    no_inodes = disk.f_files > 0 and disk.f_favail < _INODES_OF_A_JOB
+    if no_inodes or disk.f_bavail * disk.f_frsize < 2 * tools.config.site.limits.message_bytes:
+        raise SiteAway("disk", "the jobs folder's disk is full")
 
 
 def _wait_for_the_site(tools: Tools, standing: Standing, away: SiteAway) -> int:
