@@ -15,6 +15,11 @@ SlurmJobId = NewType("SlurmJobId", str)
 """As `squeue -r` prints it: "123", or "123_4" for one element of an array."""
 
 
+def element_id(slurm_id: SlurmJobId, element: int) -> SlurmJobId:
+    """The id of one element of the array `slurm_id`."""
+    return SlurmJobId(f"{slurm_id}_{element}")
+
+
 class Phase(enum.Enum):
     """Where a job stands. UNKNOWN is a word we do not know: it says nothing, least of all that the job has ended."""
 
@@ -63,6 +68,8 @@ class BatchRequest:
     """How long before the time limit the script is told (SIGUSR1)."""
     gres: Optional[str] = None
     email: Optional[str] = None
+    elements: Sequence[int] = ()
+    """Which elements of an array; none for a job that is no array."""
 
 
 class Refused(Exception):
@@ -75,7 +82,10 @@ class Unavailable(Exception):
 
 class Scheduler(Protocol):
     def submit(self, request: BatchRequest) -> SlurmJobId:
-        """Submit once. Raises Refused or Unavailable."""
+        """Submit once; returns the job's id, or the array's. Raises Refused or Unavailable."""
+
+    def largest_array(self) -> int:
+        """How many elements an array may have. Raises Unavailable."""
 
     def queue(self) -> Sequence[JobView]:
         """Every job of this user that the scheduler still shows. Raises Unavailable."""

@@ -21,15 +21,25 @@ _STANDARD_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 class Slurm:
     """The cluster's commands, with an environment made from scratch: sbatch hands its own environment to the job."""
 
-    def __init__(self, bin_dir: str = "", account: Optional[str] = None, partition: Optional[str] = None,
-                 extra_options: Sequence[str] = (), accounting: bool = True, timeout: float = 60) -> None:  # fmt: skip
+    def __init__(
+        self,
+        bin_dir: str = "",
+        account: Optional[str] = None,
+        partition: Optional[str] = None,
+        extra_options: Sequence[str] = (),
+        accounting: bool = True,
+        timeout: float = 60,
+        at_a_time: int = 0,
+    ) -> None:
+        """`timeout`: seconds that a command may take; `at_a_time`: how many elements of one array, 0 for no limit."""
         self._account, self._partition, self._extra = account, partition, extra_options
         self._accounting = accounting
         self._timeout = timeout
+        self._at_a_time = at_a_time
         self._environment = _environment(bin_dir)
 
     def submit(self, request: BatchRequest) -> SlurmJobId:
-        argv = commands.sbatch(request, self._account, self._partition, self._extra)
+        argv = commands.sbatch(request, self._account, self._partition, self._extra, self._at_a_time)
         answer = self._run(argv)
         if answer.returncode != 0:
             blame = commands.blame(answer.stderr)
@@ -42,6 +52,9 @@ class Slurm:
         if answer.stderr.strip():
             log.warning("sbatch warned slurm=%s said=%r", slurm_id, answer.stderr.strip())
         return slurm_id
+
+    def largest_array(self) -> int:
+        return commands.parse_max_array_size(self._ask(commands.show_config())) or 1
 
     def queue(self) -> list[JobView]:
         rows = self._parsed(states.parse_squeue, commands.squeue())

@@ -28,8 +28,10 @@ _BLAMES_THE_JOB = (
 )
 
 
-def sbatch(request: BatchRequest, account: Optional[str], partition: Optional[str], extra: Sequence[str]) -> list[str]:
-    """The call that submits `request`.
+def sbatch(
+    request: BatchRequest, account: Optional[str], partition: Optional[str], extra: Sequence[str], at_a_time: int = 0
+) -> list[str]:
+    """The call that submits `request`; `at_a_time`: how many elements of an array may run at the same time, 0 for all.
 
     `singleton` on a name that is unique per submission makes a second copy wait for the first; `--no-requeue` because
     attempts are ours to count.
@@ -51,11 +53,34 @@ def sbatch(request: BatchRequest, account: Optional[str], partition: Optional[st
         "--open-mode=append",
         "--input=/dev/null",
     ]
+    limit = f"%{at_a_time}" if at_a_time else ""
+    argv += [f"--array={_ranges(request.elements)}{limit}"] if request.elements else []
     argv += [f"--gres={request.gres}"] if request.gres else []
     argv += [f"--mail-user={request.email}", "--mail-type=BEGIN,END,FAIL"] if request.email else []
     argv += [f"--account={account}"] if account else []
     argv += [f"--partition={partition}"] if partition else []
     return [*argv, *extra, request.script, *request.arguments]
+
+
+def _ranges(elements: Sequence[int]) -> str:
+    """[0, 1, 2, 5] as "0-2,5"."""
+    runs: list[list[int]] = []
+    for element in sorted(elements):
+        if runs and element == runs[-1][-1] + 1:
+            runs[-1].append(element)
+        else:
+            runs.append([element])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def show_config() -> list[str]:
+    return ["scontrol", "show", "config"]
+
+
+def parse_max_array_size(stdout: str) -> Optional[int]:
+    """MaxArraySize is one more than the largest index, slurm.conf(5)."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", stdout, re.MULTILINE)
+    return int(found.group(1)) - 1 if found else None
 
 
 def squeue() -> list[str]:

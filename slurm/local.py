@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
 
-from . import BatchRequest, JobView, Phase, SlurmJobId, Unavailable
+from . import BatchRequest, JobView, Phase, SlurmJobId, Unavailable, element_id
 
 _KILL_WAIT = 10.0
 """Seconds between SIGTERM and SIGKILL, as Slurm's KillWait."""
@@ -37,7 +37,15 @@ class Local:
         self._folder = folder
 
     def submit(self, request: BatchRequest) -> SlurmJobId:
-        slurm_id = f"local-{time.strftime('%Y%m%d%H%M%S')}-{secrets.token_hex(3)}"
+        slurm_id = SlurmJobId(f"local-{time.strftime('%Y%m%d%H%M%S')}-{secrets.token_hex(3)}")
+        for name in [element_id(slurm_id, element) for element in request.elements] or [slurm_id]:
+            self._start(request, name)
+        return slurm_id
+
+    def largest_array(self) -> int:
+        return 1000
+
+    def _start(self, request: BatchRequest, slurm_id: SlurmJobId) -> None:
         job = self._folder / slurm_id
         try:
             job.mkdir(parents=True, mode=0o700)
@@ -53,7 +61,6 @@ class Local:
             )
         except OSError as error:
             raise Unavailable(f"the job could not be started: {error.strerror}") from None
-        return SlurmJobId(slurm_id)
 
     def queue(self) -> list[JobView]:
         with contextlib.suppress(FileNotFoundError):
@@ -188,7 +195,10 @@ def _signal(group: int, number: signal.Signals) -> None:
 
 
 def _environment(slurm_id: str) -> dict[str, str]:
+    array, _, element = slurm_id.partition("_")
+    of_array = {"SLURM_ARRAY_JOB_ID": array, "SLURM_ARRAY_TASK_ID": element} if element else {}
     return {
+        **of_array,
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": os.path.expanduser("~"),
         "LANG": "C.UTF-8",

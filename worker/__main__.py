@@ -26,10 +26,10 @@ def main() -> int:
     except (Misconfigured, Damaged) as error:
         print(f"worker: {error}", file=sys.stderr)
         return os.EX_CONFIG
-    if group is None or options.element >= len(group.members):
+    if group is None or str(options.element) not in group.members:
         print(f"worker: no element {options.element} in {options.group}", file=sys.stderr)
         return os.EX_NOINPUT
-    job_id, number = group.members[options.element]
+    job_id, number = group.members[str(options.element)]
     job = JobsFolder(config.site.jobs_dir).job(JobId(job_id))
     files = (job.spec, job.attempt(number).intent)
     if not all(_appears(file, config.site.timing.visible_after) for file in files):

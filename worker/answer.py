@@ -11,10 +11,11 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Callable, Optional, Union
 
+from . import folder
 from .broker import Broker, TooLarge, Unroutable, matches
 from .errors import Damaged
 from .facts import Delivered, Message, NotTaken, Outcome, Undeliverable, read_reply, read_result, write_reply
-from .folder import AttemptFolder, JobFolder, claim_name, passing, prepared, read, write, write_bytes
+from .folder import AttemptFolder, JobFolder, claim_name, prepared, read, write, write_bytes
 from .outcome import Reply, Result, failure_body, headers
 from .sentences import duration
 from .settings import Replies, Site
@@ -106,9 +107,9 @@ def _send(job: JobFolder, reply: Reply, broker: Broker, replies: Replies, now: C
 def _publish(job: JobFolder, reply: Reply, broker: Broker, now: float, note: str) -> None:
     """Once the broker has confirmed, nothing may fail any more for want of space: it would be sent again."""
     with prepared(job.delivered, Delivered(to=reply.routing_key, at=now, note=note)) as note_delivered:
-        passing("before publish")
+        folder.passing("before publish")
         broker.publish(reply)
-        passing("after publish")
+        folder.passing("after publish")
         note_delivered()
     log.info("delivered job=%s to=%s bytes=%d", job.id, reply.routing_key, len(reply.body))
 

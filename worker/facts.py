@@ -152,10 +152,17 @@ class SiteFault:
 
 @dataclass(frozen=True)
 class Group:
-    """One submission: its members in order; element k of the array is member k."""
+    """One submission. An array's elements that a crash kept from being intended are missing here, and never submitted."""
 
-    members: tuple[tuple[str, int], ...]
-    """(job id, attempt)"""
+    members: Mapping[str, tuple[str, int]]
+    """Element (a number, as JSON has it: a string) -> (job id, attempt)."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What was asked of the scheduler once, and is remembered."""
+
+    largest_array: int
 
 
 # --- what belongs together

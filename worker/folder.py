@@ -98,6 +98,7 @@ class JobsFolder:
         self.groups = path / "groups"
         self.lease = path / "lease.json"
         self.site_fault = path / "site_fault.json"
+        self.cluster = path / "cluster.json"
 
     def prepare(self) -> None:
         """Makes the folders; 0700, because they hold tokens and other people's data. Raises OSError."""

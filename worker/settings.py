@@ -141,6 +141,10 @@ class SlurmSettings:
     partition: str = said("--partition", "")
     extra_options: tuple[str, ...] = said("more sbatch options, one word each", ())
     accounting: bool = said("whether sacct works here; without it a job that ended long ago is `lost`", True)
+    array_size: int = said(
+        "the most jobs submitted as one array; 1 for none, and never more than Slurm's MaxArraySize", 1000
+    )
+    array_limit: int = said("how many jobs of one array may run at the same time; 0 for as many as fit", 0)
     command_timeout: Seconds = said("the longest a Slurm command may take", 60.0)
 
 

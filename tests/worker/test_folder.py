@@ -47,7 +47,7 @@ FACTS = [
     Stuck("BadConstraints", 1.0), Cancel("expired", "words", 1.0), facts.Outcome("lost", 2, "reply-1", "login", 1.0),
     Delivered("r", 1.0, "note"), Undeliverable("why", 1.0), NotTaken(1.0, "no queue", 2, 5.0),
     SiteFault("login", "words", 1.0),
-    Group((("a", 1), ("b", 2))), Group(()), SPEC,
+    Group({"0": ("a", 1), "7": ("b", 2)}), Group({}), SPEC,
     JobSpec("w", {}, {}, {"base64": "eA==", "deep": {"base64": {"base64": "eA=="}}, "x": [None, 1.5, "\ud800"]},
             SPEC.resources),
     Result("succeeded", 1, outputs={"A": Output(3, "aa")}, body="reply-1", needs_verdict=True, exit_code=0),
@@ -401,9 +401,9 @@ def test_a_crash_leaves_a_job_in_one_place(tmp_path: Path, failing_at: list[str]
 
 
 def test_facts_are_json_that_people_can_read(tmp_path: Path) -> None:
-    folder.write(tmp_path / "group.json", Group((("abc", 1),)))
+    folder.write(tmp_path / "group.json", Group({"0": ("abc", 1)}))
 
-    assert json.loads((tmp_path / "group.json").read_text()) == {"members": [["abc", 1]]}
+    assert json.loads((tmp_path / "group.json").read_text()) == {"members": {"0": ["abc", 1]}}
     assert (tmp_path / "group.json").read_text().endswith("}\n")
 
 

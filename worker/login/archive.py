@@ -52,7 +52,7 @@ def _reason(facts: JobFacts) -> str:
 def _end_group(jobs: JobsFolder, job: JobFolder, group: str, log_file: Path) -> None:
     """The last member that leaves takes the group's log along."""
     members = folder.read(Group, jobs.group(group))
-    if members and any(jobs.job(folder.JobId(j)).path.exists() for j, _ in members.members if j != job.id):
+    if members and any(jobs.job(folder.JobId(j)).path.exists() for j, _ in members.members.values() if j != job.id):
         return
     with contextlib.suppress(FileNotFoundError):
         os.rename(jobs.group_log(group), log_file)

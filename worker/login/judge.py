@@ -15,7 +15,7 @@ from typing import Optional, Union
 from slurm import JobView, Phase, states
 
 from .. import sentences
-from ..facts import Absent, Cancel, Ended, Stuck, Submission
+from ..facts import Absent, Cancel, Ended, Intent, Stuck, Submission
 from ..outcome import Result
 from ..retry import is_final, larger, next_attempt_at
 from ..settings import Timing
@@ -45,6 +45,9 @@ class Understand:
 class Submit:
     attempt: int
     resources: Resources
+    workload: str
+    again: Optional[Intent] = None
+    """Where it may have been submitted before, without a clear answer: the same again."""
 
 
 @dataclass(frozen=True)
@@ -176,11 +179,17 @@ def _submit(job: JobFacts, number: int, max_wait: float, now: float) -> Step:
     assert job.spec is not None
     if number == 1:
         expired = _expired(job, max_wait, now)
-        return Record(Result("expired", 1, expired, ended_at=now)) if expired else Submit(1, job.spec.resources)
+        if expired:
+            return Record(Result("expired", 1, expired, ended_at=now))
+    intent = job.attempts[number - 1].intent if len(job.attempts) >= number else None
+    return Submit(number, _given(job, job.spec, number), job.spec.workload, intent)
+
+
+def _given(job: JobFacts, spec: JobSpec, number: int) -> Resources:
+    if number == 1:
+        return spec.resources
     before = job.attempts[number - 2]
-    return Submit(
-        number, larger(_had(job.spec, before), before.what_counts.outcome if before.what_counts else "", job.spec)
-    )
+    return larger(_had(spec, before), before.what_counts.outcome if before.what_counts else "", spec)
 
 
 def _during_attempt(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, now: float) -> Step:

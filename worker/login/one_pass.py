@@ -20,7 +20,7 @@ from ..settings import Queue
 from . import reconcile
 from .claim import claim, has_id, note_acked
 from .reconcile import Standing
-from .submit import submit
+from .submit import Ready, next_batch, submit
 from .tools import SiteAway, Tools
 
 log = logging.getLogger(__name__)
@@ -68,12 +68,18 @@ def _submit_all(tools: Tools, standing: Standing) -> None:
         tools.close()  # a login and many submissions may take longer than the broker's heartbeat
     fault = folder.read(SiteFault, tools.jobs.site_fault) if standing.ready else None
     while standing.ready:
-        job, step = standing.ready[0]
-        repeated = job.attempt(step.attempt).intent.exists()
-        if not (repeated and fault and _give_up_after_patience(tools, job, step.attempt, fault)):
-            submit(tools, job, step.attempt, step.resources)
-        standing.ready.pop(0)
-        reconcile.settle(tools, job, standing)
+        batch = next_batch(tools, standing.ready)
+        submit(tools, [each for each in batch if not (fault and _gives_up(tools, each, fault))])
+        done = {job.id for job, _ in batch}
+        standing.ready = [(job, step) for job, step in standing.ready if job.id not in done]
+        for job, _ in batch:
+            reconcile.settle(tools, job, standing)
+
+
+def _gives_up(tools: Tools, ready: Ready, fault: SiteFault) -> bool:
+    """One that may have been submitted before, and that Slurm surely does not have, has waited for long enough."""
+    job, step = ready
+    return step.again is not None and _give_up_after_patience(tools, job, step.attempt, fault)
 
 
 def _take(tools: Tools, standing: Standing, most: int) -> None:

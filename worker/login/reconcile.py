@@ -9,9 +9,9 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Optional, Union
+from typing import Union
 
-from slurm import JobView, Phase, Unavailable
+from slurm import JobView, Phase, SlurmJobId, Unavailable, element_id, states
 
 from .. import answer, folder
 from ..errors import Damaged, InvalidSpec, Transient
@@ -245,14 +245,17 @@ def _by_name(views: Sequence[JobView]) -> dict[str, list[JobView]]:
 
 
 def _of_attempt(a: AttemptFacts, seen: Mapping[str, Sequence[JobView]]) -> list[JobView]:
+    """The views of its own element, under that element's id."""
     assert a.intent is not None
-    return [view for view in seen.get(a.intent.name, ()) if _element(view) in (None, a.intent.element)]
-
-
-def _element(view: JobView) -> Optional[int]:
-    """Which element of an array; None where the submission is no array."""
-    element = view.slurm_id.partition("_")[2]
-    return int(element) if element.isdigit() else None
+    element, found = a.intent.element, []
+    for view in seen.get(a.intent.name, ()):
+        of = states.elements(view.slurm_id)
+        if of is None:
+            found.append(view)
+        elif element in of:
+            array = SlurmJobId(view.slurm_id.partition("_")[0])
+            found.append(replace(view, slurm_id=element_id(array, element)))
+    return found
 
 
 def _write_observed(job: JobFolder, a: AttemptFacts, views: Sequence[JobView], clear: bool, now: float) -> None:

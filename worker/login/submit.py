@@ -1,4 +1,4 @@
-"""Submits one attempt of one job: token, group, intent, sbatch, submission.
+"""Submits attempts of equal needs as one job of Slurm, or one array: tokens, intents, group, sbatch, submissions.
 
 Each file is on disk before the next step, and sbatch stands between two of them: an intent without a submission means
 that Slurm may or may not have the job, and reconcile finds out which. Running this twice for one attempt is harmless:
@@ -10,50 +10,60 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from typing import Optional
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from slurm import BatchRequest, Refused, Unavailable
+from slurm import BatchRequest, Refused, SlurmJobId, Unavailable, element_id
 
 from .. import folder, sentences
 from ..answer import record
-from ..facts import Group, Intent, Submission
+from ..facts import Cluster, Group, Intent, Submission
 from ..folder import JobFolder
 from ..outcome import Result
 from ..settings import Config
-from ..spec import Resources
+from .judge import Submit
 from .tools import SiteAway, Tools, raise_if_disk
 
 log = logging.getLogger(__name__)
 
+Ready = tuple[JobFolder, Submit]
 
-def submit(tools: Tools, job: JobFolder, number: int, resources: Resources) -> None:
-    """Raises SiteAway where the site is at fault; then the job waits."""
-    attempt = job.attempt(number)
+
+def next_batch(tools: Tools, ready: Sequence[Ready]) -> list[Ready]:
+    """The first one, and those that can be submitted together with it: of its group, or new ones of equal needs."""
+    like = _kind(ready[0][1])
+    alike = [each for each in ready if _kind(each[1]) == like]
+    return alike if len(alike) == 1 or ready[0][1].again else alike[: _largest_array(tools)]
+
+
+def submit(tools: Tools, batch: Sequence[Ready]) -> None:
+    """Raises SiteAway where the site is at fault; then the jobs wait."""
+    intended = [(job, intent) for job, intent in _intend_all(tools, batch) if intent is not None]
+    if not intended:
+        return
+    numbers = {job.id: step.attempt for job, step in batch}
     try:
-        folder.make_folder(attempt.path)
-        folder.write_bytes(attempt.token, tools.token.encode())
-        intent = _intend(tools, job, number, resources)
-        if intent is None:
-            log.info("another pass is submitting it job=%s attempt=%d", job.id, number)
-            return
+        group = _write_group(tools, intended[0][1].group, [(i.element, j.id, numbers[j.id]) for j, i in intended])
+        elements = [intent.element for _, intent in intended] if set(group.members) != {"0"} else []
         tools.check_lease()
         folder.passing("before sbatch")
-        slurm_id = tools.scheduler.submit(request(tools.config, intent))
+        slurm_id = tools.scheduler.submit(request(tools.config, intended[0][1], elements))
         folder.passing("after sbatch")
-        folder.write(attempt.submission, Submission(slurm_id=slurm_id, at=tools.now()))
-        log.info("submitted job=%s attempt=%d slurm=%s", job.id, number, slurm_id)
+        for job, intent in intended:
+            own_id = element_id(slurm_id, intent.element) if elements else slurm_id
+            _note_submitted(tools, job, numbers[job.id], own_id)
     except Refused as error:
-        folder.remove(attempt.token)
-        record(attempt, Result("rejected", number, sentences.refused(str(error)), ended_at=tools.now()))
-        log.info("refused by slurm job=%s attempt=%d why=%r", job.id, number, str(error))
+        for job, _ in intended:
+            _refuse(tools, job, numbers[job.id], str(error))
     except Unavailable as error:
+        folder.remove(tools.jobs.cluster)  # its limits may have changed
         raise SiteAway("slurm", str(error)) from None
     except OSError as error:
         raise_if_disk(error)
-        log.error("left alone, its folder can't be used job=%s why=%r", job.id, str(error))
+        raise SiteAway("disk", f"the jobs folder can't be written: {error.strerror}") from None
 
 
-def request(config: Config, intent: Intent) -> BatchRequest:
+def request(config: Config, intent: Intent, elements: Sequence[int] = ()) -> BatchRequest:
     """What Slurm is asked for: the job script, told where everything is."""
     jobs, asked = folder.JobsFolder(config.site.jobs_dir), intent.resources
     return BatchRequest(
@@ -74,29 +84,76 @@ def request(config: Config, intent: Intent) -> BatchRequest:
         warn_seconds=int(config.site.timing.margin(asked.minutes * 60)),
         gres=asked.gres,
         email=asked.email,
+        elements=elements,
     )
 
 
-def _intend(tools: Tools, job: JobFolder, number: int, resources: Resources) -> Optional[Intent]:
-    """Writes what is about to happen, once: a submission that is repeated keeps its intent, and so its name.
+def _kind(step: Submit) -> tuple[object, ...]:
+    return (step.again.name,) if step.again else (step.workload, step.resources)
 
-    None where another pass has just written one: it may have submitted already.
+
+def _largest_array(tools: Tools) -> int:
+    """Asked once and remembered."""
+    wanted = tools.config.site.slurm.array_size
+    if wanted <= 1:
+        return 1
+    known = folder.read(Cluster, tools.jobs.cluster)
+    if known is None:
+        try:
+            known = Cluster(tools.scheduler.largest_array())
+        except Unavailable as error:
+            raise SiteAway("slurm", str(error)) from None
+        folder.write(tools.jobs.cluster, known)
+    return max(1, min(wanted, known.largest_array))
+
+
+def _intend_all(tools: Tools, batch: Sequence[Ready]) -> Iterator[tuple[JobFolder, Intent | None]]:
+    """Writes what is about to happen, once: a submission that is repeated keeps its intents, and so its name.
+
+    One bad folder keeps no other job from being submitted.
     """
-    attempt = job.attempt(number)
-    before = folder.read(Intent, attempt.intent)
-    if before is None:
-        group = _new_group(tools.now())
-        name = f"bf-{tools.config.site.installation}-{group}"
-        intent = Intent(group=group, name=name, element=0, resources=resources, at=tools.now())
-        if not folder.claim_name(attempt.intent, intent):
-            return None
-    else:
-        intent = before
+    group = f"{time.strftime('%Y%m%d%H%M%S', time.gmtime(tools.now()))}-{secrets.token_hex(3)}"
+    name = f"bf-{tools.config.site.installation}-{group}"
+    for element, (job, step) in enumerate(batch):
+        new = Intent(group=group, name=name, element=element, resources=step.resources, at=tools.now())
+        try:
+            yield job, _intend(tools, job, step, new)
+        except OSError as error:
+            raise_if_disk(error)
+            log.error("left alone, its folder can't be used job=%s why=%r", job.id, str(error))
+
+
+def _intend(tools: Tools, job: JobFolder, step: Submit, new: Intent) -> Intent | None:
+    """None where another pass has just written one: it may have submitted already."""
+    attempt = job.attempt(step.attempt)
+    folder.make_folder(attempt.path)
+    folder.write_bytes(attempt.token, tools.token.encode())
+    if step.again is not None:
         folder.remove(attempt.absent)  # what Slurm says from now on is about the new submission
-    # After the intent that names it, so that a crash in between leaves no group that nobody knows of.
-    folder.write(tools.jobs.group(intent.group), Group(members=((job.id, number),)))
-    return intent
+        return step.again
+    if folder.claim_name(attempt.intent, new):
+        return new
+    log.info("another pass is submitting it job=%s attempt=%d", job.id, step.attempt)
+    return None
 
 
-def _new_group(now: float) -> str:
-    return f"{time.strftime('%Y%m%d%H%M%S', time.gmtime(now))}-{secrets.token_hex(3)}"
+def _write_group(tools: Tools, name: str, members: Sequence[tuple[int, str, int]]) -> Group:
+    """After the intents that name it, so that a crash in between leaves no group that nobody knows of."""
+    before = folder.read(Group, tools.jobs.group(name)) or Group({})
+    added = {str(element): (job_id, number) for element, job_id, number in members}
+    group = replace(before, members={**before.members, **added})
+    if group != before:
+        folder.write(tools.jobs.group(name), group)
+    return group
+
+
+def _note_submitted(tools: Tools, job: JobFolder, number: int, slurm_id: SlurmJobId) -> None:
+    folder.write(job.attempt(number).submission, Submission(slurm_id=slurm_id, at=tools.now()))
+    log.info("submitted job=%s attempt=%d slurm=%s", job.id, number, slurm_id)
+
+
+def _refuse(tools: Tools, job: JobFolder, number: int, why: str) -> None:
+    attempt = job.attempt(number)
+    folder.remove(attempt.token)
+    record(attempt, Result("rejected", number, sentences.refused(why), ended_at=tools.now()))
+    log.info("refused by slurm job=%s attempt=%d why=%r", job.id, number, why)

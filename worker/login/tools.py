@@ -67,7 +67,7 @@ class Tools:
         from slurm.cluster import Slurm
 
         s = self.config.site.slurm
-        return Slurm(s.bin_dir, s.account, s.partition, s.extra_options, s.accounting, s.command_timeout)
+        return Slurm(s.bin_dir, s.account, s.partition, s.extra_options, s.accounting, s.command_timeout, s.array_limit)
 
     def ask_queue(self) -> Sequence[JobView]:
         """What Slurm shows; the one place that notes whether it answered in this pass. Empty where it did not."""

@@ -114,7 +114,7 @@ def test_what_a_crash_left_half_written_goes(jobs: JobsFolder) -> None:
 
 def test_the_last_of_a_group_takes_its_log_along(jobs: JobsFolder) -> None:
     first, second = active(jobs, "a"), active(jobs, "b")
-    folder.write(jobs.group("g"), Group((("a", 1), ("b", 1))))
+    folder.write(jobs.group("g"), Group({"0": ("a", 1), "1": ("b", 1)}))
     jobs.group_log("g").write_text("said by Slurm")
 
     put_away(jobs, first)
@@ -129,7 +129,7 @@ def test_a_crash_before_the_move_is_made_good_by_the_next_pass(
     jobs: JobsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = active(jobs, "a")
-    folder.write(jobs.group("g"), Group((("a", 1),)))
+    folder.write(jobs.group("g"), Group({"0": ("a", 1)}))
     jobs.group_log("g").write_text("said by Slurm")
 
     def passing(step: str) -> None:

@@ -64,7 +64,7 @@ def test_a_claimed_message_is_read_first() -> None:
 
 
 def test_a_job_that_was_understood_is_submitted() -> None:
-    assert step(job()) == Submit(1, SPEC.resources)
+    assert step(job()) == Submit(1, SPEC.resources, SPEC.workload)
 
 
 def test_a_crash_before_a_rejection_was_written_down_only_repeats_the_reading() -> None:
@@ -76,7 +76,7 @@ def test_a_rejection_is_the_job_s_end() -> None:
 
 
 def test_a_crash_before_the_intent_only_repeats_the_submission() -> None:
-    assert step(job(AttemptFacts(1))) == Submit(1, SPEC.resources)
+    assert step(job(AttemptFacts(1))) == Submit(1, SPEC.resources, SPEC.workload)
 
 
 def test_a_job_that_slurm_refused_is_the_job_s_end() -> None:
@@ -102,7 +102,7 @@ def test_a_job_that_no_longer_needs_to_start_has_expired(
 def test_a_second_attempt_is_not_held_against_the_deadline() -> None:
     first = started(ended=ended("node_failed"), result=result("node_failed"))
 
-    assert step(job(first, spec=AGAIN, properties={"expiration": "1000"})) == Submit(2, SPEC.resources)
+    assert step(job(first, spec=AGAIN, properties={"expiration": "1000"})) == Submit(2, SPEC.resources, SPEC.workload)
 
 
 # --- sbatch gave no clear answer
@@ -119,9 +119,13 @@ def test_a_second_attempt_is_not_held_against_the_deadline() -> None:
 def test_an_unclear_submission_is_repeated_after_two_clear_answers_and_some_time(
     absent: Optional[Absent], age: float, again: bool
 ) -> None:
-    next_step = step(job(intended(at=NOW - age, absent=absent)))
+    attempt = intended(at=NOW - age, absent=absent)
 
-    assert next_step == Submit(1, SPEC.resources) if again else isinstance(next_step, Wait)
+    next_step = step(job(attempt))
+
+    assert (
+        next_step == Submit(1, SPEC.resources, SPEC.workload, attempt.intent) if again else isinstance(next_step, Wait)
+    )
 
 
 def test_an_unclear_submission_that_started_is_never_repeated() -> None:
@@ -365,7 +369,7 @@ def test_a_verdict_is_final_at_once(end: str) -> None:
     {"outcome": "node_failed"}, {"outcome": "preempted"},
     {"outcome": "failed", "step": "fetch", "may_work_again": True},
 ])  # fmt: skip
-@pytest.mark.parametrize(("ago", "next_step"), [(59, None), (60, Submit(2, SPEC.resources))])
+@pytest.mark.parametrize(("ago", "next_step"), [(59, None), (60, Submit(2, SPEC.resources, SPEC.workload))])
 def test_the_next_attempt_follows_after_its_wait(cause: dict[str, Any], ago: float, next_step: Optional[Step]) -> None:
     facts = job(started(result=result(**cause, ended_at=NOW - ago), ended=ended("failed", ago)), spec=AGAIN)
 
@@ -384,7 +388,7 @@ def test_a_verdict_may_lead_to_another_attempt() -> None:
     told_to_stop = result("cancelled", needs_verdict=True)
     attempt = started(result=told_to_stop, verdict=result("preempted"), ended=ended("preempted"))
 
-    assert step(job(attempt, spec=AGAIN)) == Submit(2, SPEC.resources)
+    assert step(job(attempt, spec=AGAIN)) == Submit(2, SPEC.resources, SPEC.workload)
 
 
 def test_while_an_attempt_runs_there_is_no_other() -> None:

@@ -12,13 +12,14 @@ from typing import Callable, Optional
 
 import pytest
 
-from slurm import BatchRequest, JobView, Phase, Refused, SlurmJobId, Unavailable
+from slurm import BatchRequest, JobView, Phase, Refused, SlurmJobId, Unavailable, element_id
 from tests.worker.examples import config_for
 from worker import folder
 from worker.answer import conclude, deliver, record
 from worker.broker import Delivery, Properties
 from worker.errors import Transient
-from worker.facts import Group, Started
+from worker.facts import Cluster as ClusterFact
+from worker.facts import Group, Started, Submission
 from worker.folder import JobFolder, JobId, JobsFolder
 from worker.login.one_pass import run_pass
 from worker.login.tools import SiteAway, Tools
@@ -85,7 +86,10 @@ class Cluster:
 
     def __init__(self) -> None:
         self.jobs: list[BatchRequest] = []
+        self.elements: list[tuple[SlurmJobId, BatchRequest, int]] = []
         self.ended: dict[str, str] = {}
+        self.running = ""
+        """The id of the job that runs now."""
         self.fault: Optional[Exception] = None
 
     def submit(self, request: BatchRequest) -> SlurmJobId:
@@ -93,13 +97,19 @@ class Cluster:
         if self.fault is not None:
             raise self.fault
         self.jobs.append(request)
+        slurm_id = SlurmJobId(str(len(self.jobs)))
+        array = [(element_id(slurm_id, element), request, element) for element in request.elements]
+        self.elements += array or [(slurm_id, request, 0)]
         folder.passing("after sbatch")
-        return SlurmJobId(str(len(self.jobs)))
+        return slurm_id
+
+    def largest_array(self) -> int:
+        return 10
 
     def queue(self) -> list[JobView]:
         if isinstance(self.fault, Unavailable):
             raise self.fault
-        return [self.view(str(n), job.name) for n, job in enumerate(self.jobs, 1)]
+        return [self.view(slurm_id, request.name) for slurm_id, request, _ in self.elements]
 
     def view(self, slurm_id: str, name: str) -> JobView:
         end = self.ended.get(slurm_id)
@@ -141,14 +151,15 @@ class Login:
 
     def run_jobs(self, worker: Callable[[Login, JobFolder, int], None], end: str) -> None:
         """Everything that was submitted runs, in the way of `worker`, and ends with this word."""
-        for n, request in enumerate(self.cluster.jobs, 1):
+        for slurm_id, request, element in self.cluster.elements:
             group = folder.read(Group, Path(request.arguments[-1]))
-            if str(n) not in self.cluster.ended and group is not None:
-                ((job_id, number),) = group.members
+            if slurm_id not in self.cluster.ended and group is not None:
+                job_id, number = group.members[str(element)]
+                self.cluster.running = slurm_id
                 try:
                     worker(self, self.jobs.job(JobId(job_id)), number)
                 finally:
-                    self.cluster.ended[str(n)] = end
+                    self.cluster.ended[slurm_id] = end
 
     def active(self) -> list[JobFolder]:
         return list(self.jobs.active_jobs())
@@ -168,7 +179,7 @@ def dies(login: Login, job: JobFolder, number: int) -> None:
 
 
 def starts_and_dies(login: Login, job: JobFolder, number: int) -> None:
-    folder.claim_name(job.attempt(number).started, Started("1", 0, "n1", 1.0))
+    folder.claim_name(job.attempt(number).started, Started(login.cluster.running, 0, "n1", 1.0))
 
 
 def answers(login: Login, job: JobFolder, number: int) -> None:
@@ -278,7 +289,86 @@ def test_a_pass_takes_one_message_unless_it_is_told_to_drain(login: Login) -> No
     assert len(login.cluster.jobs) == 1
 
     login.one_pass(drain=True)
-    assert len(login.cluster.jobs) == 3
+    assert len(login.cluster.elements) == 3
+
+
+# --- arrays
+
+
+def test_jobs_of_equal_needs_are_submitted_as_one_array(login: Login) -> None:
+    for n in range(7):
+        login.broker.ask(GOOD, f"c-{n}")
+
+    login.one_pass()
+
+    (request,) = login.cluster.jobs
+    assert list(request.elements) == list(range(7))
+    ids = {folder.read(Submission, job.attempt(1).submission) for job in login.active()}
+    assert {fact.slurm_id for fact in ids if fact} == {f"1_{n}" for n in range(7)}
+
+
+def test_an_array_is_never_larger_than_the_cluster_takes_which_is_asked_once(login: Login) -> None:
+    for n in range(23):
+        login.broker.ask(GOOD, f"c-{n}")
+
+    login.one_pass()
+
+    assert [len(request.elements) for request in login.cluster.jobs] == [10, 10, 3]
+    known = folder.read(ClusterFact, login.jobs.cluster)
+    assert known is not None and known.largest_array == 10
+
+
+def test_jobs_of_other_needs_are_another_array(login: Login) -> None:
+    other = json.dumps({**json.loads(GOOD), "resources": {"cpus": 3}}).encode()
+    for n in range(6):
+        login.broker.ask(other if n % 2 else GOOD, f"c-{n}")
+
+    login.one_pass()
+
+    assert [(request.cpus, len(request.elements)) for request in login.cluster.jobs] == [(2, 3), (3, 3)]
+
+
+def test_an_array_that_was_submitted_without_a_clear_answer_is_adopted_whole(login: Login) -> None:
+    for n in range(4):
+        login.broker.ask(GOOD, f"c-{n}")
+    submit = login.cluster.submit
+
+    def submit_and_fail(request: BatchRequest) -> SlurmJobId:
+        submit(request)
+        raise Unavailable("Socket timed out")
+
+    login.cluster.submit = submit_and_fail  # type: ignore[method-assign]
+    login.one_pass()
+    login.cluster.submit = submit  # type: ignore[method-assign]
+    login.one_pass()
+
+    assert len(login.cluster.jobs) == 1
+    ids = [folder.read(Submission, job.attempt(1).submission) for job in login.active()]
+    assert sorted(fact.slurm_id for fact in ids if fact and fact.adopted) == ["1_0", "1_1", "1_2", "1_3"]
+
+
+def test_what_a_crash_kept_from_being_intended_is_submitted_later_in_a_group_of_its_own(
+    login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(4):
+        login.broker.ask(GOOD, f"c-{n}")
+    seen = iter(range(2))
+
+    def passing(step: str) -> None:
+        if step == "after intent.json" and next(seen) == 1:
+            raise PowerFailure(step)
+
+    with monkeypatch.context() as power, pytest.raises(PowerFailure):
+        power.setattr(folder, "passing", passing)
+        login.one_pass()
+
+    for _ in range(4):
+        login.one_pass()
+    login.run_jobs(answers, "succeeded")
+    login.one_pass()
+
+    assert len(login.cluster.elements) == 4 and len(login.broker.sent) == 4
+    assert not login.active() and not list(login.jobs.groups.iterdir())
 
 
 @pytest.mark.parametrize("away", ["login", "slurm", "broker"])
@@ -316,34 +406,36 @@ def test_an_answer_waits_for_the_broker(login: Login) -> None:
 WORKERS = {"answers": answers, "dies": dies, "dies late": dies_before_it_could_answer}
 
 
-@pytest.mark.parametrize("name", WORKERS)
-def test_wherever_the_power_fails_there_is_one_job_and_one_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+@pytest.mark.parametrize(("name", "messages"), [*((name, 1) for name in WORKERS), ("answers", 2)])
+def test_wherever_the_power_fails_there_is_one_job_and_one_answer_for_each_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, messages: int
 ) -> None:
-    steps = live(Login(tmp_path / "calm"), WORKERS[name], monkeypatch, crash_at=None)
+    steps = live(Login(tmp_path / "calm"), WORKERS[name], monkeypatch, messages, crash_at=None)
     assert {"before sbatch", "after message.json", "before publish", "after outcome.json"} <= set(steps)
 
     for number, step in enumerate(steps):
         login = Login(tmp_path / f"{number}")
-        live(login, WORKERS[name], monkeypatch, crash_at=number)
+        live(login, WORKERS[name], monkeypatch, messages, crash_at=number)
 
-        assert len(login.cluster.jobs) == 1, f"submitted {len(login.cluster.jobs)} times after a crash {step}"
-        copies = 2 if step in ("after publish", "before delivered.json") else 1
-        assert len(login.broker.sent) == copies, f"{len(login.broker.sent)} answers after a crash {step}"
-        assert all(reply == login.broker.sent[0] for reply in login.broker.sent)
+        submitted = len(login.cluster.elements)
+        assert submitted == messages, f"submitted {submitted} times after a crash {step}"
+        copies = 1 if step in ("after publish", "before delivered.json") else 0
+        assert len(login.broker.sent) == messages + copies, f"{len(login.broker.sent)} answers after a crash {step}"
+        answers = {reply.correlation_id: reply for reply in login.broker.sent}
+        assert len(answers) == messages
+        assert all(reply == answers[reply.correlation_id] for reply in login.broker.sent)
         assert login.active() == [] and not list(login.jobs.path.rglob("token"))
-        assert len(list(login.jobs.groups.iterdir())) <= (steps[number + 1 :][:1] == ["before intent.json"]) + (
-            step == "before intent.json"
-        ), f"a group that nobody knows after a crash {step}"
+        assert not list(login.jobs.groups.iterdir()), f"a group that nobody knows after a crash {step}"
 
 
 def live(
     login: Login,
     worker: Callable[[Login, JobFolder, int], None],
     monkeypatch: pytest.MonkeyPatch,
+    messages: int,
     crash_at: Optional[int],
 ) -> list[str]:
-    """One job's life; the power fails once, at the step with this number, and cron goes on. Returns the steps."""
+    """The life of so many jobs; the power fails once, at the step with this number, and cron goes on. Returns the steps."""
     steps: list[str] = []
 
     def passing(step: str) -> None:
@@ -354,7 +446,8 @@ def live(
     with monkeypatch.context() as power:
         power.setattr(folder, "passing", passing)
         power.setattr(os, "fsync", lambda descriptor: None)  # it costs time, and this power failure is a mild one
-        login.broker.ask()
+        for number in range(messages):
+            login.broker.ask(name=f"c-{number}")
         for _ in range(12):
             with contextlib.suppress(PowerFailure):
                 login.one_pass()
