@@ -100,6 +100,21 @@ def test_an_array_whose_submission_was_unclear_is_adopted_whole_and_runs_once(sc
 
 
 @pytest.mark.long(seconds=40)
+def test_when_the_slurm_commands_are_used_up_work_waits_and_nothing_fails(scene: Scene) -> None:
+    scene.installation.change_site("[timing]", "[slurm]\ncommands_per_second = 0.5\ncommands_at_once = 4\n[timing]")
+    asked = [scene.ask() for _ in range(2)]
+    said = scene.installation.check("--drain")
+    assert "slurm commands sbatch=1 scontrol=1 squeue=1" in said
+
+    asked.append(scene.ask())
+    said = scene.installation.check("--drain")
+    outcomes = finish(scene, asked)
+
+    assert "no slurm commands are left" in said
+    assert set(outcomes.values()) == {"succeeded"}
+
+
+@pytest.mark.long(seconds=40)
 def test_no_more_elements_run_at_a_time_than_the_site_says(scene: Scene) -> None:
     scene.installation.change_site("[timing]", "[slurm]\narray_limit = 1\narray_size = 3\n[timing]")
     asked = [scene.ask(sleep=2) for _ in range(3)]

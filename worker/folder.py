@@ -99,6 +99,7 @@ class JobsFolder:
         self.lease = path / "lease.json"
         self.site_fault = path / "site_fault.json"
         self.cluster = path / "cluster.json"
+        self.budget = path / "slurm_budget.json"
 
     def prepare(self) -> None:
         """Makes the folders; 0700, because they hold tokens and other people's data. Raises OSError."""

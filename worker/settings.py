@@ -145,6 +145,8 @@ class SlurmSettings:
         "the most jobs submitted as one array; 1 for none, and never more than Slurm's MaxArraySize", 1000
     )
     array_limit: int = said("how many jobs of one array may run at the same time; 0 for as many as fit", 0)
+    commands_per_second: float = said("how many Slurm commands a second all passes together may use, over time", 1.0)
+    commands_at_once: int = said("how many of them may come one after the other; then work waits for the next pass", 20)
     command_timeout: Seconds = said("the longest a Slurm command may take", 60.0)
 
 

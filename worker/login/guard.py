@@ -34,6 +34,7 @@ def guarded(config: Config, work: Callable[[Tools], int]) -> int:
                 return work(tools)
             finally:
                 tools.close()
+                tools.tell_commands()
     except lease.Held as error:
         log.info("another pass is running, nothing done: %s", error)
         return os.EX_TEMPFAIL

@@ -26,6 +26,8 @@ from .tools import SiteAway, Tools
 log = logging.getLogger(__name__)
 
 _INODES_OF_A_JOB = 30
+_TO_SUBMIT = 3
+"""Slurm commands: squeue, the question for the largest array, sbatch."""
 
 
 def run_pass(tools: Tools, drain: bool) -> int:
@@ -58,16 +60,25 @@ def _may_take(tools: Tools, standing: Standing) -> bool:
             "an sbatch was unclear, no message is taken until Slurm has told twice jobs=%d why=%r",
             standing.unclear, fault.words if fault else "",
         )  # fmt: skip
-    return not standing.unclear and not tools.broker_away
+    if standing.unclear or standing.ready or tools.broker_away:
+        return False
+    return _budget_suffices(tools, _TO_SUBMIT)
+
+
+def _budget_suffices(tools: Tools, commands: int) -> bool:
+    suffices = tools.config.site.scheduler == "local" or tools.budget.left() >= commands
+    if not suffices:
+        log.info("no slurm commands are left for now, the next pass goes on")
+    return suffices
 
 
 def _submit_all(tools: Tools, standing: Standing) -> None:
     """Raises SiteAway; what was not submitted then stays in `standing.ready`."""
-    if standing.ready:
+    if standing.ready and _budget_suffices(tools, _TO_SUBMIT):
         _check_slurm(tools)
         tools.close()  # a login and many submissions may take longer than the broker's heartbeat
     fault = folder.read(SiteFault, tools.jobs.site_fault) if standing.ready else None
-    while standing.ready:
+    while standing.ready and _budget_suffices(tools, _TO_SUBMIT):
         batch = next_batch(tools, standing.ready)
         submit(tools, [each for each in batch if not (fault and _gives_up(tools, each, fault))])
         done = {job.id for job, _ in batch}

@@ -21,6 +21,7 @@ from ..outcome import Result
 from ..settings import Config, Queue
 from ..spec import JobSpec, parse_spec
 from . import archive, judge, lease
+from .budget import Spent
 from .snapshot import AttemptFacts, JobFacts, read_attempt, read_facts
 from .tools import SiteAway, Tools, raise_if_disk
 
@@ -179,6 +180,8 @@ def _cancel(tools: Tools, job: JobFolder, step: judge.AskToCancel) -> None:
         return
     try:
         tools.scheduler.cancel([facts.submission.slurm_id], step.only_waiting)  # type: ignore[list-item]
+    except Spent:
+        log.info("no slurm command is left, cancelled in the next pass job=%s", job.id)
     except Unavailable as error:
         log.warning("cancel failed, asked again in the next pass job=%s why=%r", job.id, str(error))
         tools.slurm_away = str(error)
@@ -204,7 +207,11 @@ def _look(tools: Tools, open_attempts: Sequence[tuple[JobFolder, AttemptFacts]])
     """One squeue for all, one sacct for those that it does not show as alive or ended; then the facts are written."""
     if not open_attempts:
         return
-    seen = _by_name(tools.ask_queue())
+    try:
+        seen = _by_name(tools.ask_queue())
+    except Spent:
+        log.info("no slurm command is left, asked in the next pass jobs=%d", len(open_attempts))
+        return
     if tools.slurm_away:
         log.warning("slurm gives no answer, its jobs are left as they are why=%r", tools.slurm_away)
         return
@@ -225,6 +232,8 @@ def _add_history(tools: Tools, missing: Sequence[str], open_attempts: Sequence[t
             seen[name] = ended or seen.get(name) or views
         for name, views in seen.items():
             seen[name] = [_patient(view, tools.now() - tools.config.site.timing.visible_after) for view in views]
+    except Spent:
+        return False
     except Unavailable as error:
         log.warning("accounting gives no answer, ended jobs wait for it why=%r", str(error))
         return False

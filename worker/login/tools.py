@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from ..broker import open_broker
 from ..errors import LoginRefused, Transient
 from ..folder import JobsFolder
 from ..settings import Config
+from .budget import Budget, Rationed
 from .lease import Lease
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from slurm import JobView, Scheduler
 
     from ..broker import Broker
+
+
+log = logging.getLogger(__name__)
 
 
 class SiteAway(Exception):
@@ -67,10 +72,21 @@ class Tools:
         from slurm.cluster import Slurm
 
         s = self.config.site.slurm
-        return Slurm(s.bin_dir, s.account, s.partition, s.extra_options, s.accounting, s.command_timeout, s.array_limit)
+        slurm = Slurm(
+            s.bin_dir, s.account, s.partition, s.extra_options, s.accounting, s.command_timeout, s.array_limit
+        )
+        return Rationed(slurm, self.budget)
+
+    @cached_property
+    def budget(self) -> Budget:
+        s = self.config.site.slurm
+        return Budget(self.jobs.budget, s.commands_per_second, s.commands_at_once)
 
     def ask_queue(self) -> Sequence[JobView]:
-        """What Slurm shows; the one place that notes whether it answered in this pass. Empty where it did not."""
+        """What Slurm shows; the one place that notes whether it answered in this pass. Empty where it did not.
+
+        Raises Spent.
+        """
         from slurm import Unavailable
 
         try:
@@ -96,6 +112,11 @@ class Tools:
             raise SiteAway("login", str(error)) from None
         except Transient as error:
             raise SiteAway("api", str(error)) from None
+
+    def tell_commands(self) -> None:
+        used = self.__dict__["budget"].used if "budget" in self.__dict__ else {}
+        if used:
+            log.info("slurm commands %s", " ".join(f"{name}={times}" for name, times in sorted(used.items())))
 
     def close(self) -> None:
         if "broker" in self.__dict__:

@@ -1,0 +1,53 @@
+"""How many Slurm commands may be used: the bucket between passes, and what waits when it is empty."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from worker.login.budget import Budget, Spent
+
+
+def bucket(folder: Path, rate: float = 0.0, burst: int = 3) -> Budget:
+    """As each pass makes one."""
+    return Budget(folder / "slurm_budget.json", rate, burst)
+
+
+def test_the_bucket_is_full_at_first_and_shared_between_passes(tmp_path: Path) -> None:
+    bucket(tmp_path).take("squeue")
+    bucket(tmp_path).take("sbatch")
+
+    assert bucket(tmp_path).left() == 1
+
+
+def test_an_empty_bucket_lets_no_command_through(tmp_path: Path) -> None:
+    budget = bucket(tmp_path, burst=1)
+    budget.take("squeue")
+
+    with pytest.raises(Spent):
+        budget.take("sbatch")
+
+    assert dict(budget.used) == {"squeue": 1}
+
+
+def test_it_fills_with_time_and_never_beyond_its_size(tmp_path: Path) -> None:
+    (tmp_path / "slurm_budget.json").write_text(json.dumps({"tokens": 0, "at": time.time() - 2.1}))
+
+    assert bucket(tmp_path, rate=1.0).left() == 2
+    assert bucket(tmp_path, rate=100.0).left() == 3
+
+
+def test_a_clock_that_was_set_back_does_not_empty_it(tmp_path: Path) -> None:
+    (tmp_path / "slurm_budget.json").write_text(json.dumps({"tokens": 2, "at": time.time() + 86400}))
+
+    assert bucket(tmp_path, rate=1.0).left() == 2
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"tokens": "x", "at": 1}'])
+def test_a_file_that_can_not_be_read_is_a_full_bucket(tmp_path: Path, content: str) -> None:
+    (tmp_path / "slurm_budget.json").write_text(content)
+
+    assert bucket(tmp_path).left() == 3

@@ -1,0 +1,79 @@
+"""How many Slurm commands may still be used: a token bucket in one small file between passes, and a count by kind.
+
+Sites limit how often a user may ask Slurm. When the bucket is empty, nothing fails: the work waits for the next pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from slurm import BatchRequest, JobView, Scheduler, SlurmJobId
+
+
+class Spent(Exception):
+    """The bucket is empty: this has to wait."""
+
+
+class Rationed:
+    """A scheduler that takes a token before each command. Its methods raise Spent besides their own errors."""
+
+    def __init__(self, scheduler: Scheduler, budget: Budget) -> None:
+        self._scheduler, self._budget = scheduler, budget
+
+    def submit(self, request: BatchRequest) -> SlurmJobId:
+        self._budget.take("sbatch")
+        return self._scheduler.submit(request)
+
+    def largest_array(self) -> int:
+        self._budget.take("scontrol")
+        return self._scheduler.largest_array()
+
+    def queue(self) -> Sequence[JobView]:
+        self._budget.take("squeue")
+        return self._scheduler.queue()
+
+    def history(self, names: Sequence[str], since: float) -> Sequence[JobView]:
+        self._budget.take("sacct")
+        return self._scheduler.history(names, since)
+
+    def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
+        self._budget.take("scancel")
+        self._scheduler.cancel(ids, only_waiting)
+
+
+class Budget:
+    """`rate` tokens a second, at most `burst` of them. The file is no fact: without it, the bucket is full."""
+
+    def __init__(self, file: Path, rate: float, burst: int) -> None:
+        self._file, self._rate, self._burst = file, rate, burst
+        self.used: Counter[str] = Counter()
+
+    def left(self) -> int:
+        """How many commands may be used now."""
+        return int(self._tokens())
+
+    def take(self, command: str) -> None:
+        """Raises Spent. The file is not synced: after a power failure a few commands more do no harm."""
+        tokens = self._tokens()
+        if tokens < 1:
+            raise Spent(command)
+        self.used[command] += 1
+        aside = self._file.with_name(f".{self._file.name}.{os.getpid():08d}")
+        aside.write_text(json.dumps({"tokens": tokens - 1, "at": time.time()}))
+        os.replace(aside, self._file)
+
+    def _tokens(self) -> float:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            kept = json.loads(self._file.read_text())
+            # A clock that was set back must not leave us without tokens.
+            passed = max(0.0, time.time() - float(kept["at"]))
+            return min(float(self._burst), float(kept["tokens"]) + passed * self._rate)
+        return float(self._burst)
