@@ -48,6 +48,8 @@ class JobView:
     node: str = ""
     more_in_history: bool = False
     """Its history tells more: who cancelled it, or whether a preemption was its end."""
+    remembered: bool = False
+    """Only the history shows it. A controller that lost its state leaves jobs there that seem to run for ever."""
     by: str = ""
     """For a cancelled job: the user who did it, where the scheduler tells."""
 

@@ -27,7 +27,8 @@ def of_end(
         return "The cluster stopped the job to make room for a more urgent one. Run it again."
     if outcome == "lost":
         return "The cluster lost track of the job and its result. Run it again."
-    code = f" (exit code {exit_code.partition(':')[0]})" if exit_code else ""
+    number, _, signal = exit_code.partition(":")
+    code = f" (signal {signal})" if signal not in ("", "0") else f" (exit code {number})" if number else ""
     return f"The job ended{code} without leaving a result. Somebody who runs the service must look into it."
 
 

@@ -1,7 +1,8 @@
 """What may interrupt an attempt: its own clock, or a request to stop. Neither may interrupt a durable write.
 
-The clock is ours, because the scheduler's warning has been seen a minute early and six seconds late: SIGUSR1 only makes
-us look at the clock. SIGTERM is the scheduler's request to stop, and KillWait (30 s by default) is all the time there is.
+The clock ticks once a second and is ours, because the scheduler's warning has been seen a minute early and six seconds
+late: SIGUSR1 only makes us look at it. SIGTERM is the scheduler's request to stop, and KillWait (30 s by default) is all
+the time there is.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Optional
+
+_PAUSE = 5.0
+"""Seconds without a tick after which we were suspended, and not only slow."""
 
 
 class Interrupted(BaseException):
@@ -27,6 +31,7 @@ class Interrupts:
 
     def __init__(self, seconds: float) -> None:
         self._deadline = time.monotonic() + seconds
+        self._looked = time.monotonic()
         self._asked_to_stop = False
         self._allowed = False
         self._off = False
@@ -34,8 +39,8 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGALRM):
             signal.signal(number, self._handle)
-        # Once a second after the deadline, in case the first one came at a moment where it was not allowed.
-        signal.setitimer(signal.ITIMER_REAL, max(0.001, self._deadline - time.monotonic()), 1.0)
+        self._looked = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, min(1.0, max(0.001, self._deadline - self._looked)), 1.0)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -58,7 +63,15 @@ class Interrupts:
     def _handle(self, number: int, frame: Optional[FrameType]) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
             self._asked_to_stop = True
+        self._pass_over_a_pause()
         self._raise_if_due()
+
+    def _pass_over_a_pause(self) -> None:
+        """The scheduler's clock stands still while a job is suspended; we are looked at every second, or were suspended."""
+        now = time.monotonic()
+        if now - self._looked > _PAUSE:
+            self._deadline += now - self._looked
+        self._looked = now
 
     def _raise_if_due(self) -> None:
         if self._off or not self._allowed:

@@ -26,6 +26,10 @@ _CUT_OFF = ("node_failed", "lost")
 """Ends after which the job's processes may still run somewhere, unreachable for Slurm."""
 
 
+_REQUEUED = "requeued"
+"""Our word for why a started attempt waits."""
+
+
 # --- what may happen next
 
 
@@ -99,10 +103,11 @@ Observed = Mapping[str, Union[Submission, Ended, Absent, Stuck, None]]
 """Facts to write, by the name of their file in the attempt's folder; None: that file is no longer true."""
 
 
-def observe(a: AttemptFacts, seen: Sequence[JobView], clear: bool, now: float) -> Observed:
+def observe(a: AttemptFacts, seen: Sequence[JobView], clear: bool, timing: Timing, now: float) -> Observed:
     """What is new about an open attempt. `seen`: what the scheduler shows under its name; `clear`: all questions were
     answered, so that nothing seen means nothing there."""
-    view = _the_one_that_counts(a, seen)
+    over = now >= _over_at(a, timing)
+    view = _the_one_that_counts(a, [v for v in seen if not (over and v.remembered and v.phase is not Phase.ENDED)])
     if view is None:
         before = a.absent or Absent(since=now, answers=0)
         return {"absent": replace(before, answers=before.answers + 1)} if clear else {}
@@ -114,12 +119,29 @@ def observe(a: AttemptFacts, seen: Sequence[JobView], clear: bool, now: float) -
     if view.phase is Phase.ENDED and view.end is not None:
         at = view.ended_at if view.ended_at is not None else now
         observed["ended"] = Ended(view.end, view.state, min(at, now), view.exit_code, view.node, view.by)
-    held = view.phase is Phase.WAITING and states.hopeless(view.reason) is not None
-    if held and (a.stuck is None or a.stuck.reason != view.reason):
-        observed["stuck"] = Stuck(reason=view.reason, since=now)
-    if not held and a.stuck is not None:
+    reason = _why_it_never_starts(a, view)
+    if reason and (a.stuck is None or a.stuck.reason != reason):
+        observed["stuck"] = Stuck(reason=reason, since=now)
+    if not reason and a.stuck is not None:
         observed["stuck"] = None
     return observed
+
+
+def _over_at(a: AttemptFacts, timing: Timing) -> float:
+    """When even the slowest attempt is over, whatever the history remembers."""
+    if a.intent is None:
+        return float("inf")
+    begun = a.started.at if a.started else a.intent.at + timing.patience
+    return begun + a.intent.resources.minutes * 60 + timing.lost_after
+
+
+def _why_it_never_starts(a: AttemptFacts, view: JobView) -> str:
+    """Empty where it may start. One that has started already, and now waits again, would find that and leave."""
+    if view.phase is not Phase.WAITING:
+        return ""
+    if a.started is not None:
+        return _REQUEUED
+    return view.reason if states.hopeless(view.reason) is not None else ""
 
 
 def _the_one_that_counts(a: AttemptFacts, seen: Sequence[JobView]) -> Optional[JobView]:
@@ -230,6 +252,8 @@ def _lost(a: AttemptFacts, now: float) -> Result:
 
 
 def _while_open(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, now: float) -> Step:
+    if a.stuck is not None and a.stuck.reason == _REQUEUED:
+        return _withdraw_requeued(a, now)
     if a.started is not None:
         return Wait("for the job to end")
     if a.cancel is not None:  # asked before; asked again, because that question may have been lost
@@ -241,6 +265,13 @@ def _while_open(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float,
     if expired:
         return AskToCancel(a.number, Cancel("expired", expired, now), only_waiting=True)
     return Wait("for the job to start or end")
+
+
+def _withdraw_requeued(a: AttemptFacts, now: float) -> Step:
+    """The scheduler took the attempt away and would run it again, or holds it for ever."""
+    return AskToCancel(
+        a.number, a.cancel or Cancel("node_failed", sentences.of_end("node_failed"), now), only_waiting=True
+    )
 
 
 def _after_result(job: JobFacts, a: AttemptFacts, result: Result, timing: Timing, max_wait: float, now: float) -> Step:
@@ -260,16 +291,21 @@ def _after_result(job: JobFacts, a: AttemptFacts, result: Result, timing: Timing
 def _give_verdict(job: JobFacts, a: AttemptFacts, result: Result, timing: Timing, now: float) -> Step:
     if a.ended is not None:
         return GiveVerdict(_verdict(job, a, result, a.ended))
+    if a.stuck is not None and a.stuck.reason == _REQUEUED:
+        return _withdraw_requeued(a, now)
     return GiveVerdict(_lost(a, now)) if _is_lost(a, timing, now) else Wait("for Slurm's verdict")
 
 
 def _from_end(job: JobFacts, a: AttemptFacts, ended: Ended) -> Result:
     """What an attempt came to that ended without a result of its own."""
-    if ended.end == "cancelled" and a.cancel is not None and a.started is None:
+    requeued = a.stuck is not None and a.stuck.reason == _REQUEUED
+    if ended.end == "cancelled" and a.cancel is not None and (a.started is None or requeued):
         outcome, reason = a.cancel.outcome, a.cancel.reason
     else:
         outcome = "failed" if ended.end == "succeeded" else ended.end
         had, asked = (_had(job.spec, a), job.spec.resources) if job.spec else (None, None)
+        if outcome == "timed_out" and had and a.started and ended.at - a.started.at < 0.9 * had.time_seconds:
+            had = None  # an administrator has shortened it; nobody tells us to what
         reason = sentences.of_end(outcome, had, ended.exit_code, ended.by, asked)
     never_began = a.started is None
     return Result(

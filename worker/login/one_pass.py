@@ -47,7 +47,7 @@ def run_pass(tools: Tools, drain: bool) -> int:
     except Transient as error:
         log.warning("broker away why=%r", str(error))
         return os.EX_UNAVAILABLE
-    if tools.broker_away or tools.slurm_away or standing.unclear:
+    if tools.broker_away or tools.slurm_away or tools.accounting_away or standing.unclear:
         return os.EX_UNAVAILABLE
     return os.EX_DATAERR if standing.left_alone else os.EX_OK
 

@@ -219,7 +219,7 @@ def _look(tools: Tools, open_attempts: Sequence[tuple[JobFolder, AttemptFacts]])
     missing = sorted(name for name in names if all(view.more_in_history for view in seen.get(name, ())))
     clear = not missing or _add_history(tools, missing, open_attempts, seen)
     for job, a in open_attempts:
-        _write_observed(job, a, _of_attempt(a, seen), clear, tools.now())
+        _write_observed(job, a, _of_attempt(a, seen), clear, tools)
 
 
 def _add_history(tools: Tools, missing: Sequence[str], open_attempts: Sequence[tuple[JobFolder, AttemptFacts]],
@@ -229,12 +229,13 @@ def _add_history(tools: Tools, missing: Sequence[str], open_attempts: Sequence[t
     try:
         for name, views in _by_name(tools.scheduler.history(missing, since)).items():
             ended = [view for view in views if view.phase is Phase.ENDED]
-            seen[name] = ended or seen.get(name) or views
+            seen[name] = ended or seen.get(name) or [replace(view, remembered=True) for view in views]
         for name, views in seen.items():
             seen[name] = [_patient(view, tools.now() - tools.config.site.timing.visible_after) for view in views]
     except Spent:
         return False
     except Unavailable as error:
+        tools.accounting_away = str(error)
         log.warning("accounting gives no answer, ended jobs wait for it why=%r", str(error))
         return False
     return True
@@ -267,9 +268,9 @@ def _of_attempt(a: AttemptFacts, seen: Mapping[str, Sequence[JobView]]) -> list[
     return found
 
 
-def _write_observed(job: JobFolder, a: AttemptFacts, views: Sequence[JobView], clear: bool, now: float) -> None:
+def _write_observed(job: JobFolder, a: AttemptFacts, views: Sequence[JobView], clear: bool, tools: Tools) -> None:
     attempt = job.attempt(a.number)
-    for name, fact in judge.observe(a, views, clear, now).items():
+    for name, fact in judge.observe(a, views, clear, tools.config.site.timing, tools.now()).items():
         if fact is None:
             folder.remove(attempt.path / f"{name}.json")
         else:

@@ -49,6 +49,7 @@ class Tools:
     slurm_away: str = ""
     """What Slurm said in this pass instead of an answer."""
     slurm_answered: bool = False
+    accounting_away: str = ""
     broker_away: str = ""
 
     def now(self) -> float:

@@ -52,6 +52,22 @@ def test_the_clock_interrupts_by_itself() -> None:
     assert 0.1 <= time.monotonic() - begun < 1
 
 
+def test_the_time_that_a_job_is_suspended_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    with Interrupts(60) as interrupts, interrupts.allowed():
+        for seconds in (30, 10):  # suspended for half a minute, and for ten seconds more
+            clock[0] += seconds
+            send(signal.SIGUSR1)
+        for _ in range(59):
+            clock[0] += 1
+            send(signal.SIGUSR1)
+
+        with pytest.raises(Interrupted):
+            clock[0] += 1
+            send(signal.SIGUSR1)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_request_to_stop_is_heard_at_once_where_it_is_allowed(number: signal.Signals) -> None:
     with Interrupts(LONG) as interrupts:

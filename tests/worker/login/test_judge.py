@@ -20,7 +20,7 @@ from tests.worker.login.situations import (
     started,
     submitted,
 )
-from worker.facts import Absent, Cancel, Ended, Stuck, Submission
+from worker.facts import Absent, Cancel, Ended, Started, Stuck, Submission
 from worker.login.judge import (
     Archive,
     AskToCancel,
@@ -105,6 +105,35 @@ def test_a_second_attempt_is_not_held_against_the_deadline() -> None:
     assert step(job(first, spec=AGAIN, properties={"expiration": "1000"})) == Submit(2, SPEC.resources, SPEC.workload)
 
 
+def test_what_only_accounting_remembers_is_believed_until_its_time_is_over() -> None:
+    view = replace(seen("RUNNING"), remembered=True)
+    begun = NOW - SPEC.resources.time_seconds - TIMING.lost_after
+    runaway = replace(started(), started=Started("7", 0, "n1", begun))
+    alive = replace(started(), started=Started("7", 0, "n1", begun + 1))
+
+    assert observe(alive, [view], True, TIMING, NOW) == {}
+    assert observe(runaway, [view], True, TIMING, NOW) == {"absent": Absent(NOW, 1)}
+    assert observe(runaway, [seen("RUNNING")], True, TIMING, NOW) == {}
+
+
+def test_an_attempt_that_started_and_waits_again_is_withdrawn_and_its_node_has_failed() -> None:
+    observed = observe(started(), [seen("PENDING")], True, TIMING, NOW)
+    stuck = observed["stuck"]
+    assert isinstance(stuck, Stuck)
+
+    for facts in (started(stuck=stuck), started(stuck=stuck, result=result("cancelled", needs_verdict=True))):
+        asked = step(job(facts))
+        assert isinstance(asked, AskToCancel) and asked.only_waiting
+        after = replace(facts, cancel=asked.cancel, ended=ended("cancelled"))
+        assert outcome_of(job(after)) == "node_failed"
+
+
+def test_a_limit_that_an_administrator_shortened_is_not_told_as_the_one_that_was_asked_for() -> None:
+    next_step = step(job(replace(started(ended=ended("timed_out")), started=Started("7", 0, "n1", NOW - 1060))))
+
+    assert isinstance(next_step, Record) and "reached its time limit and was stopped" in next_step.result.reason
+
+
 # --- sbatch gave no clear answer
 
 
@@ -135,13 +164,13 @@ def test_an_unclear_submission_that_started_is_never_repeated() -> None:
 
 
 def test_an_unclear_submission_that_slurm_shows_is_adopted() -> None:
-    observed = observe(intended(absent=Absent(NOW - 60, 1)), [seen("PENDING")], clear=True, now=NOW)
+    observed = observe(intended(absent=Absent(NOW - 60, 1)), [seen("PENDING")], True, TIMING, NOW)
 
     assert observed == {"submission": Submission("7", NOW, adopted=True), "absent": None}
 
 
 def test_an_unclear_submission_that_has_ended_already_is_adopted_with_its_end() -> None:
-    observed = observe(intended(), [seen("TIMEOUT")], clear=True, now=NOW)
+    observed = observe(intended(), [seen("TIMEOUT")], True, TIMING, NOW)
 
     assert observed["submission"] == Submission("7", NOW, adopted=True)
     assert isinstance(observed["ended"], Ended) and observed["ended"].end == "timed_out"
@@ -157,37 +186,37 @@ def test_a_job_that_waits_or_runs_is_left_alone(attempt: AttemptFacts) -> None:
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "WHATEVER"])
 def test_what_is_no_end_adds_nothing(state: str) -> None:
-    assert observe(submitted(), [seen(state)], clear=True, now=NOW) == {}
+    assert observe(submitted(), [seen(state)], True, TIMING, NOW) == {}
 
 
 def test_an_end_is_written_down_as_slurm_tells_it() -> None:
     view = seen("CANCELLED", by="mary", exit_code="0:15", ended_at=NOW - 5)
 
-    observed = observe(started(), [view], clear=True, now=NOW)
+    observed = observe(started(), [view], True, TIMING, NOW)
 
     assert observed == {"ended": Ended("cancelled", "CANCELLED", NOW - 5, "0:15", "n1", "mary")}
 
 
 @pytest.mark.parametrize(("ended_at", "at"), [(None, NOW), (NOW + 500, NOW), (NOW - 500, NOW - 500)])
 def test_an_end_is_never_later_than_now(ended_at: Optional[float], at: float) -> None:
-    observed = observe(started(), [seen("FAILED", ended_at=ended_at)], clear=True, now=NOW)
+    observed = observe(started(), [seen("FAILED", ended_at=ended_at)], True, TIMING, NOW)
 
     assert isinstance(observed["ended"], Ended) and observed["ended"].at == at
 
 
 def test_clear_answers_without_the_job_are_counted() -> None:
-    first = observe(submitted(), [], clear=True, now=NOW)
-    second = observe(submitted(absent=Absent(NOW, 1)), [], clear=True, now=NOW + 60)
+    first = observe(submitted(), [], True, TIMING, NOW)
+    second = observe(submitted(absent=Absent(NOW, 1)), [], clear=True, timing=TIMING, now=NOW + 60)
 
     assert (first, second) == ({"absent": Absent(NOW, 1)}, {"absent": Absent(NOW, 2)})
 
 
 def test_an_answer_that_is_not_clear_says_nothing() -> None:
-    assert observe(submitted(absent=Absent(NOW, 1)), [], clear=False, now=NOW) == {}
+    assert observe(submitted(absent=Absent(NOW, 1)), [], clear=False, timing=TIMING, now=NOW) == {}
 
 
 def test_a_job_that_is_seen_again_was_never_lost() -> None:
-    assert observe(submitted(absent=Absent(NOW, 5)), [seen("RUNNING")], clear=True, now=NOW) == {"absent": None}
+    assert observe(submitted(absent=Absent(NOW, 5)), [seen("RUNNING")], True, TIMING, NOW) == {"absent": None}
 
 
 @pytest.mark.parametrize("attempt", [submitted, started])
@@ -215,17 +244,19 @@ def test_a_lost_job_is_answered() -> None:
 def test_of_two_copies_the_one_that_started_counts() -> None:
     views = [seen("COMPLETED", "8"), seen("OUT_OF_MEMORY", "7")]
 
-    observed = observe(started(slurm_id="7"), views, clear=True, now=NOW)
+    observed = observe(started(slurm_id="7"), views, True, TIMING, NOW)
 
     assert isinstance(observed["ended"], Ended) and observed["ended"].end == "out_of_memory"
 
 
 def test_a_copy_that_still_waits_does_not_stand_for_the_one_that_started() -> None:
-    assert observe(started(slurm_id="7"), [seen("PENDING", "8")], clear=True, now=NOW) == {"absent": Absent(NOW, 1)}
+    assert observe(started(slurm_id="7"), [seen("PENDING", "8")], True, TIMING, NOW) == {"absent": Absent(NOW, 1)}
 
 
 def test_as_long_as_one_copy_is_alive_the_attempt_has_not_ended() -> None:
-    observed = observe(submitted(slurm_id="7"), [seen("CANCELLED", "7"), seen("PENDING", "8")], clear=True, now=NOW)
+    observed = observe(
+        submitted(slurm_id="7"), [seen("CANCELLED", "7"), seen("PENDING", "8")], clear=True, timing=TIMING, now=NOW
+    )
 
     assert "ended" not in observed
 
@@ -233,7 +264,7 @@ def test_as_long_as_one_copy_is_alive_the_attempt_has_not_ended() -> None:
 def test_the_copy_that_is_alive_is_the_one_to_be_cancelled() -> None:
     stuck = [seen("CANCELLED", "8"), seen("PENDING", "7", reason="BadConstraints")]
 
-    observed = observe(submitted(slurm_id="8"), stuck, clear=True, now=NOW)
+    observed = observe(submitted(slurm_id="8"), stuck, True, TIMING, NOW)
 
     assert observed["submission"] == Submission("7", NOW, adopted=True)
 
@@ -241,7 +272,7 @@ def test_the_copy_that_is_alive_is_the_one_to_be_cancelled() -> None:
 def test_of_two_copies_that_are_both_over_the_submitted_one_counts() -> None:
     views = [seen("FAILED", "6"), seen("TIMEOUT", "7")]
 
-    observed = observe(submitted(slurm_id="7"), views, clear=True, now=NOW)
+    observed = observe(submitted(slurm_id="7"), views, True, TIMING, NOW)
 
     assert isinstance(observed["ended"], Ended) and observed["ended"].end == "timed_out"
 
@@ -403,9 +434,9 @@ def test_while_an_attempt_runs_there_is_no_other() -> None:
 def test_a_reason_that_does_not_pass_is_noted_with_its_time() -> None:
     view = seen("PENDING", reason="BadConstraints")
 
-    assert observe(submitted(), [view], True, NOW) == {"stuck": Stuck("BadConstraints", NOW)}
-    assert observe(submitted(stuck=Stuck("BadConstraints", NOW - 9)), [view], True, NOW) == {}
-    assert observe(submitted(stuck=Stuck("InvalidQOS", NOW - 9)), [view], True, NOW) == {
+    assert observe(submitted(), [view], True, TIMING, NOW) == {"stuck": Stuck("BadConstraints", NOW)}
+    assert observe(submitted(stuck=Stuck("BadConstraints", NOW - 9)), [view], True, TIMING, NOW) == {}
+    assert observe(submitted(stuck=Stuck("InvalidQOS", NOW - 9)), [view], True, TIMING, NOW) == {
         "stuck": Stuck("BadConstraints", NOW)
     }
 
@@ -414,7 +445,7 @@ def test_a_reason_that_does_not_pass_is_noted_with_its_time() -> None:
     seen("PENDING", reason="Resources"), seen("RUNNING"), seen("CONFIGURING", reason="BadConstraints"), seen("COMPLETED"),
 ])  # fmt: skip
 def test_a_reason_that_has_passed_is_forgotten(view: Any) -> None:
-    assert observe(submitted(stuck=Stuck("BadConstraints", NOW - 9)), [view], True, NOW)["stuck"] is None
+    assert observe(submitted(stuck=Stuck("BadConstraints", NOW - 9)), [view], True, TIMING, NOW)["stuck"] is None
 
 
 def test_a_job_that_can_never_start_is_cancelled_after_a_while_and_told_why() -> None:

@@ -191,7 +191,7 @@ class World:
                 return
 
     def look(self, a: AttemptFacts) -> None:
-        for name, fact in observe(a, self.views(a.number), self.dice.random() < 0.95, self.now).items():
+        for name, fact in observe(a, self.views(a.number), self.dice.random() < 0.95, TIMING, self.now).items():
             self.note(a.number, **{name: fact})
 
     def note(self, n: int, **facts: Any) -> None:
