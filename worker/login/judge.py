@@ -122,7 +122,7 @@ def observe(a: AttemptFacts, seen: Sequence[JobView], clear: bool, timing: Timin
     reason = _why_it_never_starts(a, view)
     if reason and (a.stuck is None or a.stuck.reason != reason):
         observed["stuck"] = Stuck(reason=reason, since=now)
-    if not reason and a.stuck is not None:
+    if not reason and a.stuck is not None and view.phase is not Phase.ENDED:
         observed["stuck"] = None
     return observed
 

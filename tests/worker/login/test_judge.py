@@ -124,6 +124,7 @@ def test_an_attempt_that_started_and_waits_again_is_withdrawn_and_its_node_has_f
     for facts in (started(stuck=stuck), started(stuck=stuck, result=result("cancelled", needs_verdict=True))):
         asked = step(job(facts))
         assert isinstance(asked, AskToCancel) and asked.only_waiting
+        assert "stuck" not in observe(facts, [seen("CANCELLED", ended_at=NOW)], True, TIMING, NOW)
         after = replace(facts, cancel=asked.cancel, ended=ended("cancelled"))
         assert outcome_of(job(after)) == "node_failed"
 
