@@ -443,7 +443,7 @@ def test_a_reason_that_does_not_pass_is_noted_with_its_time() -> None:
 
 
 @pytest.mark.parametrize("view", [
-    seen("PENDING", reason="Resources"), seen("RUNNING"), seen("CONFIGURING", reason="BadConstraints"), seen("COMPLETED"),
+    seen("PENDING", reason="Resources"), seen("RUNNING"), seen("CONFIGURING", reason="BadConstraints"),
 ])  # fmt: skip
 def test_a_reason_that_has_passed_is_forgotten(view: Any) -> None:
     assert observe(submitted(stuck=Stuck("BadConstraints", NOW - 9)), [view], True, TIMING, NOW)["stuck"] is None
