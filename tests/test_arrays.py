@@ -99,6 +99,24 @@ def test_an_array_whose_submission_was_unclear_is_adopted_whole_and_runs_once(sc
     assert len(record.read_text().splitlines()) == 4
 
 
+@pytest.mark.long(seconds=60)
+def test_an_element_that_slurm_has_forgotten_is_asked_for_while_another_still_runs(
+    rabbitmq: Broker, upstream: Upstream, tmp_path: Path
+) -> None:
+    with SlurmCluster(tmp_path / "slurm", {"MinJobAge": "2"}) as own:
+        scene = make_scene(tmp_path, rabbitmq, own, upstream)
+        scene.installation.change_site('lost_after = "6s"', 'lost_after = "1s"')
+        killed, running = scene.ask(memory=600), scene.ask(sleep=30)
+        scene.installation.check("--drain")
+        slurm_id = slurm_ids(scene)[killed]
+        assert poll(lambda: slurm_id not in own.run("squeue", "-r", "-t", "all", "-h", "-o", "%i").split(), 40)
+
+        outcomes = finish(scene, [killed, running])
+
+        assert outcomes == {killed: "out_of_memory", running: "succeeded"}
+        scene.requester.close()
+
+
 @pytest.mark.long(seconds=40)
 def test_when_the_slurm_commands_are_used_up_work_waits_and_nothing_fails(scene: Scene) -> None:
     scene.installation.change_site("[timing]", "[slurm]\ncommands_per_second = 0.5\ncommands_at_once = 4\n[timing]")

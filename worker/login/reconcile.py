@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Union
+from typing import Optional, Union
 
 from slurm import JobView, Phase, SlurmJobId, Unavailable, element_id, states
 
@@ -208,36 +208,44 @@ def _look(tools: Tools, open_attempts: Sequence[tuple[JobFolder, AttemptFacts]])
     if not open_attempts:
         return
     try:
-        seen = _by_name(tools.ask_queue())
+        seen = _indexed(tools.ask_queue())
     except Spent:
         log.info("no slurm command is left, asked in the next pass jobs=%d", len(open_attempts))
         return
     if tools.slurm_away:
         log.warning("slurm gives no answer, its jobs are left as they are why=%r", tools.slurm_away)
         return
-    names = {a.intent.name for _, a in open_attempts if a.intent}
-    missing = sorted(name for name in names if all(view.more_in_history for view in seen.get(name, ())))
+    missing = sorted({a.intent.name for _, a in open_attempts if a.intent and _unclear(_of_attempt(a, seen))})
     clear = not missing or _add_history(tools, missing, open_attempts, seen)
     for job, a in open_attempts:
         _write_observed(job, a, _of_attempt(a, seen), clear, tools)
 
 
+def _unclear(views: Sequence[JobView]) -> bool:
+    return all(view.more_in_history for view in views)
+
+
 def _add_history(tools: Tools, missing: Sequence[str], open_attempts: Sequence[tuple[JobFolder, AttemptFacts]],
-                 seen: dict[str, list[JobView]]) -> bool:  # fmt: skip
+                 seen: Seen) -> bool:  # fmt: skip
     """False where accounting did not answer: then nothing follows from not being seen."""
     since = min(a.intent.at for _, a in open_attempts if a.intent and a.intent.name in missing)
     try:
-        for name, views in _by_name(tools.scheduler.history(missing, since)).items():
-            ended = [view for view in views if view.phase is Phase.ENDED]
-            seen[name] = ended or seen.get(name) or [replace(view, remembered=True) for view in views]
-        for name, views in seen.items():
-            seen[name] = [_patient(view, tools.now() - tools.config.site.timing.visible_after) for view in views]
+        for key, views in _indexed(tools.scheduler.history(missing, since)).items():
+            known = seen.setdefault(key, {})
+            for slurm_id, view in views.items():
+                if view.phase is Phase.ENDED:
+                    known[slurm_id] = view
+                else:
+                    known.setdefault(slurm_id, replace(view, remembered=True))
     except Spent:
         return False
     except Unavailable as error:
         tools.accounting_away = str(error)
         log.warning("accounting gives no answer, ended jobs wait for it why=%r", str(error))
         return False
+    early = tools.now() - tools.config.site.timing.visible_after
+    for views in seen.values():
+        views.update({slurm_id: _patient(view, early) for slurm_id, view in views.items()})
     return True
 
 
@@ -247,25 +255,25 @@ def _patient(view: JobView, since: float) -> JobView:
     return replace(view, phase=Phase.RUNNING) if early else view
 
 
-def _by_name(views: Sequence[JobView]) -> dict[str, list[JobView]]:
-    named: dict[str, list[JobView]] = {}
+Seen = dict[tuple[str, Optional[int]], dict[SlurmJobId, JobView]]
+"""By name and element (None for a job that is no array), then by the id of that element."""
+
+
+def _indexed(views: Sequence[JobView]) -> Seen:
+    seen: Seen = {}
     for view in views:
-        named.setdefault(view.name, []).append(view)
-    return named
+        array, elements = SlurmJobId(view.slurm_id.partition("_")[0]), states.elements(view.slurm_id)
+        for element in elements or [None]:
+            slurm_id = view.slurm_id if element is None else element_id(array, element)
+            seen.setdefault((view.name, element), {})[slurm_id] = replace(view, slurm_id=slurm_id)
+    return seen
 
 
-def _of_attempt(a: AttemptFacts, seen: Mapping[str, Sequence[JobView]]) -> list[JobView]:
-    """The views of its own element, under that element's id."""
+def _of_attempt(a: AttemptFacts, seen: Seen) -> list[JobView]:
+    """An array is submitted for one group only: what is no array under its name is the attempt's too."""
     assert a.intent is not None
-    element, found = a.intent.element, []
-    for view in seen.get(a.intent.name, ()):
-        of = states.elements(view.slurm_id)
-        if of is None:
-            found.append(view)
-        elif element in of:
-            array = SlurmJobId(view.slurm_id.partition("_")[0])
-            found.append(replace(view, slurm_id=element_id(array, element)))
-    return found
+    keys = ((a.intent.name, None), (a.intent.name, a.intent.element))
+    return [view for key in keys for view in seen.get(key, {}).values()]
 
 
 def _write_observed(job: JobFolder, a: AttemptFacts, views: Sequence[JobView], clear: bool, tools: Tools) -> None:
