@@ -61,6 +61,8 @@ def test_equal_jobs_are_one_array_and_one_that_fails_touches_no_other(scene: Sce
 
 @pytest.mark.long(seconds=40)
 def test_cancelling_one_element_cancels_one_job(scene: Scene) -> None:
+    # An element that is cancelled before it began leaves squeue at once, and accounting is slow to hear of it.
+    scene.installation.change_site('lost_after = "6s"', 'lost_after = "90s"')
     asked = [scene.ask(sleep=6) for _ in range(3)]
     scene.installation.check("--drain")
 
@@ -73,6 +75,7 @@ def test_cancelling_one_element_cancels_one_job(scene: Scene) -> None:
 @pytest.mark.long(seconds=40)
 def test_an_array_that_is_cancelled_before_it_could_begin_is_answered_element_by_element(scene: Scene) -> None:
     scene.installation.change_site("[timing]", '[slurm]\nextra_options = ["--begin=now+3600"]\n[timing]')
+    scene.installation.change_site('lost_after = "6s"', 'lost_after = "90s"')
     asked = [scene.ask() for _ in range(3)]
     scene.installation.check("--drain")
 
