@@ -63,7 +63,7 @@ class Slurm:
     def history(self, names: Sequence[str], since: float) -> list[JobView]:
         if not self._accounting:
             return []
-        age_seconds = int(time.time() - since) + 3600  # an hour's grace for clocks that differ
+        age_seconds = max(0, int(time.time() - since)) + 86400  # a day's grace for clocks that differ or were set
         rows = self._parsed(states.parse_sacct, commands.sacct(names, age_seconds))
         return [replace(row, by=_user_name(row.by)) for row in rows]
 

@@ -26,8 +26,6 @@ from . import BatchRequest, JobView, Phase, SlurmJobId, Unavailable, element_id
 _KILL_WAIT = 10.0
 """Seconds between SIGTERM and SIGKILL, as Slurm's KillWait."""
 _TICK = 0.2
-_STARTS_WITHIN = 30.0
-"""Seconds after which a job whose watcher never began is no longer waited for."""
 
 
 class Local:
@@ -88,8 +86,8 @@ def _view(job: Path) -> Optional[JobView]:
         return JobView(
             slurm_id, name, Phase.ENDED, end["state"], end["end"], ended_at=end["at"], exit_code=end["exit_code"]
         )
-    young = not (job / "watcher").exists() and time.time() - (job / "request.json").stat().st_mtime < _STARTS_WITHIN
-    if _watcher(job) is not None or young:
+    # Without its watcher it will never run: whoever submitted it may have been killed before it started one.
+    if _watcher(job) is not None:
         return JobView(slurm_id, name, Phase.RUNNING, "RUNNING")
     return None
 

@@ -148,6 +148,8 @@ class SiteFault:
     kind: str
     words: str
     since: float
+    not_before: float = 0
+    """The API asked to be left alone until then."""
 
 
 @dataclass(frozen=True)

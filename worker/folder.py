@@ -245,7 +245,11 @@ def keep_files(source: Path, target: Path, most_bytes: int) -> None:
             if most_bytes < 0:
                 return
             make_folder(target)
-            shutil.move(str(file), str(target / file.name))
+            try:
+                shutil.move(str(file), str(target / file.name))
+            except OSError:
+                remove(target / file.name)  # half a copy would take the room that facts need
+                return
 
 
 def remove_tree(path: Path) -> None:

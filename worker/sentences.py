@@ -39,10 +39,13 @@ def out_of_memory(had: Optional[Resources], asked: Optional[Resources] = None) -
     return f"The job used all of the {had.memory_mb} MB {how} and was stopped. Ask for more memory."
 
 
-def timed_out(had: Optional[Resources]) -> str:
+def timed_out(had: Optional[Resources], while_fetching: bool = False) -> str:
     if had is None:
         return "The job reached its time limit and was stopped. Ask for more time."
-    return f"The job reached its time limit of {duration(had.time_seconds)} and was stopped. Ask for more time."
+    limit = f"The job reached its time limit of {duration(had.time_seconds)}"
+    if while_fetching:
+        return f"{limit} while its inputs were still being downloaded. Somebody who runs the service must look into it."
+    return f"{limit} and was stopped. Ask for more time."
 
 
 def hopeless(words: str) -> str:

@@ -140,15 +140,23 @@ def test_with_accounting_the_cancelled_and_the_preempted_are_left_to_it(commands
     assert not any(view.more_in_history for view in without)
 
 
-def test_history_looks_an_hour_further_back_than_asked(commands: Commands) -> None:
+def test_history_looks_a_day_further_back_than_asked(commands: Commands) -> None:
     commands.add("sacct", 'printf "%s\\n" "$@" > "$saw"', "echo '7|CANCELLED by 0|0:15|1700000000||bf-a-1'")
 
     (view,) = commands.slurm().history(["bf-a-1"], since=time.time() - 1000)
 
     (start,) = [line for line in commands.saw.read_text().splitlines() if line.startswith("--starttime=now-")]
     seconds = int(start[len("--starttime=now-") : -len("seconds")])
-    assert 4600 <= seconds <= 4610
+    assert 87400 <= seconds <= 87410
     assert (view.end, view.by) == ("cancelled", "root")
+
+
+def test_history_is_asked_for_something_also_after_the_clock_was_set_back(commands: Commands) -> None:
+    commands.add("sacct", 'printf "%s\\n" "$@" > "$saw"')
+
+    commands.slurm().history(["bf-a-1"], since=time.time() + 5 * 86400)
+
+    assert "--starttime=now-86400seconds" in commands.saw.read_text()
 
 
 def test_a_user_without_a_name_keeps_the_number(commands: Commands) -> None:

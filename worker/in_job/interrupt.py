@@ -24,6 +24,7 @@ class Interrupted(BaseException):
     def __init__(self, by_clock: bool) -> None:
         super().__init__("the time limit" if by_clock else "a request to stop")
         self.by_clock = by_clock
+        self.while_fetching = False
 
 
 class Interrupts:

@@ -87,6 +87,8 @@ def _open_plain(name: str, path: Path) -> BinaryIO:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         raise StepFailed("pack", f'The program did not make the output "{name}".') from None
+    except PermissionError:
+        raise StepFailed("pack", f'The output "{name}" may not be read.') from None
     except OSError:
         raise StepFailed("pack", f'The output "{name}" is not a plain file.') from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode) or path.parent.is_symlink():

@@ -78,7 +78,9 @@ def run(config: Config, job: JobFolder, number: int, place: Placement) -> None:
         if started is None:
             return
         work = _Work(config, job, attempt, spec, intent, place, started, interrupts)
-        result = record(attempt, _attempt(work))
+        result = _attempt(work)
+        folder.make_folder(attempt.path)  # the program may have deleted it
+        result = record(attempt, result)
         folder.remove(attempt.token)
         _answer(work, result)
 
@@ -131,8 +133,12 @@ def _attempt(work: _Work) -> Result:
 
 def _steps(work: _Work) -> Packed:
     with _scratch(work) as scratch:
-        with work.interrupts.allowed():
-            fetch(work.config, work.spec, work.attempt.token, scratch / "inputs")
+        try:
+            with work.interrupts.allowed():
+                fetch(work.config, work.spec, work.attempt.token, scratch / "inputs")
+        except Interrupted as interrupted:
+            interrupted.while_fetching = True
+            raise
         _write_job_file(work, scratch)
         argv = _argv(work, scratch)
         environment = _environment(work, scratch)
@@ -253,7 +259,8 @@ def _interrupted(work: _Work, interrupted: Interrupted) -> Result:
     node: only the scheduler knows."""
     log.info("interrupted job=%s by=%s", work.job.id, interrupted)
     if interrupted.by_clock:
-        return _result(work, "timed_out", sentences.timed_out(work.intent.resources))
+        words = sentences.timed_out(work.intent.resources, interrupted.while_fetching)
+        return _result(work, "timed_out", words)
     return _result(work, "cancelled", sentences.of_end("cancelled"), needs_verdict=True)
 
 

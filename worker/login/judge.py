@@ -156,53 +156,65 @@ def _the_one_that_counts(a: AttemptFacts, seen: Sequence[JobView]) -> Optional[J
 # --- what is next
 
 
+@dataclass(frozen=True)
+class Clock:
+    """Seconds since 1970: `now` by this host, `server` by the file server, which alone tells how old a file is."""
+
+    now: float
+    server: float
+
+
 def judge(job: JobFacts, timing: Timing, max_wait: float, now: float, server_now: float) -> Step:
-    """The next step for a job. `now`: this host's clock; `server_now`: the file server's."""
+    """The next step for a job. `now`: this host's clock; `server_now`: the file server's, which alone tells how old a
+    file is."""
+    clock = Clock(now, server_now)
     if job.outcome is not None:
-        return _after_outcome(job, timing, now, server_now)
+        return _after_outcome(job, timing, clock)
     if job.spec is None and not any(a.what_counts for a in job.attempts):
         return Understand()
     if not job.attempts:
-        return _submit(job, 1, max_wait, now)
-    return _during_attempt(job, job.attempts[-1], timing, max_wait, now)
+        return _submit(job, 1, max_wait, clock)
+    return _during_attempt(job, job.attempts[-1], timing, max_wait, clock)
 
 
-def _after_outcome(job: JobFacts, timing: Timing, now: float, server_now: float) -> Step:
+def _after_outcome(job: JobFacts, timing: Timing, clock: Clock) -> Step:
     assert job.outcome is not None
     step: Step = Archive()
     if not (job.delivered or job.undeliverable):
-        if job.not_taken is not None and now < job.not_taken.again_at:
+        if job.not_taken is not None and clock.now < job.not_taken.again_at:
             step = Wait(f"for the broker to take its answer: {job.not_taken.why}")
         else:
-            step = Deliver() if job.outcome.by == "login" else _deliver_for_the_job(job, timing, now, server_now)
-    alive = [a for a in job.attempts if _alive(a, timing, now)]
+            step = Deliver() if job.outcome.by == "login" else _deliver_for_the_job(job, timing, clock)
+    alive = [a for a in job.attempts if _alive(a, timing, clock)]
     for a in alive:
         if a.number != job.outcome.attempt and a.submission is not None and not isinstance(step, Deliver):
-            return AskToCancel(a.number, Cancel("cancelled", "Another attempt has answered.", now), only_waiting=False)
+            return AskToCancel(
+                a.number, Cancel("cancelled", "Another attempt has answered.", clock.now), only_waiting=False
+            )
     return Wait("for Slurm to end it") if alive and isinstance(step, Archive) else step
 
 
-def _deliver_for_the_job(job: JobFacts, timing: Timing, now: float, server_now: float) -> Step:
+def _deliver_for_the_job(job: JobFacts, timing: Timing, clock: Clock) -> Step:
     """Its worker won the outcome, so it publishes, and only when it surely is gone do we."""
     assert job.outcome is not None
     a = job.attempts[job.outcome.attempt - 1]
-    if _alive(a, timing, now):
+    if _alive(a, timing, clock):
         return Wait("for the job to deliver its answer")
-    ended_at = a.ended.at if a.ended else now
     if a.ended and a.ended.end not in _CUT_OFF:
-        return Deliver() if now - ended_at >= timing.visible_after else Wait("for files to become visible")
+        return Deliver() if _all_visible(a, timing, clock) else Wait("for files to become visible")
     # The node may be alive and only cut off from Slurm: then its worker may have answered just now.
-    silent = min(now - ended_at if a.ended else timing.cut_off_after, server_now - job.outcome_at)
+    noted = clock.server - a.ended_noted if a.ended else timing.cut_off_after
+    silent = min(noted, clock.server - job.outcome_at)
     return Deliver() if silent >= timing.cut_off_after else Wait("for a job that may be cut off to answer itself")
 
 
-def _submit(job: JobFacts, number: int, max_wait: float, now: float) -> Step:
+def _submit(job: JobFacts, number: int, max_wait: float, clock: Clock) -> Step:
     """An attempt after others gets more than the one before had, if that was too little."""
     assert job.spec is not None
     if number == 1:
-        expired = _expired(job, max_wait, now)
+        expired = _expired(job, max_wait, clock)
         if expired:
-            return Record(Result("expired", 1, expired, ended_at=now))
+            return Record(Result("expired", 1, expired, ended_at=clock.now))
     intent = job.attempts[number - 1].intent if len(job.attempts) >= number else None
     return Submit(number, _given(job, job.spec, number), job.spec.workload, intent)
 
@@ -214,86 +226,94 @@ def _given(job: JobFacts, spec: JobSpec, number: int) -> Resources:
     return larger(_had(spec, before), before.what_counts.outcome if before.what_counts else "", spec)
 
 
-def _during_attempt(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, now: float) -> Step:
+def _during_attempt(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, clock: Clock) -> Step:
     result = a.what_counts
     if result is not None:
-        return _after_result(job, a, result, timing, max_wait, now)
+        return _after_result(job, a, result, timing, max_wait, clock)
     if a.intent is None:
-        return _submit(job, a.number, max_wait, now)
+        return _submit(job, a.number, max_wait, clock)
     if a.ended is not None:
-        if now - a.ended.at < timing.visible_after:
+        if not _all_visible(a, timing, clock):
             return Wait("for files to become visible")
         return Record(_from_end(job, a, a.ended))
     if a.submission is None and a.started is None:
-        return _unclear_submission(job, a, timing, max_wait, now)
-    return Record(_lost(a, now)) if _is_lost(a, timing, now) else _while_open(job, a, timing, max_wait, now)
+        return _unclear_submission(job, a, timing, max_wait, clock)
+    return Record(_lost(a, clock)) if _is_lost(a, timing, clock) else _while_open(job, a, timing, max_wait, clock)
 
 
-def _unclear_submission(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, now: float) -> Step:
+def _unclear_submission(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, clock: Clock) -> Step:
     """sbatch gave no clear answer. Two clear answers of Slurm without it, in different passes, and time in between."""
     assert a.intent is not None
     since = max(a.intent.at, a.absent.since if a.absent else 0)
-    if a.absent is not None and a.absent.answers >= 2 and now - since >= timing.adopt_after:
-        return _submit(job, a.number, max_wait, now)
+    if a.absent is not None and a.absent.answers >= 2 and clock.now - since >= timing.adopt_after:
+        return _submit(job, a.number, max_wait, clock)
     return Wait("to see whether the unclear submission was taken", unclear=True)
 
 
-def _alive(a: AttemptFacts, timing: Timing, now: float) -> bool:
+def _all_visible(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
+    """Whether everything that the attempt wrote before its end can be seen here. This host's clock may be wrong, so both
+    times are the file server's."""
+    return clock.server - a.ended_noted >= timing.visible_after
+
+
+def _alive(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
     """Slurm may still tell of its end. Not of a job that it has forgotten, as it does early without accounting."""
-    return a.open and not _is_lost(a, timing, now)
+    return a.open and not _is_lost(a, timing, clock)
 
 
-def _is_lost(a: AttemptFacts, timing: Timing, now: float) -> bool:
-    return a.absent is not None and a.absent.answers >= 2 and now - a.absent.since >= timing.lost_after
+def _is_lost(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
+    return a.absent is not None and a.absent.answers >= 2 and clock.now - a.absent.since >= timing.lost_after
 
 
-def _lost(a: AttemptFacts, now: float) -> Result:
-    return Result("lost", a.number, sentences.of_end("lost"), slurm_job_id=a.slurm_id or "", ended_at=now)
+def _lost(a: AttemptFacts, clock: Clock) -> Result:
+    return Result("lost", a.number, sentences.of_end("lost"), slurm_job_id=a.slurm_id or "", ended_at=clock.now)
 
 
-def _while_open(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, now: float) -> Step:
+def _while_open(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, clock: Clock) -> Step:
     if a.stuck is not None and a.stuck.reason == _REQUEUED:
-        return _withdraw_requeued(a, now)
+        return _withdraw_requeued(a, clock)
     if a.started is not None:
         return Wait("for the job to end")
     if a.cancel is not None:  # asked before; asked again, because that question may have been lost
         return AskToCancel(a.number, a.cancel, only_waiting=True)
-    if a.stuck is not None and now - a.stuck.since >= timing.hopeless_after:
+    if a.stuck is not None and clock.now - a.stuck.since >= timing.hopeless_after:
         reason = sentences.hopeless(states.hopeless(a.stuck.reason) or a.stuck.reason)
-        return AskToCancel(a.number, Cancel("rejected", reason, now), only_waiting=True)
-    expired = _expired(job, max_wait, now)
+        return AskToCancel(a.number, Cancel("rejected", reason, clock.now), only_waiting=True)
+    expired = _expired(job, max_wait, clock)
     if expired:
-        return AskToCancel(a.number, Cancel("expired", expired, now), only_waiting=True)
+        return AskToCancel(a.number, Cancel("expired", expired, clock.now), only_waiting=True)
     return Wait("for the job to start or end")
 
 
-def _withdraw_requeued(a: AttemptFacts, now: float) -> Step:
+def _withdraw_requeued(a: AttemptFacts, clock: Clock) -> Step:
     """The scheduler took the attempt away and would run it again, or holds it for ever."""
     return AskToCancel(
-        a.number, a.cancel or Cancel("node_failed", sentences.of_end("node_failed"), now), only_waiting=True
+        a.number, a.cancel or Cancel("node_failed", sentences.of_end("node_failed"), clock.now), only_waiting=True
     )
 
 
-def _after_result(job: JobFacts, a: AttemptFacts, result: Result, timing: Timing, max_wait: float, now: float) -> Step:
+def _after_result(
+    job: JobFacts, a: AttemptFacts, result: Result, timing: Timing, max_wait: float, clock: Clock
+) -> Step:
     if a.verdict is None and result.needs_verdict:
-        return _give_verdict(job, a, result, timing, now)
+        return _give_verdict(job, a, result, timing, clock)
     if job.spec is not None and not is_final(result, job.spec, _had(job.spec, a)):
-        ready = now >= next_attempt_at(result, job.spec.retry)
-        return _submit(job, a.number + 1, max_wait, now) if ready else Wait("before the next attempt")
-    if _alive(a, timing, now) and a.verdict is None:
+        ready = clock.now >= next_attempt_at(result, job.spec.retry)
+        return _submit(job, a.number + 1, max_wait, clock) if ready else Wait("before the next attempt")
+    if _alive(a, timing, clock) and a.verdict is None:
         return Wait("for the job to answer")
     # The worker may have won outcome.json just now, where we do not see it yet; then our own attempt to will lose.
-    if a.ended is not None and a.verdict is None and now - a.ended.at < timing.visible_after:
+    if a.ended is not None and a.verdict is None and not _all_visible(a, timing, clock):
         return Wait("for files to become visible")
     return Conclude(a.number)
 
 
-def _give_verdict(job: JobFacts, a: AttemptFacts, result: Result, timing: Timing, now: float) -> Step:
+def _give_verdict(job: JobFacts, a: AttemptFacts, result: Result, timing: Timing, clock: Clock) -> Step:
     if a.ended is not None:
         return GiveVerdict(_verdict(job, a, result, a.ended))
     if a.stuck is not None and a.stuck.reason == _REQUEUED:
-        return _withdraw_requeued(a, now)
-    return GiveVerdict(_lost(a, now)) if _is_lost(a, timing, now) else Wait("for Slurm's verdict")
+        return _withdraw_requeued(a, clock)
+    return GiveVerdict(_lost(a, clock)) if _is_lost(a, timing, clock) else Wait("for Slurm's verdict")
 
 
 def _from_end(job: JobFacts, a: AttemptFacts, ended: Ended) -> Result:
@@ -339,12 +359,12 @@ def _had(spec: JobSpec, a: AttemptFacts) -> Resources:
     return a.intent.resources if a.intent else spec.resources
 
 
-def _expired(job: JobFacts, max_wait: float, now: float) -> Optional[str]:
+def _expired(job: JobFacts, max_wait: float, clock: Clock) -> Optional[str]:
     """Why the job no longer needs to start; None where it does."""
-    deadline = deadline_of(job.message.properties, job.message.claimed_at)
-    if deadline is not None and now >= deadline:
+    deadline = deadline_of(job.message.properties, job.claimed_at)
+    if deadline is not None and clock.server >= deadline:
         return sentences.deadline_passed()
-    if now - job.message.claimed_at >= max_wait:
+    if clock.server - job.claimed_at >= max_wait:
         return sentences.waited_too_long(max_wait)
     return None
 

@@ -161,9 +161,10 @@ def _wait_for_the_site(tools: Tools, standing: Standing, away: SiteAway) -> int:
     )  # fmt: skip
     try:
         fault = folder.read(SiteFault, tools.jobs.site_fault)
-        if fault is None or fault.kind != away.kind:
+        if fault is None or fault.kind != away.kind or (away.retry_after and tools.now() >= fault.not_before):
             # A site that is away now for one reason and now for another has been away all the time.
-            fault = SiteFault(away.kind, str(away), fault.since if fault else tools.now())
+            not_before = tools.now() + away.retry_after if away.retry_after else 0
+            fault = SiteFault(away.kind, str(away), fault.since if fault else tools.now(), not_before)
             folder.write(tools.jobs.site_fault, fault)
         ready, standing.ready = standing.ready, []
         for job, step in ready:

@@ -36,6 +36,8 @@ class AttemptFacts:
     result: Optional[Result] = None
     verdict: Optional[Result] = None
     ended: Optional[Ended] = None
+    ended_noted: float = 0
+    """When ended.json was written, by the file server's clock."""
     absent: Optional[Absent] = None
     stuck: Optional[Stuck] = None
     cancel: Optional[Cancel] = None
@@ -61,6 +63,8 @@ class AttemptFacts:
 @dataclass(frozen=True)
 class JobFacts:
     message: Message
+    claimed_at: float
+    """When message.json was written, by the file server's clock."""
     spec: Optional[JobSpec] = None
     attempts: tuple[AttemptFacts, ...] = ()
     outcome: Optional[Outcome] = None
@@ -85,6 +89,7 @@ def read_facts(job: JobFolder) -> Optional[JobFacts]:
     outcome = read(Outcome, job.outcome)
     return JobFacts(
         message=message,
+        claimed_at=job.message.stat().st_mtime,
         spec=read_spec(job),
         attempts=tuple(read_attempt(job.attempt(number)) for number in job.attempt_numbers()),
         outcome=outcome,
@@ -96,6 +101,7 @@ def read_facts(job: JobFolder) -> Optional[JobFacts]:
 
 
 def read_attempt(attempt: AttemptFolder) -> AttemptFacts:
+    ended = read(Ended, attempt.ended)
     return AttemptFacts(
         number=attempt.number,
         intent=read(Intent, attempt.intent),
@@ -103,7 +109,8 @@ def read_attempt(attempt: AttemptFolder) -> AttemptFacts:
         started=read(Started, attempt.started),
         result=read(Result, attempt.result),
         verdict=read(Result, attempt.verdict),
-        ended=read(Ended, attempt.ended),
+        ended=ended,
+        ended_noted=attempt.ended.stat().st_mtime if ended else 0,
         absent=read(Absent, attempt.absent),
         stuck=read(Stuck, attempt.stuck),
         cancel=read(Cancel, attempt.cancel),

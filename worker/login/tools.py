@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Optional
 
 from ..broker import open_broker
 from ..errors import LoginRefused, Transient
-from ..folder import JobsFolder
+from ..folder import JobsFolder, read
 from ..settings import Config
 from .budget import Budget, Rationed
 from .lease import Lease
@@ -27,12 +27,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+_LONGEST_RETRY_AFTER = 3600.0
+"""Seconds; what an API asks for beyond it is not believed."""
+
+
 class SiteAway(Exception):
     """Something of the site stops claimed jobs: they wait, and no new message is taken. `kind`: login, api, slurm, disk."""
 
-    def __init__(self, kind: str, words: str) -> None:
+    def __init__(self, kind: str, words: str, retry_after: float = 0) -> None:
         super().__init__(words)
         self.kind = kind
+        self.retry_after = retry_after
 
 
 def raise_if_disk(error: OSError) -> None:
@@ -104,15 +109,21 @@ class Tools:
 
     @cached_property
     def token(self) -> str:
-        """One login per pass. Raises SiteAway."""
+        """One login per pass, and none before the time that the API gave last. Raises SiteAway."""
         from ..api import Api
+        from ..facts import SiteFault
+
+        fault = read(SiteFault, self.jobs.site_fault)
+        left = min(fault.not_before - self.now(), _LONGEST_RETRY_AFTER) if fault else 0
+        if fault and left > 0:
+            raise SiteAway(fault.kind, f"{fault.words}; it asked to be left alone for {left:.0f} s more", left)
 
         try:
             return Api(self.config).authenticate()
         except LoginRefused as error:
             raise SiteAway("login", str(error)) from None
         except Transient as error:
-            raise SiteAway("api", str(error)) from None
+            raise SiteAway("api", str(error), error.retry_after) from None
 
     def tell_commands(self) -> None:
         used = self.__dict__["budget"].used if "budget" in self.__dict__ else {}

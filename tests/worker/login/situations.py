@@ -21,12 +21,14 @@ def message(claimed_at: float = LONG_AGO, **properties: Union[str, bytes, int, N
 
 def job(*attempts: AttemptFacts, spec: Optional[JobSpec] = SPEC, claimed_at: float = LONG_AGO, outcome_at: float = 0,
         properties: Optional[dict[str, Any]] = None, **more: Any) -> JobFacts:  # fmt: skip
-    return JobFacts(message(claimed_at, **(properties or {})), spec, attempts, outcome_at=outcome_at, **more)
+    told = message(claimed_at, **(properties or {}))
+    return JobFacts(told, claimed_at, spec, attempts, outcome_at=outcome_at, **more)
 
 
 def intended(number: int = 1, at: float = LONG_AGO, **more: Any) -> AttemptFacts:
     """sbatch was called and said nothing clear."""
-    return AttemptFacts(number, intent=Intent("1", NAME, 0, SPEC.resources, at), **more)
+    noted = more["ended"].at if more.get("ended") else 0
+    return AttemptFacts(number, intent=Intent("1", NAME, 0, SPEC.resources, at), **{"ended_noted": noted, **more})
 
 
 def submitted(number: int = 1, slurm_id: str = "7", **more: Any) -> AttemptFacts:

@@ -47,7 +47,7 @@ def keeping(most: int, keep: float) -> Site:
 
 def put_away(jobs: JobsFolder, job: JobFolder, spec: JobSpec = SPEC, undeliverable: bool = False, most: int = MUCH,
              keep: float = 14 * DAY) -> None:  # fmt: skip
-    archive(jobs, job, JobFacts(message(), spec, undeliverable=undeliverable), keeping(most, keep), NOW)
+    archive(jobs, job, JobFacts(message(), NOW, spec, undeliverable=undeliverable), keeping(most, keep), NOW)
 
 
 def test_a_delivered_job_goes_to_its_day(jobs: JobsFolder) -> None:
@@ -65,7 +65,9 @@ def test_an_undeliverable_job_goes_to_undelivered(jobs: JobsFolder) -> None:
 
 @pytest.mark.parametrize("undeliverable", [False, True])
 def test_a_message_that_was_no_job_goes_to_rejected(jobs: JobsFolder, undeliverable: bool) -> None:
-    archive(jobs, active(jobs, "a"), JobFacts(message(), None, undeliverable=undeliverable), keeping(MUCH, DAY), NOW)
+    archive(
+        jobs, active(jobs, "a"), JobFacts(message(), NOW, None, undeliverable=undeliverable), keeping(MUCH, DAY), NOW
+    )
 
     assert (jobs.rejected / "a" / "message.json").exists()
 
@@ -182,7 +184,7 @@ def test_room_is_made_once_a_day(jobs: JobsFolder) -> None:
 
 def test_nothing_undelivered_and_nothing_rejected_is_ever_removed(jobs: JobsFolder) -> None:
     put_away(jobs, active(jobs, "a"), undeliverable=True)
-    archive(jobs, active(jobs, "b"), JobFacts(message()), keeping(MUCH, DAY), NOW)
+    archive(jobs, active(jobs, "b"), JobFacts(message(), NOW), keeping(MUCH, DAY), NOW)
 
     put_away(jobs, active(jobs, "c"), most=0, keep=0)
 

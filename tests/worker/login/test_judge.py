@@ -515,7 +515,7 @@ def test_a_cut_off_job_that_showed_life_is_given_time(a: AttemptFacts, silent: f
 
 
 def test_the_age_of_an_outcome_is_told_by_the_file_server_s_clock() -> None:
-    a = started(result=result(), ended=ended("node_failed", 9999))
+    a = replace(started(result=result(), ended=ended("node_failed", 9999)), ended_noted=0)
     facts = job(a, outcome=outcome("job"), outcome_at=500.0)
 
     assert isinstance(step(facts, server_now=799.0), Wait)

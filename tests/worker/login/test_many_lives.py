@@ -81,13 +81,13 @@ class World:
         outcome = self.outcome if self.visible_at.get((0, "outcome"), 0) <= self.now else None
         delivered = self.delivered > 0 and self.visible_at.get((0, "delivered"), 0) <= self.now
         spec = REPEATED if self.understood else None
-        return JobFacts(message(NOW), spec, attempts, outcome, self.outcome_at, delivered=delivered)
+        return JobFacts(message(NOW), NOW, spec, attempts, outcome, self.outcome_at, delivered=delivered)
 
     def seen_of(self, a: AttemptFacts) -> AttemptFacts:
         hidden: dict[str, Any] = {
             name: None for (n, name), at in self.visible_at.items() if n == a.number and at > self.now
         }
-        return replace(a, **hidden)
+        return replace(a, ended_noted=a.ended.at if a.ended else 0, **hidden)
 
     def views(self, attempt: int) -> list[JobView]:
         return [
