@@ -16,6 +16,7 @@ from tests.services.broker import Broker, rabbitmq_in
 from tests.services.certificates import Certificates, make_certificates
 from tests.services.daemon import Daemon
 from tests.services.fate import await_fate
+from tests.services.late_files import LateFiles
 from tests.services.present import ServiceMissing
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.slurm import SlurmCluster
@@ -227,6 +228,13 @@ def upstream_tls(certificates: Certificates) -> Iterator[Upstream]:
     """The sample service over HTTPS; its CA is `certificates.ca`."""
     with Upstream(tls=certificates) as service:
         yield service
+
+
+@pytest.fixture
+def late_files(pytestconfig: pytest.Config, odd_folder: Path) -> Iterator[LateFiles]:
+    """A file system that a login host and a compute host see differently for a while."""
+    with _missing_told(pytestconfig), LateFiles(odd_folder / "late") as files:
+        yield files
 
 
 @pytest.fixture

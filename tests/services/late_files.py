@@ -1,0 +1,282 @@
+"""A file system in which a name that was made on one host stays invisible on the other for a while. For tests.
+
+It stands for a network file system whose clients keep "no such file" for some time. NFS itself was not tested: no lock,
+no lost answer, no stale content of a file that both hosts know is played here. Two folders, `login` and `compute`, show
+one `backing` folder; each is what one host sees. As with Linux's NFS client, whoever fails to make a name because it
+exists (link, mkdir, an exclusive open) sees it from then on: the server was asked.
+
+`python -m tests.services.late_files FOLDER` serves both until they are unmounted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Optional
+
+from tests.services.daemon import Daemon, wait_until
+from tests.services.present import ServiceMissing
+
+HOSTS = ("login", "compute")
+_ROOT = Path(__file__).resolve().parent.parent.parent
+# What FUSE hands on for "now" and for "leave it" in place of a time, utimensat(2).
+_NOW, _OMIT = (1 << 30) - 1, (1 << 30) - 2
+
+
+class LateFiles:
+    """Both mounts, in `folder`. Whoever can't have them gets ServiceMissing, which says why."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.login, self.compute = folder / "login", folder / "compute"
+        python_path = {"PYTHONPATH": str(_ROOT), "PATH": os.environ.get("PATH", os.defpath)}
+        argv = [sys.executable, "-m", "tests.services.late_files", str(folder)]
+        self._server = Daemon("late_files", argv, folder, python_path)
+
+    def late(self, login: float = 0, compute: float = 0) -> None:
+        """Seconds for which each host does not see what the other makes from now on; what there is, both see at once."""
+        aside = self.folder / "late.new"
+        aside.write_text(json.dumps({"login": login, "compute": compute, "since": time.monotonic()}))
+        os.replace(aside, self.folder / "late.json")
+
+    def on_compute(self, path: Path, *argv: str) -> list[str]:
+        """`argv` as it runs on the compute host: there, `path`, a folder of the login host's, is the same folder seen
+        from the other side. A mount namespace, because both hosts call it by the same name."""
+        other = self.compute / path.relative_to(self.login)
+        mount_and_run = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+        return ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount_and_run, "sh",
+                str(other), str(path), *argv]  # fmt: skip
+
+    def python_on_compute(self, path: Path) -> Path:
+        """A program to be named as the worker's python."""
+        script = self.folder / "python"
+        script.write_text(f'#!/bin/sh\nexec {shlex.join(self.on_compute(path, sys.executable))} "$@"\n')
+        script.chmod(0o700)
+        return script
+
+    def __enter__(self) -> LateFiles:
+        _require()
+        for name in ("backing", *HOSTS):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        self.late()
+        self._server.start()
+        wait_until(lambda: self.login.is_mount() and self.compute.is_mount(), self._server, 30)
+        return self
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        for mount in (self.login, self.compute):
+            subprocess.run(["umount", "--lazy", str(mount)], check=False, capture_output=True)
+        self._server.kill()  # nothing of it is to be saved
+
+
+def _require() -> None:
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK) or os.geteuid() != 0:
+        raise ServiceMissing("late file system: /dev/fuse can't be used here; run the tests as root, and privileged")
+    try:
+        import mfusepy  # type: ignore[import-untyped] # noqa: F401
+    except (ImportError, OSError) as error:
+        raise ServiceMissing(f"late file system: {error}; on Debian or Ubuntu: apt-get install libfuse3-3") from None
+
+
+# --- what serves it
+
+
+class _Births:
+    """When and on which host each name was made. By its folder's inode, which a rename of the folder leaves alone."""
+
+    def __init__(self, settings: Path) -> None:
+        self._settings = settings
+        self._births: dict[tuple[int, str], tuple[str, float]] = {}
+
+    def note(self, folder: Path, name: str, host: str) -> None:
+        self._births[(folder.stat().st_ino, name)] = (host, time.monotonic())
+
+    def forget(self, folder: Path, name: str) -> None:
+        self._births.pop((folder.stat().st_ino, name), None)
+
+    def hidden(self, folder: Path, name: str, host: str) -> bool:
+        maker, born = self._births.get((folder.stat().st_ino, name), (host, 0.0))
+        if maker == host:
+            return False
+        settings = json.loads(self._settings.read_text())
+        return bool(born > settings["since"] and time.monotonic() - born < settings[host])
+
+
+class _View:
+    """What one host sees of the folder: the operations of libfuse, by path."""
+
+    use_ns = True
+
+    def __init__(self, backing: Path, host: str, births: _Births) -> None:
+        self._backing, self._host, self._births = backing, host, births
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)  # what is not here, libfuse does by itself or refuses
+
+    def _at(self, path: str) -> Path:
+        return self._backing / path.lstrip("/")
+
+    def _seen(self, path: str) -> Path:
+        """Raises the error of a name that is not there."""
+        real = self._at(path)
+        if path != "/" and self._births.hidden(real.parent, real.name, self._host):
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return real
+
+    @contextlib.contextmanager
+    def _making(self, path: str) -> Iterator[Path]:
+        real = self._at(path)
+        new = not os.path.lexists(real)
+        try:
+            yield real
+        except FileExistsError:
+            self._births.forget(real.parent, real.name)
+            raise
+        if new:
+            self._births.note(real.parent, real.name, self._host)
+        else:  # replaced by us, who see what we did
+            self._births.forget(real.parent, real.name)
+
+    # names
+
+    def getattr(self, path: str, handle: Optional[int] = None) -> Mapping[str, int]:
+        found = os.fstat(handle) if handle is not None else os.lstat(self._seen(path))
+        plain = ("st_mode", "st_ino", "st_nlink", "st_uid", "st_gid", "st_size", "st_blocks", "st_rdev", "st_dev")
+        times = {f"st_{kind}time": getattr(found, f"st_{kind}time_ns") for kind in "amc"}
+        return {**{name: getattr(found, name) for name in plain}, **times}
+
+    def readdir(self, path: str, handle: int) -> Iterator[tuple[str, Mapping[str, int], int]]:
+        folder = self._seen(path)
+        for name in os.listdir(folder):
+            if not self._births.hidden(folder, name, self._host):
+                # A name whose inode is 0 would be passed over by readdir(3).
+                with contextlib.suppress(FileNotFoundError):
+                    yield name, {"st_ino": os.lstat(folder / name).st_ino}, 0
+
+    def create(self, path: str, mode: int, flags: int) -> int:
+        with self._making(path) as real:
+            return os.open(real, flags | os.O_CREAT, mode)
+
+    def mkdir(self, path: str, mode: int) -> int:
+        with self._making(path) as real:
+            os.mkdir(real, mode)
+        return 0
+
+    def mknod(self, path: str, mode: int, device: int) -> int:
+        with self._making(path) as real:
+            os.mknod(real, mode, device)
+        return 0
+
+    def symlink(self, path: str, points_to: str) -> int:
+        with self._making(path) as real:
+            os.symlink(points_to, real)
+        return 0
+
+    def link(self, path: str, existing: str) -> int:
+        with self._making(path) as real:
+            os.link(self._seen(existing), real)
+        return 0
+
+    def rename(self, old: str, new: str) -> int:
+        source = self._seen(old)
+        with self._making(new) as real:
+            os.rename(source, real)
+        self._births.forget(source.parent, source.name)
+        return 0
+
+    def unlink(self, path: str) -> int:
+        real = self._seen(path)
+        os.unlink(real)
+        self._births.forget(real.parent, real.name)
+        return 0
+
+    def rmdir(self, path: str) -> int:
+        real = self._seen(path)
+        os.rmdir(real)
+        self._births.forget(real.parent, real.name)
+        return 0
+
+    def readlink(self, path: str) -> str:
+        return os.readlink(self._seen(path))
+
+    # content
+
+    def open(self, path: str, flags: int) -> int:
+        return os.open(self._seen(path), flags)
+
+    def read(self, path: str, size: int, offset: int, handle: int) -> bytes:
+        return os.pread(handle, size, offset)
+
+    def write(self, path: str, data: bytes, offset: int, handle: int) -> int:
+        return os.pwrite(handle, data, offset)
+
+    def truncate(self, path: str, length: int, handle: Optional[int] = None) -> int:
+        os.truncate(self._seen(path) if handle is None else handle, length)
+        return 0
+
+    def fsync(self, path: str, only_data: int, handle: int) -> int:
+        os.fsync(handle)
+        return 0
+
+    def release(self, path: str, handle: int) -> int:
+        os.close(handle)
+        return 0
+
+    # properties
+
+    def chmod(self, path: str, mode: int) -> int:
+        os.chmod(self._seen(path), mode)
+        return 0
+
+    def chown(self, path: str, user: int, group: int) -> int:
+        os.lchown(self._seen(path), user, group)
+        return 0
+
+    def utimens(self, path: str, times: Optional[tuple[int, int]] = None) -> int:
+        real = self._seen(path)
+        before = os.lstat(real)
+        kept, now = (before.st_atime_ns, before.st_mtime_ns), time.time_ns()
+        given = times or (_NOW, _NOW)
+        meant = [now if t == _NOW else old if t == _OMIT else t for t, old in zip(given, kept)]
+        os.utime(real, ns=(meant[0], meant[1]), follow_symlinks=False)
+        return 0
+
+    def statfs(self, path: str) -> Mapping[str, int]:
+        found = os.statvfs(self._backing)
+        return {name: getattr(found, name) for name in dir(found) if name.startswith("f_") and name != "f_fsid"}
+
+
+def _serve(folder: Path) -> None:
+    import mfusepy
+
+    births = _Births(folder / "late.json")
+    # No caches in the kernel: what is late here is late by the table of births alone.
+    options = {"entry_timeout": 0, "attr_timeout": 0, "negative_timeout": 0, "use_ino": True, "hard_remove": True}
+    threads = [
+        threading.Thread(
+            target=mfusepy.FUSE,
+            args=(_View(folder / "backing", host, births), str(folder / host)),
+            kwargs={"foreground": True, "nothreads": True, "fsname": f"late_{host}", **options},
+        )
+        for host in HOSTS
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]))
