@@ -170,11 +170,9 @@ def test_a_job_that_ended_is_not_lost_to_a_clock_that_is_set_back(
         codes = [back.one_pass().code for _ in range(3)]
         time.sleep(8)  # longer than lost_after
         codes += [back.one_pass().code for _ in range(2)]
-        answered = scene.requester.to(correlation_id)
         answer = Operator(scene).answer(correlation_id)
 
-        assert (set(codes), answered) == ({os.EX_UNAVAILABLE}, []), back.log
-        assert back.log.count("accounting gives no answer, ended jobs wait for it why=") == 5
+        assert set(codes) == {os.EX_OK}, back.log
         assert (answer.headers["outcome"], answer.headers["attempt"]) == ("failed", 1)
         assert answer.error is not None and "without leaving a result" in answer.error
         assert runs(record) == 1

@@ -103,13 +103,17 @@ Observed = Mapping[str, Union[Submission, Ended, Absent, Stuck, None]]
 """Facts to write, by the name of their file in the attempt's folder; None: that file is no longer true."""
 
 
-def observe(a: AttemptFacts, seen: Sequence[JobView], clear: bool, timing: Timing, now: float) -> Observed:
+def observe(
+    a: AttemptFacts, seen: Sequence[JobView], clear: bool, timing: Timing, now: float, others: bool = False
+) -> Observed:
     """What is new about an open attempt. `seen`: what the scheduler shows under its name; `clear`: all questions were
-    answered, so that nothing seen means nothing there."""
+    answered, so that nothing seen means nothing there; `others`: it shows other elements of the attempt's array."""
     over = now >= _over_at(a, timing)
     view = _the_one_that_counts(a, [v for v in seen if not (over and v.remembered and v.phase is not Phase.ENDED)])
     if view is None:
         before = a.absent or Absent(since=now, answers=0)
+        if clear and others and _was_taken_out(a, timing, now):
+            return {"ended": Ended("cancelled", "CANCELLED", now)}
         return {"absent": replace(before, answers=before.answers + 1)} if clear else {}
     observed: dict[str, Union[Submission, Ended, Absent, Stuck, None]] = {}
     if a.absent is not None:
@@ -122,9 +126,17 @@ def observe(a: AttemptFacts, seen: Sequence[JobView], clear: bool, timing: Timin
     reason = _why_it_never_starts(a, view)
     if reason and (a.stuck is None or a.stuck.reason != reason):
         observed["stuck"] = Stuck(reason=reason, since=now)
-    if not reason and a.stuck is not None and view.phase is not Phase.ENDED:
+    if not reason and a.stuck is not None and a.stuck.reason != _REQUEUED and view.phase is not Phase.ENDED:
         observed["stuck"] = None
     return observed
+
+
+def _was_taken_out(a: AttemptFacts, timing: Timing, now: float) -> bool:
+    """An element that is cancelled before it begins vanishes from squeue and accounting alike, out of an array that both
+    still know (seen with Slurm 22.05). Nothing else takes one element away."""
+    if a.absent is None or a.submission is None or a.started is not None:
+        return False
+    return a.absent.answers >= 2 and now - a.absent.since >= timing.visible_after
 
 
 def _over_at(a: AttemptFacts, timing: Timing) -> float:

@@ -217,8 +217,10 @@ def _look(tools: Tools, open_attempts: Sequence[tuple[JobFolder, AttemptFacts]])
         return
     missing = sorted({a.intent.name for _, a in open_attempts if a.intent and _unclear(_of_attempt(a, seen))})
     clear = not missing or _add_history(tools, missing, open_attempts, seen)
+    names = {name for (name, _), views in seen.items() if views}
     for job, a in open_attempts:
-        _write_observed(job, a, _of_attempt(a, seen), clear, tools)
+        others = a.intent is not None and a.intent.name in names
+        _write_observed(job, a, _of_attempt(a, seen), clear, others, tools)
 
 
 def _unclear(views: Sequence[JobView]) -> bool:
@@ -276,9 +278,11 @@ def _of_attempt(a: AttemptFacts, seen: Seen) -> list[JobView]:
     return [view for key in keys for view in seen.get(key, {}).values()]
 
 
-def _write_observed(job: JobFolder, a: AttemptFacts, views: Sequence[JobView], clear: bool, tools: Tools) -> None:
+def _write_observed(
+    job: JobFolder, a: AttemptFacts, views: Sequence[JobView], clear: bool, others: bool, tools: Tools
+) -> None:
     attempt = job.attempt(a.number)
-    for name, fact in judge.observe(a, views, clear, tools.config.site.timing, tools.now()).items():
+    for name, fact in judge.observe(a, views, clear, tools.config.site.timing, tools.now(), others).items():
         if fact is None:
             folder.remove(attempt.path / f"{name}.json")
         else:

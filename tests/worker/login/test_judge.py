@@ -105,6 +105,16 @@ def test_a_second_attempt_is_not_held_against_the_deadline() -> None:
     assert step(job(first, spec=AGAIN, properties={"expiration": "1000"})) == Submit(2, SPEC.resources, SPEC.workload)
 
 
+def test_an_element_that_vanished_out_of_a_known_array_was_cancelled() -> None:
+    gone = submitted(slurm_id="7_1", absent=Absent(NOW - TIMING.visible_after, 2))
+
+    assert observe(gone, [], True, TIMING, NOW, others=True) == {"ended": Ended("cancelled", "CANCELLED", NOW)}
+    for other in (gone, replace(gone, started=Started("7_1", 0, "n1", LONG_AGO)), replace(gone, submission=None)):
+        known = other is gone
+        assert "ended" not in observe(other, [], True, TIMING, NOW, others=not known)
+    assert "ended" not in observe(gone, [], False, TIMING, NOW, others=True)
+
+
 def test_what_only_accounting_remembers_is_believed_until_its_time_is_over() -> None:
     view = replace(seen("RUNNING"), remembered=True)
     begun = NOW - SPEC.resources.time_seconds - TIMING.lost_after
@@ -124,7 +134,8 @@ def test_an_attempt_that_started_and_waits_again_is_withdrawn_and_its_node_has_f
     for facts in (started(stuck=stuck), started(stuck=stuck, result=result("cancelled", needs_verdict=True))):
         asked = step(job(facts))
         assert isinstance(asked, AskToCancel) and asked.only_waiting
-        assert "stuck" not in observe(facts, [seen("CANCELLED", ended_at=NOW)], True, TIMING, NOW)
+        for later in (seen("CANCELLED", ended_at=NOW), seen("RUNNING")):  # also an end that is not believed yet
+            assert "stuck" not in observe(facts, [later], True, TIMING, NOW)
         after = replace(facts, cancel=asked.cancel, ended=ended("cancelled"))
         assert outcome_of(job(after)) == "node_failed"
 
