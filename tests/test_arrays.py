@@ -61,8 +61,6 @@ def test_equal_jobs_are_one_array_and_one_that_fails_touches_no_other(scene: Sce
 
 @pytest.mark.long(seconds=40)
 def test_cancelling_one_element_cancels_one_job(scene: Scene) -> None:
-    # An element that is cancelled before it began leaves squeue at once, and accounting is slow to hear of it.
-    scene.installation.change_site('lost_after = "6s"', 'lost_after = "90s"')
     asked = [scene.ask(sleep=6) for _ in range(3)]
     scene.installation.check("--drain")
 

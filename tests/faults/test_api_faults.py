@@ -189,7 +189,7 @@ def test_while_nobody_can_log_in_messages_stay_in_their_queue(
     for each in passes:
         assert each.code == fault.code and API_AWAY in each.log and fault.words in each.log, each.log
         assert "Traceback" not in each.log and service.upstream.password not in each.log
-    assert tries in (0, fault.passes) and waiting == 1 and not service.scene.installation.active()
+    assert tries <= fault.passes and waiting == 1 and not service.scene.installation.active()
     succeeds_once(operator, correlation_id)
     assert runs(record) == 1 and not heard(canary)
 

@@ -250,7 +250,7 @@ class Frozen:
 def test_another_host_takes_over_and_the_first_one_submits_nothing_more(
     scene: Scene, record: Path, step: str, fate: str
 ) -> None:
-    scene.installation.change_site("[timing]", '[timing]\nlease_expires = "12s"')
+    scene.installation.change_site("[timing]", '[timing]\nlease_expires = "25s"')
     shims, operator = Shims(scene), Operator(scene)
     correlation_id = scene.ask(record=str(record))
     frozen = Frozen(operator, step)

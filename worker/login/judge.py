@@ -136,7 +136,7 @@ def _was_taken_out(a: AttemptFacts, timing: Timing, now: float) -> bool:
     still know (seen with Slurm 22.05). Nothing else takes one element away."""
     if a.absent is None or a.submission is None or a.started is not None:
         return False
-    return a.absent.answers >= 2 and now - a.absent.since >= timing.visible_after
+    return _is_lost(a, timing, Clock(now, now))
 
 
 def _over_at(a: AttemptFacts, timing: Timing) -> float:

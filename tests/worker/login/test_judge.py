@@ -106,7 +106,7 @@ def test_a_second_attempt_is_not_held_against_the_deadline() -> None:
 
 
 def test_an_element_that_vanished_out_of_a_known_array_was_cancelled() -> None:
-    gone = submitted(slurm_id="7_1", absent=Absent(NOW - TIMING.visible_after, 2))
+    gone = submitted(slurm_id="7_1", absent=Absent(NOW - TIMING.lost_after, 2))
 
     assert observe(gone, [], True, TIMING, NOW, others=True) == {"ended": Ended("cancelled", "CANCELLED", NOW)}
     for other in (gone, replace(gone, started=Started("7_1", 0, "n1", LONG_AGO)), replace(gone, submission=None)):

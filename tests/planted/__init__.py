@@ -1,0 +1,1 @@
+"""Bugs on purpose: what finds bugs is itself shown to find them."""

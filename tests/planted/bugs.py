@@ -1,0 +1,184 @@
+"""Faulty versions of single functions of the product, each as somebody might have written it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import pytest
+
+from slurm import JobView
+from worker import answer, facts, folder
+from worker.answer import conclude
+from worker.broker import Delivery
+from worker.broker.embedded import Embedded
+from worker.facts import Ended, Outcome, Started
+from worker.folder import AttemptFolder, JobFolder, JobId, JobsFolder
+from worker.in_job import run
+from worker.in_job.publish import publish as publish_answer
+from worker.in_job.run import Placement
+from worker.login import archive, claim, judge, one_pass
+from worker.login.judge import Observed, Step
+from worker.login.snapshot import AttemptFacts, JobFacts
+from worker.login.tools import Tools
+from worker.outcome import Reply, Result
+from worker.settings import Replies, Timing
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+BUGS: dict[str, Plant] = {}
+
+
+def bug(plant: Plant) -> Plant:
+    BUGS[plant.__name__.replace("_", " ")] = plant
+    return plant
+
+
+@bug
+def acks_before_the_message_is_on_disk(patch: pytest.MonkeyPatch) -> None:
+    right = one_pass._claim_or_give_back
+
+    def wrong(tools: Tools, delivery: Delivery, keep_bytes: int) -> Optional[JobFolder]:
+        tools.broker.ack(delivery)
+        return right(tools, delivery, keep_bytes)
+
+    patch.setattr(one_pass, "_claim_or_give_back", wrong)
+
+
+@bug
+def resubmits_an_unclear_submission_at_once(patch: pytest.MonkeyPatch) -> None:
+    def wrong(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, clock: judge.Clock) -> Step:
+        return judge._submit(job, a.number, max_wait, clock)
+
+    patch.setattr(judge, "_unclear_submission", wrong)
+
+
+@bug
+def a_second_copy_works_too(patch: pytest.MonkeyPatch) -> None:
+    def wrong(job: JobFolder, attempt: AttemptFolder, place: Placement) -> Optional[Started]:
+        started = Started(place.scheduler_id, place.restarts, place.node, time.time())
+        if job.outcome.exists():
+            return None
+        folder.write(attempt.started, started)
+        return started
+
+    patch.setattr(run, "_start", wrong)
+
+
+@bug
+def an_answered_job_is_worked_on(patch: pytest.MonkeyPatch) -> None:
+    def wrong(job: JobFolder, attempt: AttemptFolder, place: Placement) -> Optional[Started]:
+        started = Started(place.scheduler_id, place.restarts, place.node, time.time())
+        return started if folder.claim_name(attempt.started, started) else None
+
+    patch.setattr(run, "_start", wrong)
+
+
+@bug
+def not_in_the_queue_means_completed(patch: pytest.MonkeyPatch) -> None:
+    right = judge.observe
+
+    def wrong(
+        a: AttemptFacts, seen: Sequence[JobView], clear: bool, timing: Timing, now: float, others: bool = False
+    ) -> Observed:
+        gone = not seen and a.slurm_id
+        return {"ended": Ended("succeeded", "GONE", now)} if gone else right(a, seen, clear, timing, now, others)
+
+    patch.setattr(judge, "observe", wrong)
+
+
+@bug
+def a_second_copy_of_an_answer_has_a_new_id(patch: pytest.MonkeyPatch) -> None:
+    right = facts.read_reply
+
+    def wrong(attempt: AttemptFolder, stem: str) -> Reply:
+        return replace(right(attempt, stem), timestamp=int(time.time()))
+
+    patch.setattr(answer, "read_reply", wrong)
+
+
+@bug
+def exit_code_0_is_believed_when_memory_ran_out(patch: pytest.MonkeyPatch) -> None:
+    right = judge._verdict
+
+    def wrong(job: JobFacts, a: AttemptFacts, result: Result, ended: Ended) -> Result:
+        known = result.outcome == "succeeded" and ended.end == "out_of_memory"
+        return replace(result, needs_verdict=False) if known else right(job, a, result, ended)
+
+    patch.setattr(judge, "_verdict", wrong)
+
+
+@bug
+def an_answer_is_sent_before_it_is_the_outcome(patch: pytest.MonkeyPatch) -> None:
+    def wrong(job: JobFolder, attempt: AttemptFolder, result: Result, replies: Replies, by: str, now: float) -> Outcome:
+        with pytest.MonkeyPatch.context() as late:
+            late.setattr(answer, "claim_name", lambda path, fact: path == job.outcome)
+            late.setattr(facts, "claim_name", folder.claim_name)
+            return conclude(job, attempt, result, replies, by, now)
+
+    right = publish_answer
+
+    def publish(config: Any, job: JobFolder, outcome: Outcome) -> None:
+        right(config, job, outcome)
+        folder.claim_name(job.outcome, outcome)
+
+    patch.setattr(run, "conclude", wrong)
+    patch.setattr(run, "publish", publish)
+
+
+@bug
+def a_late_attempt_writes_over_the_outcome(patch: pytest.MonkeyPatch) -> None:
+    def wrong(path: Path, fact: object) -> bool:
+        if path.name != "outcome.json":
+            return folder.claim_name(path, fact)
+        folder.write(path, fact)
+        return True
+
+    patch.setattr(answer, "claim_name", wrong)
+
+
+@bug
+def a_job_that_is_not_shown_once_is_lost(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(judge, "_is_lost", lambda a, *_: a.absent is not None)
+
+
+@bug
+def duplicates_of_finished_jobs_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    def wrong(self: JobsFolder, job_id: JobId) -> Optional[JobFolder]:
+        places = (self.active, self.rejected, self.undelivered)
+        return next((JobFolder(p / job_id) for p in places if (p / job_id / "message.json").exists()), None)
+
+    patch.setattr(JobsFolder, "find", wrong)
+
+
+@bug
+def a_group_is_removed_when_its_first_member_is_done(patch: pytest.MonkeyPatch) -> None:
+    def wrong(jobs: JobsFolder, job: JobFolder, group: str, log_file: Path) -> None:
+        folder.remove(jobs.group(group))
+
+    patch.setattr(archive, "_end_group", wrong)
+
+
+@bug
+def delivered_is_noted_before_the_broker_confirms(patch: pytest.MonkeyPatch) -> None:
+    right = Embedded.publish
+
+    def wrong(job: JobFolder, reply: Reply, broker: Any, now: float, note: str) -> None:
+        folder.write(job.delivered, facts.Delivered(to=reply.routing_key, at=now, note=note))
+        folder.passing("before publish")
+        right(broker, reply)
+        folder.passing("after publish")
+
+    patch.setattr(answer, "_publish", wrong)
+
+
+@bug
+def every_redelivery_is_taken_for_known(patch: pytest.MonkeyPatch) -> None:
+    right = claim.free_id
+
+    def wrong(jobs: JobsFolder, delivery: Delivery) -> Optional[JobId]:
+        return None if delivery.redelivered else right(jobs, delivery)
+
+    patch.setattr(claim, "free_id", wrong)

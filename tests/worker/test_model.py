@@ -1,0 +1,23 @@
+"""Thousands of invented histories of an installation: whatever happens, in whatever order, the promises are kept."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.worker.model.machine import Life
+
+CALM = settings(
+    deadline=None, database=None, derandomize=True, print_blob=True, suppress_health_check=list(HealthCheck),
+    stateful_step_count=30, max_examples=20,
+)  # fmt: skip
+
+
+def test_whatever_happens_each_message_gets_one_true_answer() -> None:
+    run_state_machine_as_test(Life, settings=CALM)
+
+
+@pytest.mark.slow
+def test_whatever_happens_in_many_histories_each_message_gets_one_true_answer() -> None:
+    run_state_machine_as_test(Life, settings=settings(CALM, max_examples=600, stateful_step_count=50))
