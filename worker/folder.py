@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import json
 import os
 import secrets
@@ -53,6 +54,7 @@ class AttemptFolder:
         self.absent = path / "absent.json"
         self.stuck = path / "stuck.json"
         self.cancel = path / "cancel.json"
+        self.unfit = path / "unfit.json"
 
     def reply_body(self, stem: str) -> Path:
         return self.path / f"{stem}.bin"
@@ -96,6 +98,7 @@ class JobsFolder:
         self.rejected = path / "rejected"
         self.undelivered = path / "undelivered"
         self.groups = path / "groups"
+        self.pilots = path / "pilots"
         self.lease = path / "lease.json"
         self.site_fault = path / "site_fault.json"
         self.cluster = path / "cluster.json"
@@ -300,7 +303,7 @@ def from_json(kind: Any, value: Any) -> Any:
     if kind is Any:
         return value
     if is_dataclass(kind) and isinstance(kind, type):
-        hints = get_type_hints(kind)
+        hints = _hints(kind)
         return kind(**{f.name: from_json(hints[f.name], value[f.name]) for f in fields(kind) if f.name in value})
     origin, of = get_origin(kind), get_args(kind)
     if origin is Union:
@@ -317,6 +320,11 @@ def from_json(kind: Any, value: Any) -> Any:
     if isinstance(kind, type) and not isinstance(value, (kind, int) if kind is float else kind):
         raise ValueError(f"{value!r} is no {kind.__name__}")
     return value
+
+
+@functools.cache
+def _hints(kind: type) -> Mapping[str, Any]:
+    return get_type_hints(kind)
 
 
 def _from_json_union(kinds: tuple[Any, ...], value: Any) -> Any:

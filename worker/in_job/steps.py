@@ -6,11 +6,13 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from .. import folder, sentences
 from ..errors import StepFailed
@@ -19,7 +21,7 @@ from ..outcome import Result, readable_tail
 from ..settings import Config, Workload
 from ..spec import JobSpec, Resources
 from .execute import Exit, execute
-from .fetch import fetch
+from .fetch import Fetcher, fetch
 from .interrupt import Interrupted, Interrupts
 from .memory import MemoryWatch
 from .pack import Packed, pack
@@ -43,6 +45,15 @@ class Placement:
 
 
 @dataclass(frozen=True)
+class InPilot:
+    """A job that shares its Slurm job with others. Its folder is gone when it has ended: the journal tells what it came to."""
+
+    fetcher: Fetcher
+    alone: bool
+    """No other one runs at the same time."""
+
+
+@dataclass(frozen=True)
 class Work:
     """Everything the steps need."""
 
@@ -55,8 +66,9 @@ class Work:
     place: Placement
     started_at: float
     interrupts: Interrupts
-    in_pilot: bool = False
-    """Beside others in one Slurm job, whose folder here is of no use to anybody afterwards."""
+    memory: MemoryWatch
+    pilot: Optional[InPilot] = None
+    """For a job that shares its Slurm job with others."""
 
     @property
     def workload(self) -> Workload:
@@ -65,9 +77,8 @@ class Work:
 
 def attempt(work: Work) -> Result:
     """Fetch, execute, pack: whatever happens becomes a result, and memory that ran out explains whatever happened."""
-    memory = MemoryWatch(work.place.confined)
     # Where it can't be seen whether memory ran out, Slurm's verdict is waited for; without Slurm nothing is enforced.
-    unsure = not memory.known and work.config.site.scheduler == "slurm"
+    unsure = not work.memory.known and work.config.site.scheduler == "slurm"
     try:
         try:
             packed = _steps(work)
@@ -84,14 +95,22 @@ def attempt(work: Work) -> Result:
         # The outermost border of the steps: an unanswered job would be worse than an unforeseen sentence.
         log.exception("unforeseen job=%s attempt=%d", work.job_id, work.attempt.number)
         result = _result(work, "failed", _UNFORESEEN, step="run")
-    return _out_of_memory(work) if memory.ran_out() else result
+    return _after_memory_ran_out(work, result) if work.memory.ran_out() else result
+
+
+def _after_memory_ran_out(work: Work, result: Result) -> Result:
+    """The count of kills is that of the whole Slurm job: beside others, only one that was killed is surely meant, and
+    another one has to show by itself what it comes to."""
+    if work.pilot is None or work.pilot.alone or result.signal == signal.SIGKILL:
+        return _out_of_memory(work)
+    return _result(work, "failed", sentences.beside_one_without_memory(), step="start", may_work_again=True)
 
 
 def _steps(work: Work) -> Packed:
     with _scratch(work) as scratch:
         try:
             with work.interrupts.allowed():
-                fetch(work.config, work.spec, work.attempt.token, scratch / "inputs")
+                _fetch(work, scratch / "inputs")
         except Interrupted as interrupted:
             interrupted.while_fetching = True
             raise
@@ -100,7 +119,14 @@ def _steps(work: Work) -> Packed:
         environment = _environment(work, scratch)
         exit = execute(argv, scratch, environment, work.attempt.log, work.interrupts, work.workload.stop_wait)
         _check_exit(work, exit)
-        return pack(work.spec, scratch / "outputs", work.attempt, work.config.site)
+        return pack(work.spec, scratch / "outputs", work.attempt, work.config.site, durable=work.pilot is None)
+
+
+def _fetch(work: Work, inputs: Path) -> None:
+    if work.pilot is None:
+        fetch(work.config, work.spec, work.attempt.token, inputs)
+    else:
+        work.pilot.fetcher.fetch_all(work.spec, inputs)
 
 
 @contextlib.contextmanager
@@ -108,14 +134,16 @@ def _scratch(work: Work) -> Iterator[Path]:
     """The working folder, with inputs/ and outputs/; removed afterwards. Of a job that did not succeed, what it has made
     by then stays in the attempt's folder, for people."""
     place = work.config.site.scratch
-    path = work.attempt.work if place == "folder" else Path(place) / f"batchferry-{work.job_id}-{work.attempt.number}"
+    shared = place == "folder" or work.pilot is not None
+    path = work.attempt.work if shared else Path(place) / f"batchferry-{work.job_id}-{work.attempt.number}"
     folder.remove_tree(path)
     for name in ("inputs", "outputs", "tmp"):
         (path / name).mkdir(mode=0o700, parents=True)
     try:
         yield path
     except BaseException:
-        folder.keep_files(path / "outputs", work.attempt.outputs, work.config.site.limits.output_bytes)
+        if work.pilot is None:
+            folder.keep_files(path / "outputs", work.attempt.outputs, work.config.site.limits.output_bytes)
         raise
     finally:
         folder.remove_tree(path)

@@ -7,7 +7,6 @@ Slurm said that the attempt ended, because a network file system may show it lat
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional, Union
@@ -19,7 +18,7 @@ from ..facts import Absent, Cancel, Ended, Intent, Stuck, Submission
 from ..outcome import Result
 from ..retry import is_final, larger, next_attempt_at
 from ..settings import Timing
-from ..spec import JobSpec, Resources
+from ..spec import JobSpec, Resources, deadline_of
 from .snapshot import AttemptFacts, JobFacts
 
 _CUT_OFF = ("node_failed", "lost")
@@ -379,16 +378,3 @@ def _expired(job: JobFacts, max_wait: float, clock: Clock) -> Optional[str]:
     if clock.server - job.claimed_at >= max_wait:
         return sentences.waited_too_long(max_wait)
     return None
-
-
-def deadline_of(properties: Mapping[str, Union[str, bytes, int, None]], claimed_at: float) -> Optional[float]:
-    """Seconds since 1970: timestamp + expiration, or the claim + expiration; None without a readable expiration.
-
-    A sender's timestamp may be anything; one after the claim, or of before 2000, is no time of sending.
-    """
-    expiration, timestamp = properties.get("expiration"), properties.get("timestamp")
-    if not isinstance(expiration, str) or not re.fullmatch(r"[0-9]{1,15}", expiration):
-        return None
-    plausible = isinstance(timestamp, int) and 946684800 <= timestamp <= claimed_at
-    sent_at = float(timestamp) if plausible and isinstance(timestamp, int) else claimed_at
-    return sent_at + int(expiration) / 1000
