@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, Union
 
@@ -58,7 +59,15 @@ class Broker(Protocol):
     def get(self, queue: str) -> Optional[Delivery]:
         """One message, to be acked or given back; None from an empty queue."""
 
-    def ack(self, delivery: Delivery) -> None: ...
+    def get_many(self, queue: str, most: int, wait: float) -> list[Delivery]:
+        """Up to `most` messages, to be acked or given back, in the queue's order. Waits at most `wait` seconds for the
+        first one, and returns when the queue is empty or `most` are there."""
+
+    def ack(self, delivery: Delivery) -> None:
+        """Raises Transient, too, where the connection that it came over is gone: then the message comes again."""
+
+    def ack_many(self, deliveries: Sequence[Delivery]) -> None:
+        """Acks these and no others; of several, with as few words to the broker as it takes."""
 
     def settle(self) -> None:
         """Returns when the broker has taken note of every ack before."""

@@ -10,7 +10,8 @@ import contextlib
 import logging
 import ssl
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 import pika
@@ -31,6 +32,11 @@ DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
 _PERSISTENT = 2
 _NOT_IMPLEMENTED = 540
 """To a basic.get: from a stream, whose messages stay when they are read."""
+_MOST_PREFETCH = 65_535
+"""A short unsigned integer of AMQP."""
+_QUIET = 0.05
+_SLICE = 1.0
+"""Seconds: how long the next message may take to come, and how long a wait for the first one goes without a look."""
 OUR_FAULT = 400
 """Reply codes from here on blame what was sent; 320 is a broker that is being stopped."""
 
@@ -84,6 +90,8 @@ class RabbitMQ:
         self._connection: Optional[pika.BlockingConnection] = None
         self._jobs: Optional[BlockingChannel] = None
         self._answers: Optional[BlockingChannel] = None
+        self._held: dict[int, Delivery] = {}
+        """What this channel of jobs has delivered, and what is neither acked nor given back yet, by its tag."""
 
     def waiting(self, queue: Queue) -> int:
         with self._translated():
@@ -108,17 +116,66 @@ class RabbitMQ:
                 raise Transient(f"the queue {queue} is a stream; Batchferry needs a classic or quorum queue") from None
         if method is None or properties is None:
             return None
-        return Delivery(
+        return self._hold(queue, method, properties, body)
+
+    def get_many(self, queue: str, most: int, wait: float) -> list[Delivery]:
+        first = self.get(queue)  # a stream refuses this, and would let itself be consumed without ever getting emptier
+        found = [first] if first else []
+        if len(found) == most or not (found or wait > 0):
+            return found
+        with self._translated():
+            channel = self._jobs_channel()
+            channel.basic_qos(prefetch_count=min(most - len(found), _MOST_PREFETCH))
+            consumer = channel.basic_consume(queue, lambda _, *delivered: found.append(self._hold(queue, *delivered)))
+            self._collect(channel, queue, found, most, wait)
+            if channel.is_open:
+                channel.basic_cancel(consumer)
+        return found
+
+    def _collect(self, channel: BlockingChannel, queue: str, found: list[Delivery], most: int, wait: float) -> None:
+        """Until the queue is empty. Its count may overtake the messages that left it, so it is asked twice. Where it says
+        that there are some, and none come, they go to somebody else."""
+        end, empty = time.monotonic() + wait, 0
+        while len(found) < most and channel.consumer_tags and empty < 2:
+            before = len(found)
+            count = channel.queue_declare(queue, passive=True).method.message_count
+            left = min(end - time.monotonic(), _SLICE)
+            channel.connection.process_data_events(time_limit=max(left, 0) if not found else _QUIET if count else 0)
+            if len(found) > before or not (found or left <= 0):
+                empty = 0
+            else:
+                empty += 1 if count == 0 else 2
+
+    def _hold(self, queue: str, method: Any, properties: Any, body: Optional[bytes]) -> Delivery:
+        delivery = Delivery(
             queue=queue,
             body=body or b"",
             properties=_plain(properties),
             redelivered=bool(method.redelivered),
             tag=int(method.delivery_tag),
         )
+        self._held[delivery.tag] = delivery
+        return delivery
 
     def ack(self, delivery: Delivery) -> None:
+        self.ack_many([delivery])
+
+    def ack_many(self, deliveries: Sequence[Delivery]) -> None:
         with self._translated():
-            self._jobs_channel().basic_ack(delivery.tag)
+            channel = self._channel_of(deliveries)
+            last = max((delivery.tag for delivery in deliveries), default=0)
+            all_before = sum(tag <= last for tag in self._held) == len(deliveries)
+            for delivery in deliveries:
+                if delivery.tag == last or not all_before:
+                    channel.basic_ack(delivery.tag, multiple=all_before)
+                del self._held[delivery.tag]
+
+    def _channel_of(self, deliveries: Sequence[Delivery]) -> BlockingChannel:
+        """Tags are counted anew on each channel: on another one they would be those of other messages."""
+        channel = self._jobs_channel()
+        if not all(self._held.get(delivery.tag) is delivery for delivery in deliveries):
+            raise Transient("the connection was lost, its messages come again")
+        return channel
 
     def settle(self) -> None:
         with self._translated():
@@ -127,7 +184,8 @@ class RabbitMQ:
 
     def give_back(self, delivery: Delivery) -> None:
         with self._translated():
-            self._jobs_channel().basic_nack(delivery.tag, requeue=True)
+            self._channel_of([delivery]).basic_nack(delivery.tag, requeue=True)
+            del self._held[delivery.tag]
 
     def publish(self, reply: Reply) -> None:
         with self._translated():
@@ -170,7 +228,7 @@ class RabbitMQ:
 
     def _jobs_channel(self) -> BlockingChannel:
         if self._jobs is None or not self._jobs.is_open:
-            self._jobs = self._open().channel()
+            self._jobs, self._held = self._open().channel(), {}
         return self._jobs
 
     def _answers_channel(self) -> BlockingChannel:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from .. import folder
+from ..batches import pilot_folder
 from ..facts import Group, Intent
 from ..folder import JobFolder, JobsFolder
 from ..settings import Site
@@ -38,6 +39,18 @@ def archive(jobs: JobsFolder, job: JobFolder, facts: JobFacts, site: Site, now: 
     log.info("archived job=%s outcome=%s in=%s why=%r", job.id, _outcome(facts), place.name, _reason(facts))
 
 
+def archive_pilot(jobs: JobsFolder, crew: JobFolder, done: Path, now: float) -> None:
+    """What an ended pilot leaves: its log, and what Slurm said of it."""
+    attempt = crew.attempt(1)
+    folder.remove(attempt.token)
+    folder.remove_tree(attempt.work)
+    folder.remove_half_written(attempt.path)
+    intent = folder.read(Intent, attempt.intent)
+    if intent is not None:
+        _end_group(jobs, crew, intent.group, attempt.slurm_log)
+    folder.move_job(crew, done / time.strftime("%Y-%m-%d", time.gmtime(now)))
+
+
 def _outcome(facts: JobFacts) -> str:
     return facts.outcome.outcome if facts.outcome else "unknown"
 
@@ -52,7 +65,8 @@ def _reason(facts: JobFacts) -> str:
 def _end_group(jobs: JobsFolder, job: JobFolder, group: str, log_file: Path) -> None:
     """The last member that leaves takes the group's log along."""
     members = folder.read(Group, jobs.group(group))
-    if members and any(jobs.job(folder.JobId(j)).path.exists() for j, _ in members.members.values() if j != job.id):
+    others = [member for member, _ in members.members.values() if member != job.id] if members else []
+    if any((pilot_folder(jobs, each) or jobs.job(folder.JobId(each))).path.exists() for each in others):
         return
     with contextlib.suppress(FileNotFoundError):
         os.rename(jobs.group_log(group), log_file)

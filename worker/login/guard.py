@@ -63,4 +63,9 @@ def _nothing_to_do(tools: Tools) -> bool:
     """Raises Transient where only the broker could tell."""
     if os.listdir(tools.jobs.active):
         return False
+    if tools.jobs.pilots.is_dir():
+        from .pilots import idle
+
+        if not idle(tools.jobs):
+            return False
     return all(tools.broker.waiting(queue) == 0 for queue in tools.config.site.queues)

@@ -11,7 +11,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .. import folder
@@ -85,8 +85,11 @@ class _Sorted:
             raise IndexError(index)
         return self._data[index * _BYTES : (index + 1) * _BYTES]
 
+    def __iter__(self) -> Iterator[bytes]:
+        return (self[index] for index in range(len(self)))
+
     def __contains__(self, wanted: bytes) -> bool:
-        place = bisect.bisect_left(self, wanted)  # type: ignore[arg-type]  # a sequence as far as bisect looks
+        place = bisect.bisect_left(self, wanted)
         return place < len(self) and self[place] == wanted
 
 

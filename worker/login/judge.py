@@ -135,7 +135,7 @@ def _was_taken_out(a: AttemptFacts, timing: Timing, now: float) -> bool:
     still know (seen with Slurm 22.05). Nothing else takes one element away."""
     if a.absent is None or a.submission is None or a.started is not None:
         return False
-    return _is_lost(a, timing, Clock(now, now))
+    return is_lost(a, timing, Clock(now, now))
 
 
 def _over_at(a: AttemptFacts, timing: Timing) -> float:
@@ -249,7 +249,7 @@ def _during_attempt(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: fl
         return Record(_from_end(job, a, a.ended))
     if a.submission is None and a.started is None:
         return _unclear_submission(job, a, timing, max_wait, clock)
-    return Record(_lost(a, clock)) if _is_lost(a, timing, clock) else _while_open(job, a, timing, max_wait, clock)
+    return Record(_lost(a, clock)) if is_lost(a, timing, clock) else _while_open(job, a, timing, max_wait, clock)
 
 
 def _unclear_submission(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, clock: Clock) -> Step:
@@ -269,10 +269,17 @@ def _all_visible(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
 
 def _alive(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
     """Slurm may still tell of its end. Not of a job that it has forgotten, as it does early without accounting."""
-    return a.open and not _is_lost(a, timing, clock)
+    return a.open and not is_lost(a, timing, clock)
 
 
-def _is_lost(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
+def surely_over(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
+    """Whether nothing of it writes any more, and all that it wrote can be seen."""
+    cut_off = a.ended is not None and a.ended.end in _CUT_OFF
+    silent = clock.server - a.ended_noted
+    return _all_visible(a, timing, clock) and (not cut_off or silent >= timing.cut_off_after)
+
+
+def is_lost(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
     return a.absent is not None and a.absent.answers >= 2 and clock.now - a.absent.since >= timing.lost_after
 
 
@@ -324,7 +331,7 @@ def _give_verdict(job: JobFacts, a: AttemptFacts, result: Result, timing: Timing
         return GiveVerdict(_verdict(job, a, result, a.ended))
     if a.stuck is not None and a.stuck.reason == _REQUEUED:
         return _withdraw_requeued(a, clock)
-    return GiveVerdict(_lost(a, clock)) if _is_lost(a, timing, clock) else Wait("for Slurm's verdict")
+    return GiveVerdict(_lost(a, clock)) if is_lost(a, timing, clock) else Wait("for Slurm's verdict")
 
 
 def _from_end(job: JobFacts, a: AttemptFacts, ended: Ended) -> Result:

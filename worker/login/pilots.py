@@ -1,12 +1,13 @@
 """The login side of pilots: claims jobs in batches, keeps as many pilots as there is work for, and goes on where one ended.
 
-A job that was begun in a pilot and has no end there, and one that has to be tried again, leaves its batch for a folder of its
-own: from then on it is a job like any other, with that as its first attempt. So is an answer that no pilot could send. What was
-not begun goes back to todo.
+A job that was begun in a pilot and has no end there, and one that has to be tried again, leaves its batch for a folder of
+its own: from then on it is a job like any other, with that as its first attempt. So does an answer that no pilot could
+send. What was not begun goes back to todo.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -21,7 +22,7 @@ from .. import batches, folder, sentences
 from ..answer import record
 from ..batches import PILOT, Batch, Came, Claimed, Handed, Pilot, Pool, Progress
 from ..broker import Delivery, digest
-from ..errors import Damaged, InvalidSpec
+from ..errors import InvalidSpec
 from ..facts import Ended, Outcome, Unfit, write_reply
 from ..folder import JobFolder, JobId, JobsFolder, claim_name, read, write
 from ..outcome import Result
@@ -43,18 +44,22 @@ _FAILURES = 3
 
 
 def pools(config: Config, jobs: JobsFolder) -> list[tuple[Queue, Pool]]:
-    """Those of queues that may have jobs for pilots."""
-    return [(queue, Pool(jobs, queue.name)) for queue in config.site.queues if uses_pilots(config, queue)]
+    """Those of queues that have, or had, jobs for pilots."""
+    found = [(queue, pool_of(config, jobs, queue)) for queue in config.site.queues]
+    return [(queue, pool) for queue, pool in found if pool is not None]
 
 
-def uses_pilots(config: Config, queue: Queue) -> bool:
-    return queue.mode == "pilot" or any(each.mode == "pilot" for each in config.site.workloads.values())
+def pool_of(config: Config, jobs: JobsFolder, queue: Queue) -> Optional[Pool]:
+    """None for a queue without pilots."""
+    pool = Pool(jobs, queue.name)
+    uses_pilots = queue.mode == "pilot" or any(each.mode == "pilot" for each in config.site.workloads.values())
+    return pool if uses_pilots or pool.path.is_dir() else None
 
 
 # --- claiming
 
 
-def claim_many(tools: Tools, queue: Queue, deliveries: Sequence[Delivery], standing: Standing) -> list[JobFolder]:
+def claim_many(tools: Tools, queue: Queue, deliveries: Sequence[Delivery]) -> list[JobFolder]:
     """Claims them all; those that a pilot may run become one batch. Returns the others' folders.
 
     After the return, every delivery may be acked. Raises OSError before that.
@@ -83,9 +88,9 @@ def claim_many(tools: Tools, queue: Queue, deliveries: Sequence[Delivery], stand
     return folders
 
 
-def room(queue: Queue, pool: Pool) -> int:
+def room(tools: Tools, queue: Queue) -> int:
     """How many more jobs may be claimed for pilots."""
-    return max(0, queue.pilot.max_open - _open_jobs(pool))
+    return max(0, queue.pilot.max_open - _open_jobs(Pool(tools.jobs, queue.name)))
 
 
 def _for_a_pilot(config: Config, queue: Queue, delivery: Delivery) -> Optional[JobSpec]:
@@ -149,6 +154,7 @@ def tend(tools: Tools, standing: Standing) -> None:
         if not pool.path.is_dir():
             continue
         batches.remove_half_made(pool)
+        _take_back_orphans(tools, pool)
         for batch in pool.batches(pool.ended):
             with reconcile.left_alone_if_bad(JobFolder(batch.path), standing):
                 _close(tools, pool, batch, standing)
@@ -162,6 +168,9 @@ def _tend_pilot(tools: Tools, crew: JobFolder, standing: Standing) -> None:
     clock = judge.Clock(tools.now(), tools.server_now)
     if facts.intent is None or pilot is None:  # a pass was killed before it could submit it
         folder.remove_tree(crew.path)
+    elif facts.result is not None and facts.ended is None and facts.submission is None:
+        write(crew.attempt(1).unfit, Unfit(f"Slurm refuses pilots: {facts.result.reason}", tools.now()))
+        write(crew.attempt(1).ended, Ended("rejected", "refused", tools.now()))
     elif facts.ended is None and judge.is_lost(facts, timing, clock):
         # One whose submission was unclear, and that never came to be, had nothing.
         write(crew.attempt(1).ended, Ended("lost", "unknown to Slurm", tools.now()))
@@ -180,8 +189,18 @@ def _take_back(tools: Tools, crew: JobFolder, pilot: Pilot, facts: AttemptFacts,
             _close(tools, pool, batch, standing)
     unfit = read(Unfit, attempt.unfit)
     _note_fitness(tools, pool, crew, facts, unfit)
-    log.info("pilot ended pilot=%s slurm=%s state=%s", crew.id, facts.slurm_id, facts.ended.state if facts.ended else "")
+    log.info(
+        "pilot ended pilot=%s slurm=%s state=%s", crew.id, facts.slurm_id, facts.ended.state if facts.ended else ""
+    )
     archive.archive_pilot(tools.jobs, crew, pool.done, tools.now())
+
+
+def _take_back_orphans(tools: Tools, pool: Pool) -> None:
+    """Batches whose pilot is long gone: it took them at its very end, and that was seen late."""
+    for batch in pool.batches(pool.locked):
+        crew = batches.pilot_folder(tools.jobs, batch.pilot)
+        if crew is None or not crew.path.exists():
+            batches.move(batch, pool.ended / batch.path.name)
 
 
 def _note_fitness(tools: Tools, pool: Pool, crew: JobFolder, facts: AttemptFacts, unfit: Optional[Unfit]) -> None:
@@ -293,12 +312,23 @@ def _hand_on(tools: Tools, batch: Batch, claimed: Claimed, came: Optional[Came],
             claim_name(job.outcome, Outcome(came.result.outcome, 1, stem, "login", tools.now()))
         else:
             record(attempt, came.result)
+            _understand(tools, job, claimed)
     claim_name(job.message, claimed.message)
     claimed_at = batch.jobs.stat().st_mtime
     os.utime(job.message, (claimed_at, claimed_at))  # it has waited since then
     log.info("left its batch job=%s batch=%s outcome=%s", job.id, batch.id, came.result.outcome if came else "none yet")
     standing.in_flight += 1
     reconcile.settle(tools, job, standing)
+
+
+def _understand(tools: Tools, job: JobFolder, claimed: Claimed) -> None:
+    """Without its spec it would not be tried again; one that the site no longer allows is not."""
+    message = claimed.message
+    queue = tools.config.queue(message.queue)
+    body = message.body.encode() if isinstance(message.body, str) else message.body
+    if queue is not None:
+        with contextlib.suppress(InvalidSpec):
+            write(job.spec, reconcile.understand(tools.config, queue, message.properties.get("reply_to"), body))
 
 
 def _hand_on_all(tools: Tools, batch: Batch, standing: Standing) -> None:
@@ -315,7 +345,9 @@ def _give_up_waiting(tools: Tools, queue: Queue, pool: Pool, standing: Standing)
         waited = tools.server_now - batch.jobs.stat().st_mtime
         if unfit is None and waited < queue.max_wait:
             return  # the others are younger
-        log.warning("no pilot for it batch=%s jobs=%d why=%r", batch.id, batch.count, unfit.why if unfit else "max_wait")
+        log.warning(
+            "no pilot for it batch=%s jobs=%d why=%r", batch.id, batch.count, unfit.why if unfit else "max_wait"
+        )
         try:
             taken = batches.move(batch, pool.ended / f"{batch.path.name}~")
         except FileNotFoundError:

@@ -43,10 +43,12 @@ class Standing:
         """Jobs that can't be worked on until somebody mends them."""
 
 
-def reconcile(tools: Tools, standing: Standing) -> None:
-    """Brings every active job as far as it gets in this pass. Raises SiteAway for a disk that is full."""
+def reconcile(tools: Tools, standing: Standing, others: Sequence[tuple[JobFolder, AttemptFacts]] = ()) -> None:
+    """Brings every active job as far as it gets in this pass. Raises SiteAway for a disk that is full. `others`: open
+    attempts of what is no job, which Slurm is asked about as well.
+    """
     active = _read_active(tools, standing)
-    _look(tools, [(job, a) for job, facts in active for a in facts.attempts if a.open])
+    _look(tools, [*others, *((job, a) for job, facts in active for a in facts.attempts if a.open)])
     for job, facts in active:
         standing.in_flight += facts.in_flight
         settle(tools, job, standing)
@@ -54,7 +56,7 @@ def reconcile(tools: Tools, standing: Standing) -> None:
 
 def settle(tools: Tools, job: JobFolder, standing: Standing) -> None:
     """Takes one step after the other until the job has to wait. One bad job never stops the others."""
-    with _left_alone_if_bad(job, standing):
+    with left_alone_if_bad(job, standing):
         _settle(tools, job, standing)
 
 
@@ -71,7 +73,7 @@ def _settle(tools: Tools, job: JobFolder, standing: Standing) -> None:
 
 
 @contextlib.contextmanager
-def _left_alone_if_bad(job: JobFolder, standing: Standing) -> Iterator[None]:
+def left_alone_if_bad(job: JobFolder, standing: Standing) -> Iterator[None]:
     """The outermost border of the work on one job."""
     try:
         yield
@@ -194,7 +196,7 @@ def _read_active(tools: Tools, standing: Standing) -> list[tuple[JobFolder, JobF
     """The active jobs, oldest first."""
     found = []
     for job in tools.jobs.active_jobs():
-        with _left_alone_if_bad(job, standing):
+        with left_alone_if_bad(job, standing):
             facts = read_facts(job)
             if facts is not None:
                 found.append((job, facts))

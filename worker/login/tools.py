@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from ..broker import open_broker
@@ -56,6 +57,8 @@ class Tools:
     slurm_answered: bool = False
     accounting_away: str = ""
     broker_away: str = ""
+    pilot_ids: dict[Path, set[str]] = field(default_factory=dict)
+    """By a pool's folder: the ids of the jobs in its open batches, once they were read."""
 
     def now(self) -> float:
         return time.time()

@@ -59,6 +59,13 @@ class Broker:
         self.unacked.append(self.queued.pop(0))
         return self.unacked[-1]
 
+    def get_many(self, queue: str, most: int, wait: float) -> list[Delivery]:
+        return [delivery for delivery in (self.get(queue) for _ in range(most)) if delivery]
+
+    def ack_many(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            self.ack(delivery)
+
     def ack(self, delivery: Delivery) -> None:
         folder.passing("before ack")
         self.unacked.remove(delivery)
