@@ -10,13 +10,14 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import selectors
 import shutil
 import signal
 import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Optional
 
@@ -154,11 +155,15 @@ class _Pilot:
         """Seconds that a job took lately."""
         self._done = 0
         self._bell, self._ring = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._bell, selectors.EVENT_READ)
 
     def run(self, working_place: Path) -> None:
         count = max(1, self._rules.cpus)
         for number in range(count):
             self._hire(working_place / str(number), alone=count == 1)
+        for hand in self._hands:
+            self._selector.register(hand.pipe, selectors.EVENT_READ, hand)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         for asked in (signal.SIGTERM, signal.SIGINT):
             signal.signal(asked, self._be_asked_to_stop)
@@ -255,6 +260,7 @@ class _Pilot:
             lease.running -= 1
             lease.unknown = True
         self._hands.remove(hand)
+        self._selector.unregister(hand.pipe)
         hand.pipe.close()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(hand.pid, 0)
@@ -296,7 +302,8 @@ class _Pilot:
         if not self._fits(hand, claimed):
             return
         if time.monotonic() + hand.seconds + claimed.resources.time_seconds > self._end:
-            self._leave("the next job would not fit into what is left of its time")
+            if not hand.given:
+                self._leave("the next job would not fit into what is left of its time")
             return
         lease.left.popleft()
         lease.running += 1
@@ -314,18 +321,16 @@ class _Pilot:
         return cpus <= self._rules.cpus and memory_mb <= self._rules.memory_mb
 
     def _listen(self) -> None:
-        hands = {hand.pipe: hand for hand in self._hands}
-        timeout = _SYNC_AFTER if self._oldest_line is not None else _LOOK
-        for ready in wait([*hands, self._bell], timeout):
-            if not isinstance(ready, Connection):
+        for ready, _ in self._selector.select(_SYNC_AFTER if self._oldest_line is not None else _LOOK):
+            hand = ready.data
+            if hand is None:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._bell, 65536)
                 continue
-            hand = hands[ready]
             try:
-                self._note(hand, ready.recv())
-                while ready.poll():
-                    self._note(hand, ready.recv())
+                self._note(hand, hand.pipe.recv())
+                while hand.given and hand.pipe.poll():
+                    self._note(hand, hand.pipe.recv())
             except (EOFError, OSError):
                 self._lose(hand)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import secrets
 import shutil
 import signal
 import time
@@ -54,6 +55,7 @@ class Runner:
         self._token_file, self._alone = token_file, alone
         self._memory = MemoryWatch(placement.confined)
         self._fetcher: Optional[Fetcher] = None
+        self._attempt_folder = AttemptFolder(place / "job", 1)
         self._stopping = False
 
     def serve(self, pipe: Connection) -> None:
@@ -90,7 +92,7 @@ class Runner:
         return self._attempt(claimed, spec, now)
 
     def _attempt(self, claimed: Claimed, spec: JobSpec, now: float) -> Done:
-        attempt = AttemptFolder(self._place / claimed.id, 1)
+        attempt = self._attempt_folder
         make_place(attempt.path)
         if self._fetcher is None:
             self._fetcher = Fetcher(self._config, self._token_file)
@@ -109,7 +111,15 @@ class Runner:
             body = attempt.reply_body(result.body).read_bytes() if result.outcome == "succeeded" else b""
             return Done(claimed.id, replace(result, body=""), is_final(result, spec, claimed.resources), body)
         finally:
-            shutil.rmtree(attempt.path, ignore_errors=True)
+            self._clear()
+
+    def _clear(self) -> None:
+        """The next job must not see anything of this one; what can't be removed is left behind where it is."""
+        place = self._attempt_folder.path
+        shutil.rmtree(place, ignore_errors=True)
+        if place.exists():
+            log.warning("left behind, it can't be removed path=%s", place)
+            self._attempt_folder = AttemptFolder(self._place / f"job-{secrets.token_hex(4)}", 1)
 
 
 def _unrun(outcome: str, reason: str, now: float) -> Result:

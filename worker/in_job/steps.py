@@ -136,9 +136,11 @@ def _scratch(work: Work) -> Iterator[Path]:
     place = work.config.site.scratch
     shared = place == "folder" or work.pilot is not None
     path = work.attempt.work if shared else Path(place) / f"batchferry-{work.job_id}-{work.attempt.number}"
-    folder.remove_tree(path)
+    if work.pilot is None:
+        folder.remove_tree(path)
+    path.mkdir(mode=0o700, parents=True)
     for name in ("inputs", "outputs", "tmp"):
-        (path / name).mkdir(mode=0o700, parents=True)
+        os.mkdir(path / name, 0o700)
     try:
         yield path
     except BaseException:
@@ -146,7 +148,8 @@ def _scratch(work: Work) -> Iterator[Path]:
             folder.keep_files(path / "outputs", work.attempt.outputs, work.config.site.limits.output_bytes)
         raise
     finally:
-        folder.remove_tree(path)
+        if work.pilot is None:
+            folder.remove_tree(path)
 
 
 def _write_job_file(work: Work, scratch: Path) -> None:
@@ -163,7 +166,7 @@ def _write_job_file(work: Work, scratch: Path) -> None:
             "time_seconds": work.resources.time_seconds,
         },
     }
-    (scratch / "job.json").write_text(json.dumps(job_file, indent=1) + "\n", encoding="utf-8")
+    (scratch / "job.json").write_text(json.dumps(job_file) + "\n", encoding="utf-8")
 
 
 def _argv(work: Work, scratch: Path) -> list[str]:
@@ -197,7 +200,8 @@ def _environment(work: Work, scratch: Path) -> dict[str, str]:
 
 
 def _check_exit(work: Work, exit: Exit) -> None:
-    log.info(
+    log.log(
+        logging.INFO if work.pilot is None or exit.code else logging.DEBUG,
         "program ended job=%s exit_code=%s signal=%s seconds=%.1f",
         work.job_id,
         exit.code,
