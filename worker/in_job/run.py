@@ -17,7 +17,7 @@ from .. import folder, sentences
 from ..answer import conclude, record
 from ..errors import Damaged, StepFailed
 from ..facts import Intent, Started, read_spec
-from ..folder import AttemptFolder, JobFolder, read
+from ..folder import AttemptFolder, JobFolder, JobsFolder, read
 from ..outcome import Result, readable_tail
 from ..retry import is_final
 from ..settings import Config, Workload
@@ -73,7 +73,7 @@ def run(config: Config, job: JobFolder, number: int, place: Placement) -> None:
         raise Damaged("this attempt was never intended")
     timing = config.site.timing
     time_limit = intent.resources.minutes * 60
-    with Interrupts(time_limit - timing.margin(time_limit)) as interrupts:
+    with Interrupts(time_limit - timing.margin(time_limit)) as interrupts, _bell(config, job):
         started = _start(job, attempt, place)
         if started is None:
             return
@@ -83,6 +83,13 @@ def run(config: Config, job: JobFolder, number: int, place: Placement) -> None:
         result = record(attempt, result)
         folder.remove(attempt.token)
         _answer(work, result)
+
+
+@contextlib.contextmanager
+def _bell(config: Config, job: JobFolder) -> Iterator[None]:
+    """At the end the login side hears that there may be a result or an answer."""
+    yield
+    JobsFolder(config.site.jobs_dir).ring(job.id)
 
 
 def _start(job: JobFolder, attempt: AttemptFolder, place: Placement) -> Optional[Started]:

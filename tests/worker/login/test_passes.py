@@ -138,7 +138,8 @@ class Login:
         place.mkdir(exist_ok=True)
         config = config_for(place, changes={"timing": AT_ONCE})
         workloads = {n: replace(w, retry=RetryPolicy(attempts=1)) for n, w in config.site.workloads.items()}
-        self.config: Config = replace(config, site=replace(config.site, workloads=workloads))
+        slurm = replace(config.site.slurm, poll_fastest=Seconds(0.0), poll_slowest=Seconds(0.0))
+        self.config: Config = replace(config, site=replace(config.site, workloads=workloads, slurm=slurm))
         self.jobs = JobsFolder(self.config.site.jobs_dir)
         self.jobs.prepare()
         self.broker, self.cluster = Broker(), Cluster()
