@@ -56,6 +56,7 @@ def _be_a_pilot(config: Config, crew: JobFolder, place: Placement) -> int:
     _log_to(crew.attempt(1).log)
     try:
         pilot.run(config, crew, place)
+        JobsFolder(config.site.jobs_dir).ring(crew.id)
     except (Misconfigured, Damaged) as error:
         logging.error("pilot ends: %s", error)
         return os.EX_CONFIG

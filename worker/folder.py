@@ -99,6 +99,8 @@ class JobsFolder:
         self.undelivered = path / "undelivered"
         self.groups = path / "groups"
         self.pilots = path / "pilots"
+        self.news = path / "news"
+        self.standing = path / "standing.json"
         self.lease = path / "lease.json"
         self.site_fault = path / "site_fault.json"
         self.cluster = path / "cluster.json"
@@ -106,7 +108,7 @@ class JobsFolder:
 
     def prepare(self) -> None:
         """Makes the folders; 0700, because they hold tokens and other people's data. Raises OSError."""
-        for folder in (self.path, self.active, self.done, self.rejected, self.undelivered, self.groups):
+        for folder in (self.path, self.active, self.done, self.rejected, self.undelivered, self.groups, self.news):
             make_folder(folder)
 
     def job(self, job_id: JobId) -> JobFolder:
@@ -116,6 +118,25 @@ class JobsFolder:
         """In order of their ids; the caller sorts by what matters."""
         for name in sorted(os.listdir(self.active)):
             yield JobFolder(self.active / name)
+
+    def ring(self, job_id: JobId) -> None:
+        """Tells the login side that there is something new about a job. A hint, not a fact: it may be lost."""
+        with contextlib.suppress(OSError):
+            (self.news / job_id).touch(mode=0o600)
+
+    def rung(self) -> list[str]:
+        """Whose bell rang; names, of jobs or not."""
+        with contextlib.suppress(OSError):
+            return os.listdir(self.news)
+        return []
+
+    def hear(self) -> frozenset[str]:
+        """The same, and the bells are still. To be called before the jobs' facts are read: what rings later is news."""
+        called = self.rung()
+        for name in called:
+            with contextlib.suppress(OSError):
+                os.unlink(self.news / name)
+        return frozenset(called)
 
     def find(self, job_id: JobId) -> Optional[JobFolder]:
         """A job that was claimed before, wherever it is now."""
@@ -226,6 +247,7 @@ def bring_back(job: JobFolder, jobs: JobsFolder) -> JobFolder:
 def remove_unclaimed(job: JobFolder) -> None:
     """A folder that never got its message, unless it gets it at this moment."""
     remove_half_written(job.path)
+    remove_tree(job.attempts)  # of a worker that was cut off, and came back when its job had been put away
     with contextlib.suppress(OSError):
         job.path.rmdir()
 
@@ -323,7 +345,8 @@ def from_json(kind: Any, value: Any) -> Any:
 
 
 @functools.cache
-def _hints(kind: type) -> Mapping[str, Any]:
+def _hints(kind: type) -> dict[str, Any]:
+    """To work them out takes ten times as long as to read a fact."""
     return get_type_hints(kind)
 
 

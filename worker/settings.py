@@ -169,6 +169,10 @@ class SlurmSettings:
     array_limit: int = said("how many jobs of one array may run at the same time; 0 for as many as fit", 0)
     commands_per_second: float = said("how many Slurm commands a second all passes together may use, over time", 1.0)
     commands_at_once: int = said("how many of them may come one after the other; then work waits for the next pass", 20)
+    poll_fastest: Seconds = said("how often squeue is asked when something has just changed", 5.0)
+    poll_slowest: Seconds = said(
+        "how often squeue is asked when nothing has changed for a while; passes in between don't ask it", 60.0
+    )
     command_timeout: Seconds = said("the longest a Slurm command may take", 60.0)
 
 

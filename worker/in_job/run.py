@@ -10,7 +10,7 @@ from .. import folder, sentences
 from ..answer import conclude, record
 from ..errors import Damaged
 from ..facts import Intent, Started, read_spec
-from ..folder import AttemptFolder, JobFolder, read
+from ..folder import AttemptFolder, JobFolder, JobsFolder, read
 from ..outcome import Result
 from ..retry import is_final
 from ..settings import Config
@@ -25,6 +25,11 @@ log = logging.getLogger(__name__)
 
 def run(config: Config, job: JobFolder, number: int, place: Placement) -> None:
     """The whole life of an attempt. What it leaves are files; it returns when it has answered, or could not."""
+    _live(config, job, number, place)
+    JobsFolder(config.site.jobs_dir).ring(job.id)
+
+
+def _live(config: Config, job: JobFolder, number: int, place: Placement) -> None:
     attempt = job.attempt(number)
     spec, intent = read_spec(job), read(Intent, attempt.intent)
     if spec is None or intent is None:

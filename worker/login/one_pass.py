@@ -34,6 +34,13 @@ def run_pass(tools: Tools, drain: bool) -> int:
     """Returns one of the exit codes that `check.py --help` lists."""
     standing = Standing()
     try:
+        return _run(tools, standing, drain)
+    finally:
+        tools.quiet.save()
+
+
+def _run(tools: Tools, standing: Standing, drain: bool) -> int:
+    try:
         reconcile.reconcile(tools, standing, pilots.open_attempts(tools))
         pilots.tend(tools, standing)
         _submit_all(tools, standing)

@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from slurm import JobView, Scheduler
 
     from ..broker import Broker
+    from .quiet import Quiet
 
 
 log = logging.getLogger(__name__)
 
 
+_CRON_IS_EARLY = 0.9
+"""A pass that comes a little before its minute is over must not have to wait for the next one."""
 _LONGEST_RETRY_AFTER = 3600.0
 """Seconds; what an API asks for beyond it is not believed."""
 
@@ -90,6 +93,33 @@ class Tools:
     def budget(self) -> Budget:
         s = self.config.site.slurm
         return Budget(self.jobs.budget, s.commands_per_second, s.commands_at_once)
+
+    @cached_property
+    def quiet(self) -> Quiet:
+        from .quiet import Quiet
+
+        return Quiet(self.jobs.standing)
+
+    @property
+    def asked_just_now(self) -> bool:
+        """Whether squeue was asked so short a time ago that nothing need be new of jobs of which nothing has been new."""
+        if self.config.site.scheduler == "local":
+            return False
+        ago, pause = self.server_now - self.quiet.asked_at, self.slurm_pause
+        just_now = 0 <= ago < pause * _CRON_IS_EARLY
+        if just_now:
+            log.info("slurm not asked, nothing has changed jobs=%d asked=%.0fs ago pause=%.0fs",
+                     len(self.quiet.rows), ago, pause)  # fmt: skip
+        return just_now
+
+    @property
+    def slurm_pause(self) -> float:
+        """Seconds between two questions about jobs of which nothing is new. Where the site allows few commands and half of
+        them are used up, every second one is left for other things."""
+        s = self.config.site.slurm
+        scarce = self.budget.left() < s.commands_at_once / 2
+        least = 2 / s.commands_per_second if scarce and s.commands_per_second > 0 else 0
+        return max(self.quiet.pause(s.poll_fastest, s.poll_slowest), least)
 
     def ask_queue(self) -> Sequence[JobView]:
         """What Slurm shows; the one place that notes whether it answered in this pass. Empty where it did not.
