@@ -104,6 +104,15 @@ class Cancel:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far the workload says it is: a fraction, and words of its own."""
+
+    fraction: float
+    words: str
+    at: float
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What the job came to: exclusive, final. `reply` is the stem of the reply's two files in the attempt's folder."""
 
@@ -177,6 +186,14 @@ def read_spec(job: JobFolder) -> Optional[JobSpec]:
 def read_result(attempt: AttemptFolder) -> Optional[Result]:
     """What the attempt came to. Where the worker could not know, the login side's verdict is what counts."""
     return read(Result, attempt.verdict) or read(Result, attempt.result)
+
+
+def read_progress(attempt: AttemptFolder) -> Optional[Progress]:
+    """For people; one that can't be read is none."""
+    try:
+        return read(Progress, attempt.progress)
+    except (Damaged, OSError):
+        return None
 
 
 @dataclass(frozen=True)

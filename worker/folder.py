@@ -53,6 +53,7 @@ class AttemptFolder:
         self.absent = path / "absent.json"
         self.stuck = path / "stuck.json"
         self.cancel = path / "cancel.json"
+        self.progress = path / "progress.json"
 
     def reply_body(self, stem: str) -> Path:
         return self.path / f"{stem}.bin"

@@ -24,6 +24,18 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Used:
+    """What an attempt used, as its worker saw it."""
+
+    steps: Mapping[str, float] = field(default_factory=dict)
+    """Seconds in fetch, run and pack; a step that was not reached is missing."""
+    input_bytes: int = 0
+    cpu_seconds: float = 0
+    process_mb: int = 0
+    """The most memory that one process of it had; all of them together are the scheduler's to tell."""
+
+
+@dataclass(frozen=True)
 class Result:
     """What one attempt came to."""
 
@@ -45,6 +57,7 @@ class Result:
     outputs: Mapping[str, Output] = field(default_factory=dict)
     body: str = ""
     """For a success: the name of the file in the attempt's folder that holds the packed reply."""
+    used: Optional[Used] = None
 
 
 @dataclass(frozen=True)

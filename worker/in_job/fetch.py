@@ -19,12 +19,13 @@ log = logging.getLogger(__name__)
 _BACK_OFF = wait_exponential_jitter(initial=1, max=60)
 
 
-def fetch(config: Config, spec: JobSpec, token_file: Path, folder: Path) -> None:
-    """Fills `folder`. Raises StepFailed with a sentence for the requester."""
+def fetch(config: Config, spec: JobSpec, token_file: Path, folder: Path) -> int:
+    """Fills `folder`; returns how many bytes came. Raises StepFailed with a sentence for the requester."""
     fetcher = _Fetcher(config, token_file)
     for name, source in spec.inputs.items():
         fetcher.fetch(name, source, folder / source.file)
     token_file.unlink(missing_ok=True)
+    return fetcher.fetched
 
 
 class _Fetcher:
@@ -34,6 +35,7 @@ class _Fetcher:
         self._may_log_in = True
         self._patience = config.site.api.fetch_patience
         self._left = config.site.limits.input_bytes
+        self.fetched = 0
 
     def fetch(self, name: str, source: Input, target: Path) -> None:
         retrying = Retrying(
@@ -52,6 +54,7 @@ class _Fetcher:
                 "fetch", f'The input "{name}" could not be stored ({error.strerror}).', may_work_again=True
             ) from None
         self._left -= size
+        self.fetched += size
         log.info("fetched input=%r bytes=%d", name, size)
 
     def _once(self, name: str, source: Input, target: Path) -> int:

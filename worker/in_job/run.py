@@ -6,10 +6,11 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
@@ -18,7 +19,7 @@ from ..answer import conclude, record
 from ..errors import Damaged, StepFailed
 from ..facts import Intent, Started, read_spec
 from ..folder import AttemptFolder, JobFolder, read
-from ..outcome import Result, readable_tail
+from ..outcome import Result, Used, readable_tail
 from ..retry import is_final
 from ..settings import Config, Workload
 from ..spec import JobSpec
@@ -27,6 +28,7 @@ from .fetch import fetch
 from .interrupt import Interrupted, Interrupts
 from .memory import MemoryWatch
 from .pack import Packed, pack
+from .progress import PROGRESS, watched
 from .publish import publish
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,28 @@ class Placement:
     """Whether the control group that this process is in is this job's alone."""
 
 
+class _Meter:
+    """How long each step took, and what it moved; a step that fails counts too."""
+
+    def __init__(self) -> None:
+        self._steps: dict[str, float] = {}
+        self.input_bytes = 0
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._steps[name] = round(time.monotonic() - begun, 3)
+
+    def used(self) -> Used:
+        """The program is this process's only child, and what it has waited for counts with it (getrusage(2))."""
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu_seconds = round(children.ru_utime + children.ru_stime, 2)
+        return Used(dict(self._steps), self.input_bytes, cpu_seconds, children.ru_maxrss // 1024)
+
+
 @dataclass(frozen=True)
 class _Work:
     """Everything the steps need."""
@@ -59,6 +83,7 @@ class _Work:
     place: Placement
     started: Started
     interrupts: Interrupts
+    meter: _Meter = field(default_factory=_Meter)
 
     @property
     def workload(self) -> Workload:
@@ -134,17 +159,19 @@ def _attempt(work: _Work) -> Result:
 def _steps(work: _Work) -> Packed:
     with _scratch(work) as scratch:
         try:
-            with work.interrupts.allowed():
-                fetch(work.config, work.spec, work.attempt.token, scratch / "inputs")
+            with work.meter.step("fetch"), work.interrupts.allowed():
+                work.meter.input_bytes = fetch(work.config, work.spec, work.attempt.token, scratch / "inputs")
         except Interrupted as interrupted:
             interrupted.while_fetching = True
             raise
         _write_job_file(work, scratch)
         argv = _argv(work, scratch)
         environment = _environment(work, scratch)
-        exit = execute(argv, scratch, environment, work.attempt.log, work.interrupts, work.workload.stop_wait)
+        with work.meter.step("run"), watched(scratch / PROGRESS, work.attempt.progress):
+            exit = execute(argv, scratch, environment, work.attempt.log, work.interrupts, work.workload.stop_wait)
         _check_exit(work, exit)
-        return pack(work.spec, scratch / "outputs", work.attempt, work.config.site)
+        with work.meter.step("pack"):
+            return pack(work.spec, scratch / "outputs", work.attempt, work.config.site)
 
 
 @contextlib.contextmanager
@@ -206,6 +233,7 @@ def _environment(work: _Work, scratch: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": cpus,
         "OPENBLAS_NUM_THREADS": cpus,
         "MKL_NUM_THREADS": cpus,
+        "BATCHFERRY_PROGRESS": str(scratch / PROGRESS),
     }
     # Slurm tells a job which GPUs are its own only in this way.
     gpus = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES") if name in os.environ}
@@ -267,7 +295,7 @@ def _interrupted(work: _Work, interrupted: Interrupted) -> Result:
 def _result(work: _Work, outcome: str, reason: str = "", **more: object) -> Result:
     return Result(
         outcome, work.attempt.number, reason, node=work.place.node, slurm_job_id=work.place.scheduler_id,
-        started_at=work.started.at, ended_at=time.time(), **more,  # type: ignore[arg-type]
+        started_at=work.started.at, ended_at=time.time(), used=work.meter.used(), **more,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

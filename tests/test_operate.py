@@ -1,0 +1,144 @@
+"""The operator's verbs on real RabbitMQ and real Slurm: they say what is true, and what they do is done."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.installation import ROOT
+from tests.scene import IMAGE, Scene, make_scene
+from tests.services.broker import Broker
+from tests.services.daemon import poll
+from tests.services.slurm import SlurmCluster
+from tests.services.upstream import Upstream
+
+
+@pytest.fixture
+def scene(rabbitmq: Broker, slurm: SlurmCluster, upstream: Upstream, odd_folder: Path) -> Iterator[Scene]:
+    made = make_scene(odd_folder, rabbitmq, slurm, upstream)
+    yield made
+    made.requester.close()
+
+
+def told(scene: Scene, *arguments: str, expect: int = 0) -> dict[str, Any]:
+    """What a verb says as JSON."""
+    answer: dict[str, Any] = json.loads(scene.installation.check(*arguments, "--json", expect=expect, stderr=False))
+    return answer
+
+
+def wait_for_state(scene: Scene, state: str, seconds: float = 30) -> dict[str, Any]:
+    """The one job's row, once it is in this state; without a pass."""
+    assert poll(lambda: [row["state"] for row in told(scene, "status", "--offline")["jobs"]] == [state], seconds)
+    (row,) = told(scene, "status")["jobs"]
+    return dict(row)
+
+
+# --- status and show
+
+
+@pytest.mark.long(seconds=40)
+def test_status_follows_a_job_from_the_queue_to_its_answer(scene: Scene, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    said = "import os; open(os.environ['BATCHFERRY_PROGRESS'], 'w').write('progress 0.25 page 1/4\\n')"
+    correlation_id = scene.ask(before=said, until=str(go), sleep=0)
+    before = told(scene, "status")
+    assert before["waiting"] == {scene.requester.jobs: 1} and not before["active"] and before["last_pass"] is None
+
+    scene.installation.check("--drain")
+    row = wait_for_state(scene, "running")
+    assert row["workload"] == "probe" and row["correlation_id"] == correlation_id
+    assert (row["slurm_state"], row["attempt"]) == ("RUNNING", 1) and row["node"]
+    go.touch()
+    scene.answer(correlation_id)
+
+    after = told(scene, "status", "--state", "done")
+    assert not after["active"] and list(after["done"].values()) == [1] and not after["last_pass"]["running"]
+    assert [(each["state"], each["outcome"]) for each in after["jobs"]] == [("done", "succeeded")]
+    assert "none kept" not in scene.installation.check("status", stderr=False)
+
+
+@pytest.mark.long(seconds=40)
+def test_show_tells_a_job_s_life_with_what_it_used(scene: Scene) -> None:
+    said = "import os; open(os.environ['BATCHFERRY_PROGRESS'], 'w').write('progress 1 all pages\\n')"
+    correlation_id = scene.ask(memory=120, sleep=2, say="\x1b[2Jhello", before=said)
+    scene.answer(correlation_id)
+    (row,) = told(scene, "status", "--state", "done")["jobs"]
+
+    story = told(scene, "show", row["job"][:6])
+    text = scene.installation.check("show", row["job"], stderr=False)
+
+    events = [event["what"] for event in story["timeline"]]
+    assert [e for e in events if e not in ("understood", "ended", "confirmed", "outcome")] == [
+        "claimed", "sbatch", "submitted", "started", "fetch", "run", "pack", "result"
+    ]  # fmt: skip
+    assert {"understood", "ended", "confirmed", "outcome"} <= set(events)
+    assert story["outcome"] == "succeeded" and story["outputs"]["Result"] > 0
+    assert story["inputs"] == {"Image": f"{scene.upstream.url}{IMAGE}"}
+    assert story["progress"]["fraction"] == 1 and story["progress"]["words"] == "all pages"
+    (used,) = story["used"]
+    assert 120 <= used["memory_mb"] <= 200 == used["asked_memory_mb"] and used["seconds"] >= 2
+    assert "hello" in text and "\x1b" not in text
+    assert scene.upstream.password not in text and not any(token in text for token in scene.upstream.tokens)
+
+
+@pytest.mark.long(seconds=40)
+def test_show_follows_the_log_until_the_job_is_over(scene: Scene, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    scene.submit(until=str(go), after="print('the last page')")
+    row = wait_for_state(scene, "running")
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "check.py"), "show", row["job"], "--follow", "--offline", "--site",
+         str(scene.installation.site_file), "--credentials", str(scene.installation.credentials_file)],
+        stdout=subprocess.PIPE, text=True,
+    ) as follower:  # fmt: skip
+        assert follower.stdout is not None
+        assert any("probe runs" in line for line in iter(follower.stdout.readline, ""))
+        go.touch()
+        rest = follower.stdout.read()
+
+    assert follower.returncode == 0
+    assert "the last page" in rest and "delivered job=" in rest
+
+
+def test_a_job_that_is_not_there_is_named(scene: Scene) -> None:
+    for verb in ("show", "status"):
+        assert "no job with this id" in scene.installation.check(verb, "zz", expect=os.EX_DATAERR)
+
+
+def test_status_says_who_gives_no_answer_and_since_when_the_site_is_away(scene: Scene) -> None:
+    scene.upstream.refuse_logins = 401
+    scene.ask()
+    scene.installation.check("--drain", expect=os.EX_NOPERM)
+    scene.installation.change_site("[timing]", '[slurm]\nbin_dir = "/nowhere"\n[timing]')
+    scene.installation.write_credentials(
+        re.sub(r"RABBITMQ_PORT=\d+", "RABBITMQ_PORT=1", scene.installation.credentials_file.read_text())
+    )
+
+    standing = told(scene, "status")
+
+    assert standing["site_fault"]["kind"] == "login"
+    assert "can't be reached" in standing["broker_away"]
+
+
+@pytest.mark.long(seconds=20)
+def test_status_refreshes_in_place_until_it_is_interrupted(scene: Scene) -> None:
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "check.py"), "status", "--watch", "1", "--offline", "--site",
+         str(scene.installation.site_file), "--credentials", str(scene.installation.credentials_file)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as watch:  # fmt: skip
+        time.sleep(3)
+        watch.send_signal(2)
+        text = watch.communicate(timeout=10)[0]
+
+    assert watch.returncode == 130 and "Traceback" not in text
+    assert "0 of at most 300" in text
