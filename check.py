@@ -39,6 +39,7 @@ examples:
   ./check.py --dry-run       show what would be submitted, and take nothing
   ./check.py status          what is in flight, since when, and what waits
   ./check.py show JOB        one job's whole life, as a timeline
+  ./check.py explain JOB     why it is where it is, and what happens next
   ./check.py resend          show the answers that no queue took; `resend --all` sends them again
 
 `./check.py VERB --help` teaches each verb.
@@ -46,6 +47,7 @@ examples:
 VERBS = {
     "status": "worker.operate.status",
     "show": "worker.operate.show",
+    "explain": "worker.operate.explain",
 }
 """Where a verb's SUMMARY, HELP, EXAMPLES, add_arguments and run are; a module is imported only when it is needed."""
 

@@ -109,8 +109,28 @@ def test_show_follows_the_log_until_the_job_is_over(scene: Scene, tmp_path: Path
     assert "the last page" in rest and "delivered job=" in rest
 
 
+@pytest.mark.long(seconds=30)
+def test_explain_says_why_a_job_waits_in_slurm_and_what_its_partition_has(scene: Scene) -> None:
+    scene.installation.change_site("[timing]", '[slurm]\nextra_options = ["--begin=now+3600"]\n[timing]')
+    scene.ask(**{"Maximum memory (MB)": 300})
+    scene.installation.change_site(
+        "gpus_by_memory = []", 'gpus_by_memory = [{ up_to_mb = 257000, gres = "gpu:p100l:4" }]'
+    )
+    scene.installation.check("--drain")
+    (row,) = told(scene, "status")["jobs"]
+
+    said = " ".join(told(scene, "explain", row["job"])["sentences"])
+
+    assert "Waiting in Slurm since" in said and "BeginTime, its time to begin has not come." in said
+    assert "1 CPU, 300 MB, 5 min, gpu:p100l:4" in said
+    assert re.search(r"has \d+ CPUs, \w+ in use; \d+ gpu:p100l, \w+ in use", said)
+    assert "Slurm's estimate of its start" in said and "(max_wait), it is answered expired." in said
+    scene.slurm.run("scancel", row["slurm"])
+    scene.installation.passes_until(lambda: not scene.installation.active())
+
+
 def test_a_job_that_is_not_there_is_named(scene: Scene) -> None:
-    for verb in ("show", "status"):
+    for verb in ("show", "status", "explain"):
         assert "no job with this id" in scene.installation.check(verb, "zz", expect=os.EX_DATAERR)
 
 
