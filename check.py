@@ -40,6 +40,7 @@ examples:
   ./check.py status          what is in flight, since when, and what waits
   ./check.py show JOB        one job's whole life, as a timeline
   ./check.py explain JOB     why it is where it is, and what happens next
+  ./check.py cancel JOB      end it, and have it answered `cancelled`; retry, rerun and replay put jobs to work again
   ./check.py resend          show the answers that no queue took; `resend --all` sends them again
 
 `./check.py VERB --help` teaches each verb.
@@ -48,6 +49,10 @@ VERBS = {
     "status": "worker.operate.status",
     "show": "worker.operate.show",
     "explain": "worker.operate.explain",
+    "cancel": "worker.operate.cancel",
+    "retry": "worker.operate.retry",
+    "rerun": "worker.operate.rerun",
+    "replay": "worker.operate.replay",
 }
 """Where a verb's SUMMARY, HELP, EXAMPLES, add_arguments and run are; a module is imported only when it is needed."""
 

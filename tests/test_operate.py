@@ -162,3 +162,88 @@ def test_status_refreshes_in_place_until_it_is_interrupted(scene: Scene) -> None
 
     assert watch.returncode == 130 and "Traceback" not in text
     assert "0 of at most 300" in text
+
+
+# --- cancel, retry, rerun, replay
+
+
+@pytest.mark.long(seconds=60)
+def test_jobs_are_cancelled_wherever_they_stand_and_each_is_answered_once(scene: Scene, tmp_path: Path) -> None:
+    running = scene.ask(sleep=300)
+    scene.installation.check("--drain")
+    first = wait_for_state(scene, "running")["job"]
+    scene.installation.change_site("[timing]", '[slurm]\nextra_options = ["--begin=now+3600"]\n[timing]')
+    pending = scene.ask(sleep=1)
+    scene.installation.check("--drain")
+    claimed = scene.ask()
+    scene.installation.change_site("[slurm]\n", '[slurm]\npartition = "nowhere"\n')
+    scene.installation.check("--drain", expect=os.EX_UNAVAILABLE)
+    assert sorted(row["state"] for row in told(scene, "status")["jobs"]) in (
+        ["claimed", "pending", "running"], ["pending", "running", "unclear"]
+    )  # fmt: skip
+
+    done = told(scene, "cancel", "--all", "--reason", "The scans were upside down")
+
+    assert len(done["jobs"]) == 3 and all(row["done"] for row in done["jobs"])
+    scene.installation.passes_until(lambda: not scene.installation.active(), 60)
+    answers = {answer.correlation_id: answer for answer in scene.requester.collect()}
+    assert set(answers) == {running, pending, claimed} and len(scene.requester.answers) == 3
+    for answer in answers.values():
+        assert answer.headers["outcome"] == "cancelled"
+        assert answer.error == "The job was cancelled by those who run the service: The scans were upside down."
+    events = [event["what"] for event in told(scene, "show", first)["timeline"]]
+    assert "cancel" in events
+    assert (
+        scene.slurm.run("squeue", "-h", "-t", "PD,R", "-o", "%j").count(f"bf-{told(scene, 'status')['installation']}")
+        == 0
+    )
+
+
+@pytest.mark.long(seconds=40)
+def test_a_job_that_failed_is_rerun_with_more_memory_and_its_answer_says_of_which_it_is(scene: Scene) -> None:
+    first = scene.answer(scene.ask(memory=300))
+    assert first.headers["outcome"] == "out_of_memory"
+
+    (row,) = told(scene, "rerun", first.headers["job_id"], "--memory-mb", "600")["jobs"]
+    scene.installation.passes_until(lambda: len(scene.requester.to(first.correlation_id)) == 2)
+    scene.installation.passes_until(lambda: not scene.installation.active())
+
+    assert "its requester has had an answer, and gets one more" in row["words"]
+    second = scene.requester.to(first.correlation_id)[1]
+    assert second.error is None and second.headers["rerun_of"] == first.headers["job_id"]
+    assert second.headers["job_id"] == second.properties.message_id == f"{first.headers['job_id']}-r1"
+    story = told(scene, "show", second.headers["job_id"])
+    assert "600 MB" in story["asks_for"] and story["timeline"][0]["what"] == "rerun"
+    assert any(event["what"] == "rerun" for event in told(scene, "show", first.headers["job_id"])["timeline"])
+
+
+@pytest.mark.long(seconds=40)
+def test_a_job_that_waits_for_its_next_attempt_gets_it_when_asked(scene: Scene, tmp_path: Path) -> None:
+    scene.installation.change_site("attempts = 1", 'attempts = 2, wait = "1h", on = ["out_of_memory"]')
+    correlation_id = scene.ask(memory=300)
+    scene.installation.passes_until(lambda: [r["state"] for r in told(scene, "status")["jobs"]] == ["retrying"])
+
+    (row,) = told(scene, "retry", "--state", "retrying")["jobs"]
+
+    assert row["done"]
+    assert scene.answer(correlation_id).headers["attempt"] == 2
+
+
+@pytest.mark.long(seconds=40)
+def test_a_rejected_message_is_replayed_once_the_site_file_is_mended(scene: Scene) -> None:
+    correlation_id = scene.requester.ask({"Image": IMAGE}, {}, workload="later")
+    first = scene.answer(correlation_id)
+    assert first.headers["outcome"] == "rejected"
+    (row,) = told(scene, "replay", first.headers["job_id"], expect=os.EX_DATAERR)["jobs"]
+    assert not row["done"] and 'would be rejected: There is no workload named "later"' in row["words"]
+
+    scene.installation.site_file.write_text(
+        re.sub(r"(?s)(\[workloads\.probe\].*)", lambda m: m[0] + m[0].replace("workloads.probe", "workloads.later"),
+               scene.installation.site_file.read_text())
+    )  # fmt: skip
+    told(scene, "replay", "--all")
+    scene.installation.passes_until(lambda: len(scene.requester.to(correlation_id)) == 2)
+    scene.installation.passes_until(lambda: not scene.installation.active())
+
+    assert scene.requester.to(correlation_id)[1].headers["outcome"] == "succeeded"
+    assert told(scene, "replay", "--all")["jobs"] == []

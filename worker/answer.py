@@ -14,7 +14,7 @@ from typing import Any, Callable, Optional, Union
 from . import folder
 from .broker import Broker, TooLarge, Unroutable, matches
 from .errors import Damaged
-from .facts import Delivered, Message, NotTaken, Outcome, Undeliverable, read_reply, read_result, write_reply
+from .facts import Delivered, Message, NotTaken, Origin, Outcome, Undeliverable, read_reply, read_result, write_reply
 from .folder import AttemptFolder, JobFolder, claim_name, prepared, read, write, write_bytes
 from .outcome import Reply, Result, failure_body, headers
 from .sentences import duration
@@ -51,7 +51,9 @@ def conclude(job: JobFolder, attempt: AttemptFolder, result: Result, replies: Re
         stem = result.body
     else:
         write_bytes(attempt.reply_body(stem), failure_body(result, earlier))
-    write_reply(attempt, stem, _reply(job, message, headers(result, job.id, earlier), replies, now))
+    origin = read(Origin, job.origin)
+    facts = headers(result, job.id, earlier, origin.of if origin else "")
+    write_reply(attempt, stem, _reply(job, message, facts, replies, now))
     ours = Outcome(outcome=result.outcome, attempt=attempt.number, reply=stem, by=by, at=now)
     if claim_name(job.outcome, ours):
         log.info(

@@ -151,6 +151,40 @@ class NotTaken:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What an operator asked for; a pass obeys. `by`: user@host."""
+
+    by: str
+    at: float
+    reason: str = ""
+    """For the requester."""
+    attempt: int = 0
+    """For a retry: the attempt after which it does not wait any longer."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """This job was made of an earlier one's message, because an operator asked for it."""
+
+    of: str
+    verb: str
+    by: str
+    at: float
+    resources: Mapping[str, Union[int, str]] = field(default_factory=dict)
+    """What it gets instead of what its message asks for, under the names that a message uses."""
+
+
+@dataclass(frozen=True)
+class Again:
+    """In the earlier job's folder: it runs once more, as this job."""
+
+    job: str
+    verb: str
+    by: str
+    at: float
+
+
+@dataclass(frozen=True)
 class SiteFault:
     """Something of the site is away and claimed jobs wait for it: login, api, slurm or disk; since when."""
 

@@ -76,10 +76,12 @@ class Reply:
     content_type: str = "application/json"
 
 
-def headers(result: Result, job_id: str, earlier: Sequence[Result] = ()) -> dict[str, Any]:
-    """The reply's headers: AMQP types only, so numbers are whole and absent facts are left out."""
+def headers(result: Result, job_id: str, earlier: Sequence[Result] = (), rerun_of: str = "") -> dict[str, Any]:
+    """The reply's headers: AMQP types only, so numbers are whole and absent facts are left out. `rerun_of`: the job whose
+    message an operator has put to work again."""
     facts = {
         "job_id": job_id,
+        "rerun_of": rerun_of or None,
         "outcome": result.outcome,
         "attempt": result.attempt,
         "earlier_attempts": [each.outcome for each in earlier] or None,

@@ -17,7 +17,7 @@ STATES: Mapping[str, str] = {
     "unclear": "sbatch gave no clear answer; the next passes find out whether Slurm has it",
     "pending": "submitted; waits in Slurm",
     "running": "works on a compute node",
-    "cancelling": "Slurm was asked to cancel it, and has not yet said that it is gone",
+    "cancelling": "shall end: the next pass asks Slurm, or has asked, and Slurm has not yet said that it is gone",
     "ending": "has ended; what it came to is settled as soon as all of its files can be seen",
     "retrying": "an attempt has ended, and another one follows",
     "answering": "has its outcome; the answer is on its way",
@@ -86,9 +86,10 @@ def _state_of(job: JobFolder) -> Optional[State]:
             if file.name in names:
                 return State(word, _changed(str(file)), number)
         return State("answering", _changed(str(job.outcome)), number)
-    if not numbers:
-        return State("claimed", _changed(str(job.message)))
-    return _during_attempt(job, number)
+    state = _during_attempt(job, number) if numbers else State("claimed", _changed(str(job.message)))
+    if job.cancel_asked.name in names and state.word != "ending":
+        return State("cancelling", _changed(str(job.cancel_asked)), number)
+    return state
 
 
 def _during_attempt(job: JobFolder, number: int) -> State:

@@ -8,12 +8,14 @@ from typing import Optional
 
 from ..facts import (
     Acked,
+    Asked,
     Cancel,
     Delivered,
     Ended,
     Intent,
     Message,
     NotTaken,
+    Origin,
     Outcome,
     Started,
     Submission,
@@ -24,6 +26,7 @@ from ..folder import AttemptFolder, JobFolder, read
 from ..outcome import Result, Used
 from ..spec import Resources
 from . import screen
+from .again import earlier
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Event:
 
 def timeline(job: JobFolder) -> list[Event]:
     """Clocks of several hosts are in it, so what belongs together stays together where their times are equal."""
-    events = [*_arrival(job)]
+    events = [*_asked(job), *_arrival(job)]
     for number in job.attempt_numbers():
         events += _attempt(job.attempt(number))
     events += _answer(job)
@@ -63,6 +66,22 @@ def _arrival(job: JobFolder) -> Iterator[Event]:
         yield Event(acked.at, "acked", "the broker has forgotten the message")
     elif job.spec.exists():
         yield Event(job.spec.stat().st_mtime, "understood", "it is a valid job")
+
+
+def _asked(job: JobFolder) -> Iterator[Event]:
+    """What operators asked for."""
+    origin = read(Origin, job.origin)
+    if origin is not None:
+        changed = ", ".join(f"{name} {value}" for name, value in origin.resources.items())
+        words = f"of {origin.of}, by {screen.plain(origin.by)}{f'; {screen.plain(changed)}' if changed else ''}"
+        yield Event(origin.at, origin.verb, words)
+    for path, verb in ((job.cancel_asked, "cancel"), (job.retry_asked, "retry")):
+        asked = read(Asked, path)
+        if asked is not None:
+            reason = f": {screen.plain(asked.reason)}" if asked.reason else ""
+            yield Event(asked.at, verb, f"asked for by {screen.plain(asked.by)}{reason}")
+    for again in earlier(job):
+        yield Event(again.at, again.verb, f"as {again.job}, by {screen.plain(again.by)}")
 
 
 def _attempt(a: AttemptFolder) -> Iterator[Event]:

@@ -10,7 +10,7 @@ import pytest
 from tests.worker.examples import NOW, SPEC
 from tests.worker.login.situations import ended, intended, job, outcome, result, started, submitted
 from tests.worker.operate.ground import jobs_in, put
-from worker.facts import Cancel, Delivered, NotTaken, Undeliverable
+from worker.facts import Asked, Cancel, Delivered, NotTaken, Undeliverable
 from worker.login.snapshot import AttemptFacts, JobFacts
 from worker.operate.state import OUTCOME_WORDS, STATES, state_of, words_in_help
 from worker.outcome import OUTCOMES
@@ -62,6 +62,17 @@ def test_a_job_that_is_over_for_its_requester_only_waits_to_be_put_away(
     state = state_of(put_there)
 
     assert state is not None and state.word == "closing"
+
+
+@pytest.mark.parametrize("facts", [job(spec=None), job(), job(intended()), job(submitted()), job(started())])
+def test_a_job_that_an_operator_wants_gone_is_being_cancelled_wherever_it_stands(
+    facts: JobFacts, tmp_path: Path
+) -> None:
+    asked = ("cancel_asked.json", Asked("mary@login1", NOW))
+
+    state = state_of(put(jobs_in(tmp_path), "a", facts, "active", asked))
+
+    assert state is not None and state.word == "cancelling"
 
 
 def test_a_folder_without_its_message_is_no_job_yet(tmp_path: Path) -> None:
