@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib
 import logging
 import os
 import shlex
@@ -36,8 +37,24 @@ examples:
   ./check.py                 take one message
   ./check.py --drain         go on until the queue is empty or max_in_flight is reached (what run_check does)
   ./check.py --dry-run       show what would be submitted, and take nothing
+  ./check.py status          what is in flight, since when, and what waits
+  ./check.py show JOB        one job's whole life, as a timeline
+  ./check.py explain JOB     why it is where it is, and what happens next
+  ./check.py cancel JOB      end it, and have it answered `cancelled`; retry, rerun and replay put jobs to work again
   ./check.py resend          show the answers that no queue took; `resend --all` sends them again
+
+`./check.py VERB --help` teaches each verb.
 """
+VERBS = {
+    "status": "worker.operate.status",
+    "show": "worker.operate.show",
+    "explain": "worker.operate.explain",
+    "cancel": "worker.operate.cancel",
+    "retry": "worker.operate.retry",
+    "rerun": "worker.operate.rerun",
+    "replay": "worker.operate.replay",
+}
+"""Where a verb's SUMMARY, HELP, EXAMPLES, add_arguments and run are; a module is imported only when it is needed."""
 
 
 def main() -> int:
@@ -63,6 +80,9 @@ def main() -> int:
         from worker.login.resend import resend
 
         return resend(config, options.job, options.all, options.dry_run, options.json)
+    if options.verb in VERBS:
+        code: int = importlib.import_module(VERBS[options.verb]).run(config, options)
+        return code
     if options.dry_run:
         from worker.login.dry_run import dry_run
 
@@ -80,7 +100,7 @@ def _main_with_packages() -> int:
     try:
         return main()
     except ModuleNotFoundError as error:
-        if error.name not in ("pika", "requests", "dotenv", "tenacity", "tomli"):
+        if error.name not in ("pika", "requests", "dotenv", "tenacity", "tomli", "rich", "prometheus_client"):
             raise
         python = str(ROOT / ".venv" / "bin" / "python")
         if os.access(python, os.X_OK) and "again" not in sys._xoptions:  # -X again: once is enough
@@ -131,6 +151,23 @@ def _add_verbs(parser: argparse.ArgumentParser) -> None:
     verb.add_argument("job", nargs="*", metavar="JOB", help="a job's id, or its beginning")
     verb.add_argument("--all", action="store_true", help="all of them")
     verb.add_argument("--dry-run", action="store_true", help="only show them")
+    _add_common(verb)
+    if any(not word.startswith("-") or word in ("-h", "--help") for word in sys.argv[1:]):
+        for name, module in VERBS.items():
+            _add_verb(verbs, name, module)
+
+
+def _add_verb(verbs: argparse._SubParsersAction[_Parser], name: str, module: str) -> None:
+    about = importlib.import_module(module)
+    verb = verbs.add_parser(
+        name, help=about.SUMMARY, description=about.HELP, epilog=about.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    about.add_arguments(verb)
+    _add_common(verb)
+
+
+def _add_common(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json", action="store_true", help="as JSON")
     verb.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
     # Where these stand must not matter, and not given here they must not undo what stood before the verb.

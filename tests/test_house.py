@@ -31,7 +31,8 @@ ONLY_IN = {
     "tomli": {"worker/config.py"},
 }
 PURE = {
-    "slurm/commands.py", "slurm/states.py", "worker/spec.py", "worker/outcome.py", "worker/retry.py", "worker/sentences.py",
+    "slurm/commands.py", "slurm/details.py", "slurm/states.py",
+    "worker/spec.py", "worker/outcome.py", "worker/retry.py", "worker/sentences.py",
     "worker/login/judge.py",
 }  # fmt: skip
 PURE_ENOUGH = {"slurm", "worker.errors", "worker.settings", "worker.facts", "worker.login.snapshot"}

@@ -301,7 +301,7 @@ class Journal:
 
 def _plain(result: Result) -> Any:
     outputs = {name: vars(output) for name, output in result.outputs.items()}
-    said = {**vars(result), "outputs": outputs}
+    said = {**vars(result), "outputs": outputs, "used": vars(result.used) if result.used else None}
     return {name: value for name, value in said.items() if value is not None and value != "" and value != {}}
 
 

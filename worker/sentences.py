@@ -56,6 +56,10 @@ def timed_out(had: Optional[Resources], while_fetching: bool = False) -> str:
     return f"{limit} and was stopped. Ask for more time."
 
 
+def cancelled_by_operator(why: str) -> str:
+    return f"The job was cancelled by those who run the service{f': {why}' if why else '.'}"
+
+
 def hopeless(words: str) -> str:
     return f"The cluster will never start this job: {words}."
 

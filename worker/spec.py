@@ -106,6 +106,13 @@ def parse_spec(
     )
 
 
+def with_resources(body: bytes, resources: Mapping[str, object], limits: Limits) -> bytes:
+    """The same message, asking for these resources. Raises InvalidSpec."""
+    message = _object(body, limits.message_bytes)
+    asked = message.get("resources", {})
+    return json.dumps({**message, "resources": {**asked, **resources} if isinstance(asked, dict) else asked}).encode()
+
+
 def parse_slurm_time(text: str) -> int:
     """Seconds of a Slurm time limit: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS. Raises ValueError.
 

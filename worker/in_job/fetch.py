@@ -19,10 +19,13 @@ log = logging.getLogger(__name__)
 _BACK_OFF = wait_exponential_jitter(initial=1, max=60)
 
 
-def fetch(config: Config, spec: JobSpec, token_file: Path, folder: Path) -> None:
-    """Fills `folder`, and removes the token. Raises StepFailed with a sentence for the requester."""
-    Fetcher(config, token_file).fetch_all(spec, folder)
+def fetch(config: Config, spec: JobSpec, token_file: Path, folder: Path) -> int:
+    """Fills `folder`, and removes the token; returns how many bytes came. Raises StepFailed with a sentence for the
+    requester."""
+    fetcher = Fetcher(config, token_file)
+    fetcher.fetch_all(spec, folder)
     token_file.unlink(missing_ok=True)
+    return fetcher.fetched
 
 
 class Fetcher:
@@ -34,12 +37,14 @@ class Fetcher:
         self._may_log_in = True
         self._patience = config.site.api.fetch_patience
         self._most = self._left = config.site.limits.input_bytes
+        self.fetched = 0
 
-    def fetch_all(self, spec: JobSpec, folder: Path) -> None:
-        """All inputs of one job. Raises StepFailed."""
-        self._may_log_in, self._left = True, self._most
+    def fetch_all(self, spec: JobSpec, folder: Path) -> int:
+        """All inputs of one job; returns their bytes. Raises StepFailed."""
+        self._may_log_in, self._left, self.fetched = True, self._most, 0
         for name, source in spec.inputs.items():
             self.fetch(name, source, folder / source.file)
+        return self.fetched
 
     def fetch(self, name: str, source: Input, target: Path) -> None:
         retrying = Retrying(
@@ -58,6 +63,7 @@ class Fetcher:
                 "fetch", f'The input "{name}" could not be stored ({error.strerror}).', may_work_again=True
             ) from None
         self._left -= size
+        self.fetched += size
         log.info("fetched input=%r bytes=%d", name, size)
 
     def _once(self, name: str, source: Input, target: Path) -> int:

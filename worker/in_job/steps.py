@@ -6,18 +6,19 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
 from .. import folder, sentences
 from ..errors import StepFailed
 from ..folder import AttemptFolder, JobId
-from ..outcome import Result, readable_tail
+from ..outcome import Result, Used, readable_tail
 from ..settings import Config, Workload
 from ..spec import JobSpec, Resources
 from .execute import Exit, execute
@@ -25,6 +26,7 @@ from .fetch import Fetcher, fetch
 from .interrupt import Interrupted, Interrupts
 from .memory import MemoryWatch
 from .pack import Packed, pack
+from .progress import PROGRESS, watched
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,31 @@ class Placement:
     node: str
     confined: bool
     """Whether the control group that this process is in is this job's alone."""
+
+
+class Meter:
+    """How long each step took, and what the attempt used; a step that fails counts too."""
+
+    def __init__(self) -> None:
+        self._steps: dict[str, float] = {}
+        self._before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.input_bytes = 0
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._steps[name] = round(time.monotonic() - begun, 3)
+
+    def used(self) -> Used:
+        """The program is our child, and what it has waited for counts with it (getrusage(2)). The most memory is of all
+        our children since we began: where it has not risen, another attempt had more, and this one's is unknown."""
+        before, now = self._before, resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu_seconds = now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime
+        process_mb = now.ru_maxrss // 1024 if now.ru_maxrss > before.ru_maxrss else 0
+        return Used(dict(self._steps), self.input_bytes, round(cpu_seconds, 2), process_mb)
 
 
 @dataclass(frozen=True)
@@ -69,6 +96,7 @@ class Work:
     memory: MemoryWatch
     pilot: Optional[InPilot] = None
     """For a job that shares its Slurm job with others."""
+    meter: Meter = field(default_factory=Meter)
 
     @property
     def workload(self) -> Workload:
@@ -109,24 +137,30 @@ def _after_memory_ran_out(work: Work, result: Result) -> Result:
 def _steps(work: Work) -> Packed:
     with _scratch(work) as scratch:
         try:
-            with work.interrupts.allowed():
-                _fetch(work, scratch / "inputs")
+            with work.meter.step("fetch"), work.interrupts.allowed():
+                work.meter.input_bytes = _fetch(work, scratch / "inputs")
         except Interrupted as interrupted:
             interrupted.while_fetching = True
             raise
         _write_job_file(work, scratch)
         argv = _argv(work, scratch)
         environment = _environment(work, scratch)
-        exit = execute(argv, scratch, environment, work.attempt.log, work.interrupts, work.workload.stop_wait)
+        with work.meter.step("run"), _progress_watched(work, scratch):
+            exit = execute(argv, scratch, environment, work.attempt.log, work.interrupts, work.workload.stop_wait)
         _check_exit(work, exit)
-        return pack(work.spec, scratch / "outputs", work.attempt, work.config.site, durable=work.pilot is None)
+        with work.meter.step("pack"):
+            return pack(work.spec, scratch / "outputs", work.attempt, work.config.site, durable=work.pilot is None)
 
 
-def _fetch(work: Work, inputs: Path) -> None:
+def _fetch(work: Work, inputs: Path) -> int:
     if work.pilot is None:
-        fetch(work.config, work.spec, work.attempt.token, inputs)
-    else:
-        work.pilot.fetcher.fetch_all(work.spec, inputs)
+        return fetch(work.config, work.spec, work.attempt.token, inputs)
+    return work.pilot.fetcher.fetch_all(work.spec, inputs)
+
+
+def _progress_watched(work: Work, scratch: Path) -> contextlib.AbstractContextManager[None]:
+    """In a pilot nobody looks for it: its jobs are short."""
+    return contextlib.nullcontext() if work.pilot else watched(scratch / PROGRESS, work.attempt.progress)
 
 
 @contextlib.contextmanager
@@ -193,6 +227,7 @@ def _environment(work: Work, scratch: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": cpus,
         "OPENBLAS_NUM_THREADS": cpus,
         "MKL_NUM_THREADS": cpus,
+        "BATCHFERRY_PROGRESS": str(scratch / PROGRESS),
     }
     # Slurm tells a job which GPUs are its own only in this way.
     gpus = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES") if name in os.environ}
@@ -255,5 +290,5 @@ def _interrupted(work: Work, interrupted: Interrupted) -> Result:
 def _result(work: Work, outcome: str, reason: str = "", **more: object) -> Result:
     return Result(
         outcome, work.attempt.number, reason, node=work.place.node, slurm_job_id=work.place.scheduler_id,
-        started_at=work.started_at, ended_at=time.time(), **more,  # type: ignore[arg-type]
+        started_at=work.started_at, ended_at=time.time(), used=work.meter.used(), **more,  # type: ignore[arg-type]
     )  # fmt: skip

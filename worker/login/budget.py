@@ -12,10 +12,10 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
-    from slurm import BatchRequest, JobView, Scheduler, SlurmJobId
+    from slurm import BatchRequest, Informant, JobView, Outlook, Scheduler, SlurmJobId, Usage
 
 
 class Spent(Exception):
@@ -47,6 +47,23 @@ class Rationed:
     def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
         self._budget.take("scancel")
         self._scheduler.cancel(ids, only_waiting)
+
+
+class RationedInformant(Rationed):
+    """The same for what is asked for people."""
+
+    def __init__(self, scheduler: Informant, budget: Budget) -> None:
+        super().__init__(scheduler, budget)
+        self._informant = scheduler
+
+    def usage(self, slurm_id: SlurmJobId) -> Optional[Usage]:
+        self._budget.take("sacct")
+        return self._informant.usage(slurm_id)
+
+    def outlook(self, slurm_id: SlurmJobId) -> Optional[Outlook]:
+        self._budget.take("squeue")
+        self._budget.take("sinfo")
+        return self._informant.outlook(slurm_id)
 
 
 class Budget:

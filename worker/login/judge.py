@@ -14,7 +14,7 @@ from typing import Optional, Union
 from slurm import JobView, Phase, states
 
 from .. import sentences
-from ..facts import Absent, Cancel, Ended, Intent, Stuck, Submission
+from ..facts import Absent, Asked, Cancel, Ended, Intent, Stuck, Submission
 from ..outcome import Result
 from ..retry import is_final, larger, next_attempt_at
 from ..settings import Timing
@@ -222,12 +222,18 @@ def _deliver_for_the_job(job: JobFacts, timing: Timing, clock: Clock) -> Step:
 def _submit(job: JobFacts, number: int, max_wait: float, clock: Clock) -> Step:
     """An attempt after others gets more than the one before had, if that was too little."""
     assert job.spec is not None
+    if job.cancel_asked is not None:
+        return Record(Result("cancelled", number, _cancelled(job.cancel_asked), ended_at=clock.now))
     if number == 1:
         expired = _expired(job, max_wait, clock)
         if expired:
             return Record(Result("expired", 1, expired, ended_at=clock.now))
     intent = job.attempts[number - 1].intent if len(job.attempts) >= number else None
     return Submit(number, _given(job, job.spec, number), job.spec.workload, intent)
+
+
+def _cancelled(asked: Asked) -> str:
+    return sentences.cancelled_by_operator(asked.reason)
 
 
 def _given(job: JobFacts, spec: JobSpec, number: int) -> Resources:
@@ -290,6 +296,9 @@ def _lost(a: AttemptFacts, clock: Clock) -> Result:
 def _while_open(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, clock: Clock) -> Step:
     if a.stuck is not None and a.stuck.reason == _REQUEUED:
         return _withdraw_requeued(a, clock)
+    if job.cancel_asked is not None:
+        cancel = a.cancel or Cancel("cancelled", _cancelled(job.cancel_asked), clock.now)
+        return AskToCancel(a.number, cancel, only_waiting=False)
     if a.started is not None:
         return Wait("for the job to end")
     if a.cancel is not None:  # asked before; asked again, because that question may have been lost
@@ -316,7 +325,8 @@ def _after_result(
     if a.verdict is None and result.needs_verdict:
         return _give_verdict(job, a, result, timing, clock)
     if job.spec is not None and not is_final(result, job.spec, _had(job.spec, a)):
-        ready = clock.now >= next_attempt_at(result, job.spec.retry)
+        asked = job.cancel_asked is not None or (job.retry_asked and job.retry_asked.attempt == a.number)
+        ready = asked or clock.now >= next_attempt_at(result, job.spec.retry)
         return _submit(job, a.number + 1, max_wait, clock) if ready else Wait("before the next attempt")
     if _alive(a, timing, clock) and a.verdict is None:
         return Wait("for the job to answer")
@@ -339,6 +349,8 @@ def _from_end(job: JobFacts, a: AttemptFacts, ended: Ended) -> Result:
     requeued = a.stuck is not None and a.stuck.reason == _REQUEUED
     if ended.end == "cancelled" and a.cancel is not None and (a.started is None or requeued):
         outcome, reason = a.cancel.outcome, a.cancel.reason
+    elif ended.end == "cancelled" and job.cancel_asked is not None:
+        outcome, reason = "cancelled", _cancelled(job.cancel_asked)
     else:
         outcome = "failed" if ended.end == "succeeded" else ended.end
         had, asked = (_had(job.spec, a), job.spec.resources) if job.spec else (None, None)

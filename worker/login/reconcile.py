@@ -16,11 +16,11 @@ from slurm import JobView, Phase, SlurmJobId, Unavailable, element_id, states
 
 from .. import answer, folder
 from ..errors import Damaged, InvalidSpec, Transient
-from ..facts import Ended, Outcome, read_result
+from ..facts import Ended, Origin, Outcome, read_result
 from ..folder import JobFolder, JobId, read
 from ..outcome import Result
 from ..settings import Config, Queue
-from ..spec import JobSpec, parse_spec
+from ..spec import JobSpec, parse_spec, with_resources
 from . import archive, judge, lease
 from .budget import Spent
 from .snapshot import AttemptFacts, JobFacts, read_attempt, read_facts
@@ -150,6 +150,9 @@ def _understand(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standin
         return False
     body = message.body.encode() if isinstance(message.body, str) else message.body
     try:
+        origin = read(Origin, job.origin)
+        if origin is not None and origin.resources:
+            body = with_resources(body, origin.resources, tools.config.site.limits)
         spec = understand(tools.config, queue, message.properties.get("reply_to"), body)
         folder.write(job.spec, spec)
     except InvalidSpec as error:

@@ -14,13 +14,13 @@ from ..broker import open_broker
 from ..errors import LoginRefused, Transient
 from ..folder import JobsFolder, read
 from ..settings import Config
-from .budget import Budget, Rationed
+from .budget import Budget, RationedInformant
 from .lease import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from slurm import JobView, Scheduler
+    from slurm import Informant, JobView, Scheduler
 
     from ..broker import Broker
     from .quiet import Quiet
@@ -77,6 +77,10 @@ class Tools:
 
     @cached_property
     def scheduler(self) -> Scheduler:
+        return self.informant
+
+    @cached_property
+    def informant(self) -> Informant:
         if self.config.site.scheduler == "local":
             from slurm.local import Local
 
@@ -87,7 +91,7 @@ class Tools:
         slurm = Slurm(
             s.bin_dir, s.account, s.partition, s.extra_options, s.accounting, s.command_timeout, s.array_limit
         )
-        return Rationed(slurm, self.budget)
+        return RationedInformant(slurm, self.budget)
 
     @cached_property
     def budget(self) -> Budget:
