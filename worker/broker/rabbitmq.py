@@ -81,6 +81,7 @@ class RabbitMQ:
         self._credentials = credentials
         self._replies = replies
         self._ca_file = ca_file
+        self._blocked_timeout = 60
         self._connection: Optional[pika.BlockingConnection] = None
         self._jobs: Optional[BlockingChannel] = None
         self._answers: Optional[BlockingChannel] = None
@@ -200,7 +201,7 @@ class RabbitMQ:
                     heartbeat=30,
                     socket_timeout=10,
                     stack_timeout=20,
-                    blocked_connection_timeout=60,
+                    blocked_connection_timeout=self._blocked_timeout,
                     client_properties={"connection_name": "batchferry"},
                 )
             )
