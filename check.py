@@ -26,7 +26,7 @@ exit codes:
   65  a job's folder is damaged, or its queue has left site.toml; it is left alone, the others went on
   69  the broker, the API, Slurm or the disk is away, or the broker refuses our login; jobs wait, nothing is lost
   70  an unforeseen error; please report the traceback
-  73  the jobs folder can't be made or written
+  73  the jobs folder can't be made or written, or is not the one of earlier passes (not mounted?)
   75  another pass is running and nothing was done, or this one took too long and was ended
   77  the API refuses our login; jobs wait, no message is taken
   78  credentials.env or site.toml is at fault; every fault is listed

@@ -96,6 +96,7 @@ class JobsFolder:
         self.rejected = path / "rejected"
         self.undelivered = path / "undelivered"
         self.groups = path / "groups"
+        self.mark = path / "installation.json"
         self.lease = path / "lease.json"
         self.site_fault = path / "site_fault.json"
         self.cluster = path / "cluster.json"

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import folder
+from ..folder import JobsFolder
+from ..login.mark import NotOurs, check_mark, mark_file
 from ..settings import Site
 from .report import Report
 from .service import tell_clock
@@ -29,7 +31,7 @@ def look_at_jobs_folder(report: Report, subject: Subject) -> None:
         report.skip("site.toml can't be read")
         return
     site = subject.site
-    if not _there(report, site.jobs_dir):
+    if not _is_the_one(report, subject, site) or not _there(report, site.jobs_dir):
         return
     _look_at_room(report, site)
     _look_at_kind(report, site)
@@ -39,6 +41,28 @@ def look_at_jobs_folder(report: Report, subject: Subject) -> None:
             _try_writing(report, Path(made))
     except OSError as error:
         report.fault(f"{site.jobs_dir}: {error.strerror}", "See whether the disk is full, read-only or over quota.")
+
+
+def _is_the_one(report: Report, subject: Subject, site: Site) -> bool:
+    report.begin("mark")
+    file = mark_file(subject.site_file)
+    try:
+        if check_mark(subject.site_file, JobsFolder(site.jobs_dir)):
+            report.ok("the folder is the one of earlier passes")
+        elif os.access(file.parent, os.W_OK):
+            report.ok("none yet; the first pass leaves one")
+        else:
+            report.warn(f"none, and {file.parent} can't be written: a jobs folder that is not mounted would not be noticed",
+                        "Put site.toml into a folder of yours, and name it with --site.")  # fmt: skip
+    except NotOurs as error:
+        found, _, mend = str(error).partition(": ")
+        report.fault(found, f"{mend[:1].upper()}{mend[1:]}.")
+        return False
+    except OSError as error:
+        report.fault(f"{site.jobs_dir}: {error.strerror}", "Is its file system mounted, and does its server answer?")
+        return False
+    report.begin("jobs folder")
+    return True
 
 
 def _there(report: Report, path: Path) -> bool:
