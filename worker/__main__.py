@@ -13,7 +13,8 @@ from .config import read_config
 from .errors import Damaged, Misconfigured
 from .facts import Group
 from .folder import JobId, JobsFolder, read
-from .in_job.run import Placement, run
+from .in_job.run import run
+from .in_job.steps import Placement
 
 
 def main() -> int:

@@ -19,7 +19,7 @@ from worker.facts import Ended, Outcome, Started
 from worker.folder import AttemptFolder, JobFolder, JobId, JobsFolder
 from worker.in_job import run
 from worker.in_job.publish import publish as publish_answer
-from worker.in_job.run import Placement
+from worker.in_job.steps import Placement
 from worker.login import archive, claim, judge, one_pass
 from worker.login.judge import Observed, Step
 from worker.login.snapshot import AttemptFacts, JobFacts

@@ -36,7 +36,8 @@ from worker.errors import Damaged, Transient
 from worker.facts import Group
 from worker.folder import JobId, JobsFolder
 from worker.in_job import memory
-from worker.in_job.run import Placement, run
+from worker.in_job.run import run
+from worker.in_job.steps import Placement
 from worker.login.budget import Rationed
 from worker.login.guard import guarded
 from worker.login.one_pass import run_pass

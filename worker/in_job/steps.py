@@ -1,0 +1,227 @@
+"""The steps of an attempt: fetch, execute, pack. Whatever happens to them becomes one Result."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import folder, sentences
+from ..errors import StepFailed
+from ..folder import AttemptFolder, JobId
+from ..outcome import Result, readable_tail
+from ..settings import Config, Workload
+from ..spec import JobSpec, Resources
+from .execute import Exit, execute
+from .fetch import fetch
+from .interrupt import Interrupted, Interrupts
+from .memory import MemoryWatch
+from .pack import Packed, pack
+
+log = logging.getLogger(__name__)
+
+_UNFORESEEN = (
+    "The service that runs the job failed in a way that was not foreseen. Somebody who runs it must look into it."
+)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which of the scheduler's jobs this is, how often it was restarted, and where it runs."""
+
+    scheduler_id: str
+    restarts: int
+    node: str
+    confined: bool
+    """Whether the control group that this process is in is this job's alone."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything the steps need."""
+
+    config: Config
+    job_id: JobId
+    attempt: AttemptFolder
+    spec: JobSpec
+    resources: Resources
+    """What this attempt was given."""
+    place: Placement
+    started_at: float
+    interrupts: Interrupts
+    in_pilot: bool = False
+    """Beside others in one Slurm job, whose folder here is of no use to anybody afterwards."""
+
+    @property
+    def workload(self) -> Workload:
+        return self.config.site.workloads[self.spec.workload]
+
+
+def attempt(work: Work) -> Result:
+    """Fetch, execute, pack: whatever happens becomes a result, and memory that ran out explains whatever happened."""
+    memory = MemoryWatch(work.place.confined)
+    # Where it can't be seen whether memory ran out, Slurm's verdict is waited for; without Slurm nothing is enforced.
+    unsure = not memory.known and work.config.site.scheduler == "slurm"
+    try:
+        try:
+            packed = _steps(work)
+        finally:
+            work.interrupts.off()
+        result = _success(work, packed, unsure)
+    except Interrupted as interrupted:
+        return _interrupted(work, interrupted)
+    except StepFailed as failed:
+        result = _failed(work, failed, unsure)
+    except MemoryError:
+        return _out_of_memory(work)
+    except Exception:
+        # The outermost border of the steps: an unanswered job would be worse than an unforeseen sentence.
+        log.exception("unforeseen job=%s attempt=%d", work.job_id, work.attempt.number)
+        result = _result(work, "failed", _UNFORESEEN, step="run")
+    return _out_of_memory(work) if memory.ran_out() else result
+
+
+def _steps(work: Work) -> Packed:
+    with _scratch(work) as scratch:
+        try:
+            with work.interrupts.allowed():
+                fetch(work.config, work.spec, work.attempt.token, scratch / "inputs")
+        except Interrupted as interrupted:
+            interrupted.while_fetching = True
+            raise
+        _write_job_file(work, scratch)
+        argv = _argv(work, scratch)
+        environment = _environment(work, scratch)
+        exit = execute(argv, scratch, environment, work.attempt.log, work.interrupts, work.workload.stop_wait)
+        _check_exit(work, exit)
+        return pack(work.spec, scratch / "outputs", work.attempt, work.config.site)
+
+
+@contextlib.contextmanager
+def _scratch(work: Work) -> Iterator[Path]:
+    """The working folder, with inputs/ and outputs/; removed afterwards. Of a job that did not succeed, what it has made
+    by then stays in the attempt's folder, for people."""
+    place = work.config.site.scratch
+    path = work.attempt.work if place == "folder" else Path(place) / f"batchferry-{work.job_id}-{work.attempt.number}"
+    folder.remove_tree(path)
+    for name in ("inputs", "outputs", "tmp"):
+        (path / name).mkdir(mode=0o700, parents=True)
+    try:
+        yield path
+    except BaseException:
+        folder.keep_files(path / "outputs", work.attempt.outputs, work.config.site.limits.output_bytes)
+        raise
+    finally:
+        folder.remove_tree(path)
+
+
+def _write_job_file(work: Work, scratch: Path) -> None:
+    spec = work.spec
+    job_file = {
+        "format": 1,
+        "workload": spec.workload,
+        "settings": spec.settings,
+        "inputs": {name: f"inputs/{source.file}" for name, source in spec.inputs.items()},
+        "outputs": {name: f"outputs/{file}" for name, file in spec.outputs.items()},
+        "resources": {
+            "cpus": work.resources.cpus,
+            "memory_mb": work.resources.memory_mb,
+            "time_seconds": work.resources.time_seconds,
+        },
+    }
+    (scratch / "job.json").write_text(json.dumps(job_file, indent=1) + "\n", encoding="utf-8")
+
+
+def _argv(work: Work, scratch: Path) -> list[str]:
+    """The site's words, with the places filled in; nothing of the message can be among them."""
+    places = {"{root}": str(work.config.root), "{job}": str(scratch / "job.json"), "{work}": str(scratch),
+              "{cpus}": str(work.resources.cpus), "{python}": sys.executable}  # fmt: skip
+    return [_fill(word, places) for word in (*work.workload.prefix, *work.workload.argv)]
+
+
+def _fill(word: str, places: Mapping[str, str]) -> str:
+    for name, value in places.items():
+        word = word.replace(name, value)
+    return word
+
+
+def _environment(work: Work, scratch: Path) -> dict[str, str]:
+    """From scratch: what a login shell or the batch system had in its own is no business of the workload."""
+    cpus = str(work.resources.cpus)
+    environment = {
+        "PATH": work.workload.path,
+        "HOME": str(scratch),
+        "TMPDIR": str(scratch / "tmp"),
+        "LANG": "C.UTF-8",
+        "OMP_NUM_THREADS": cpus,
+        "OPENBLAS_NUM_THREADS": cpus,
+        "MKL_NUM_THREADS": cpus,
+    }
+    # Slurm tells a job which GPUs are its own only in this way.
+    gpus = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES") if name in os.environ}
+    return {**environment, **gpus, **work.workload.environment}
+
+
+def _check_exit(work: Work, exit: Exit) -> None:
+    log.info(
+        "program ended job=%s exit_code=%s signal=%s seconds=%.1f",
+        work.job_id,
+        exit.code,
+        exit.signal_name,
+        exit.seconds,
+    )
+    if exit.code == 0:
+        return
+    tail = readable_tail(exit.tail)
+    words = sentences.killed(exit.signal_name, tail) if exit.signal_name else sentences.exited(exit.code, tail)
+    raise _ProgramFailed("run", words, exit)
+
+
+class _ProgramFailed(StepFailed):
+    def __init__(self, step: str, reason: str, exit: Exit) -> None:
+        super().__init__(step, reason)
+        self.exit = exit
+
+
+# --- results
+
+
+def _success(work: Work, packed: Packed, unsure: bool) -> Result:
+    return _result(work, "succeeded", needs_verdict=unsure, exit_code=0, outputs=packed.outputs, body=packed.stem)
+
+
+def _failed(work: Work, failed: StepFailed, unsure: bool) -> Result:
+    log.info("step failed job=%s step=%s why=%r", work.job_id, failed.step, failed.reason)
+    exit = failed.exit if isinstance(failed, _ProgramFailed) else None
+    return _result(
+        work, "failed", failed.reason, step=failed.step, may_work_again=failed.may_work_again,
+        needs_verdict=unsure and exit is not None,
+        exit_code=exit.code if exit and not exit.signal_name else None, signal=exit.signal or None if exit else None,
+    )  # fmt: skip
+
+
+def _out_of_memory(work: Work) -> Result:
+    return _result(work, "out_of_memory", sentences.out_of_memory(work.resources, work.spec.resources))
+
+
+def _interrupted(work: Work, interrupted: Interrupted) -> Result:
+    """The time limit is our own clock's word. A request to stop may come from a person, or for another job, or from the
+    node: only the scheduler knows."""
+    log.info("interrupted job=%s by=%s", work.job_id, interrupted)
+    if interrupted.by_clock:
+        words = sentences.timed_out(work.resources, interrupted.while_fetching)
+        return _result(work, "timed_out", words)
+    return _result(work, "cancelled", sentences.of_end("cancelled"), needs_verdict=True)
+
+
+def _result(work: Work, outcome: str, reason: str = "", **more: object) -> Result:
+    return Result(
+        outcome, work.attempt.number, reason, node=work.place.node, slurm_job_id=work.place.scheduler_id,
+        started_at=work.started_at, ended_at=time.time(), **more,  # type: ignore[arg-type]
+    )  # fmt: skip
