@@ -27,7 +27,7 @@ exit codes:
   65  a job's folder is damaged, or its queue has left site.toml; it is left alone, the others went on
   69  the broker, the API, Slurm or the disk is away, or the broker refuses our login; jobs wait, nothing is lost
   70  an unforeseen error; please report the traceback
-  73  the jobs folder can't be made or written
+  73  the jobs folder can't be made or written, or is not the one of earlier passes (not mounted?)
   75  another pass is running and nothing was done, or this one took too long and was ended
   77  the API refuses our login; jobs wait, no message is taken
   78  credentials.env or site.toml is at fault; every fault is listed
@@ -37,6 +37,7 @@ examples:
   ./check.py                 take one message
   ./check.py --drain         go on until the queue is empty or max_in_flight is reached (what run_check does)
   ./check.py --dry-run       show what would be submitted, and take nothing
+  ./check.py doctor          look at everything that Batchferry needs, and say how to mend what is wrong
   ./check.py status          what is in flight, since when, and what waits
   ./check.py show JOB        one job's whole life, as a timeline
   ./check.py explain JOB     why it is where it is, and what happens next
@@ -67,6 +68,8 @@ def main() -> int:
         datefmt="%Y-%m-%d %H:%M:%S",
     )
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs what it also raises, with tracebacks
+    if options.verb == "doctor":
+        return _doctor(options)
     from worker.config import read_config
     from worker.errors import Misconfigured
 
@@ -95,6 +98,23 @@ def main() -> int:
     return guarded_pass(config, options.drain)
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from worker.doctor.packages import missing
+
+    absent = missing()
+    if absent and _other_python():
+        raise ModuleNotFoundError(name=absent[0].replace("python-", ""))
+    from worker.doctor.examine import doctor
+
+    return doctor(ROOT, options.site.resolve(), options.credentials.resolve(), options.input, options.json)
+
+
+def _other_python() -> str:
+    """The checkout's own, where this is not it already."""
+    python = str(ROOT / ".venv" / "bin" / "python")
+    return python if os.access(python, os.X_OK) and "again" not in sys._xoptions else ""  # -X again: once is enough
+
+
 def _main_with_packages() -> int:
     """Where packages are missing, goes on with the checkout's own python; where that is no better, says what to do."""
     try:
@@ -102,8 +122,8 @@ def _main_with_packages() -> int:
     except ModuleNotFoundError as error:
         if error.name not in ("pika", "requests", "dotenv", "tenacity", "tomli", "rich", "prometheus_client"):
             raise
-        python = str(ROOT / ".venv" / "bin" / "python")
-        if os.access(python, os.X_OK) and "again" not in sys._xoptions:  # -X again: once is enough
+        python = _other_python()
+        if python:
             os.execv(python, [python, "-X", "again", *sys.argv])
         how = f"cd {shlex.quote(str(ROOT))} && python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"
         print(f"check.py: the package {error.name} is missing. Run: {how}", file=sys.stderr)
@@ -152,6 +172,7 @@ def _add_verbs(parser: argparse.ArgumentParser) -> None:
     verb.add_argument("--all", action="store_true", help="all of them")
     verb.add_argument("--dry-run", action="store_true", help="only show them")
     _add_common(verb)
+    _add_doctor(verbs)
     if any(not word.startswith("-") or word in ("-h", "--help") for word in sys.argv[1:]):
         for name, module in VERBS.items():
             _add_verb(verbs, name, module)
@@ -170,7 +191,38 @@ def _add_verb(verbs: argparse._SubParsersAction[_Parser], name: str, module: str
 def _add_common(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json", action="store_true", help="as JSON")
     verb.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
-    # Where these stand must not matter, and not given here they must not undo what stood before the verb.
+    _add_files(verb)
+
+
+_DOCTOR = """\
+Looks at everything that Batchferry needs: Python and packages, both files, the jobs folder, the broker and its queues,
+the API, Slurm, clocks, cron. One line per check, with what to do where something is wrong. All checks run, side by
+side, each with a time-out; nothing is taken from a queue, and nothing is left in one.
+
+exit codes:
+   0  nothing has to be mended; there may be warnings (!)
+  78  at least one line has to be mended (✗)
+
+examples:
+  ./check.py doctor                              look at everything from here
+  ./check.py doctor --input /uploads/page.png    also open one input, as a job would
+  ./check.py doctor --json                       the same as JSON: group, check, mark, found, mend
+"""
+
+
+def _add_doctor(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    verb = verbs.add_parser(
+        "doctor", help="look at everything, and say how to mend what is wrong", description=_DOCTOR,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    verb.add_argument("--input", default="", metavar="PATH", help="a path or URL of the API that must be readable")
+    verb.add_argument("--json", action="store_true", help="as JSON")
+    verb.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
+    _add_files(verb)
+
+
+def _add_files(verb: argparse.ArgumentParser) -> None:
+    """Where these stand must not matter, and not given here they must not undo what stood before the verb."""
     for option, text in (("--site", _SITE), ("--credentials", _CREDENTIALS)):
         verb.add_argument(option, type=Path, default=argparse.SUPPRESS, metavar="FILE", help=text.partition(" (")[0])
 

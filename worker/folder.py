@@ -109,6 +109,7 @@ class JobsFolder:
         self.news = path / "news"
         self.standing = path / "standing.json"
         self.new = path / "new"
+        self.mark = path / "installation.json"
         self.lease = path / "lease.json"
         self.site_fault = path / "site_fault.json"
         self.cluster = path / "cluster.json"

@@ -87,6 +87,7 @@ class RabbitMQ:
         self._credentials = credentials
         self._replies = replies
         self._ca_file = ca_file
+        self._blocked_timeout = 60
         self._connection: Optional[pika.BlockingConnection] = None
         self._jobs: Optional[BlockingChannel] = None
         self._answers: Optional[BlockingChannel] = None
@@ -239,7 +240,9 @@ class RabbitMQ:
 
     def _open(self) -> pika.BlockingConnection:
         if self._connection is None or not self._connection.is_open:
-            self._connection = pika.BlockingConnection(parameters(self._credentials, self._ca_file))
+            self._connection = pika.BlockingConnection(
+                parameters(self._credentials, self._ca_file, self._blocked_timeout)
+            )
         return self._connection
 
     @contextlib.contextmanager
@@ -255,7 +258,9 @@ class RabbitMQ:
             raise Transient(f"the broker can't be reached or refused: {_words(error)}") from None
 
 
-def parameters(credentials: Credentials, ca_file: Optional[str]) -> pika.ConnectionParameters:
+def parameters(
+    credentials: Credentials, ca_file: Optional[str], blocked_timeout: float = 60
+) -> pika.ConnectionParameters:
     tls = None
     if credentials.rabbitmq_tls:
         tls = pika.SSLOptions(ssl.create_default_context(cafile=ca_file), credentials.rabbitmq_host)
@@ -268,7 +273,7 @@ def parameters(credentials: Credentials, ca_file: Optional[str]) -> pika.Connect
         heartbeat=30,
         socket_timeout=10,
         stack_timeout=20,
-        blocked_connection_timeout=60,
+        blocked_connection_timeout=blocked_timeout,
         client_properties={"connection_name": "batchferry"},
     )
 

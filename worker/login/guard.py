@@ -13,6 +13,7 @@ from ..errors import Transient
 from ..folder import JobsFolder, remove
 from ..settings import Config
 from . import lease
+from .mark import NotOurs, check_mark, leave_mark
 from .tools import Tools
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,11 @@ def guarded(config: Config, work: Callable[[Tools], int]) -> int:
     """Anything that only one process at a time may do. Returns an exit code."""
     jobs = JobsFolder(config.site.jobs_dir)
     try:
+        marked = check_mark(config.site_file, jobs)
         jobs.prepare()
         with lease.hold(jobs.lease, config.site.timing.lease_expires, config.site.timing.visible_after) as held:
+            if not marked:
+                leave_mark(config, jobs)
             tools = Tools(config, jobs, held)
             try:
                 return work(tools)
@@ -41,6 +45,9 @@ def guarded(config: Config, work: Callable[[Tools], int]) -> int:
     except lease.Lost as error:
         log.warning("stopped: %s", error)
         return os.EX_TEMPFAIL
+    except NotOurs as error:
+        log.error("jobs folder is not the one of earlier passes, nothing done: %s", error)
+        return os.EX_CANTCREAT
     except OSError as error:
         log.error("jobs folder can't be used why=%r", str(error))
         return os.EX_CANTCREAT
