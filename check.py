@@ -42,6 +42,7 @@ examples:
   ./check.py show JOB        one job's whole life, as a timeline
   ./check.py explain JOB     why it is where it is, and what happens next
   ./check.py cancel JOB      end it, and have it answered `cancelled`; retry, rerun and replay put jobs to work again
+  ./check.py pilots          what pilots have to do, have, and have done
   ./check.py resend          show the answers that no queue took; `resend --all` sends them again
 
 `./check.py VERB --help` teaches each verb.
@@ -54,6 +55,7 @@ VERBS = {
     "retry": "worker.operate.retry",
     "rerun": "worker.operate.rerun",
     "replay": "worker.operate.replay",
+    "pilots": "worker.operate.pilots",
 }
 """Where a verb's SUMMARY, HELP, EXAMPLES, add_arguments and run are; a module is imported only when it is needed."""
 

@@ -71,10 +71,10 @@ class Piloted(Alone):
         pids = {each.pid for each in found}
         return next(each for each in found if each.info["ppid"] not in pids)
 
-    def done(self) -> tuple[int, int]:
-        """How many succeeded, and how many did not, as the batches' names tell."""
-        names = [each.name for each in self.pool.done.glob("*/*.*.*") if not each.name.startswith("pilot")]
-        return sum(int(name.split(".")[1]) for name in names), sum(int(name.split(".")[2]) for name in names)
+    def done(self) -> tuple[int, int, int]:
+        """How many succeeded, failed, and left their batch, as the operator is told."""
+        (row,) = json.loads(self.installation.check("pilots", "--json"))["queues"]
+        return row["done"], row["error"], row["left"]
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_many_jobs_share_one_submission_and_each_gets_its_own_answer(piloted: Pi
         assert base64.b64decode(body["Result"]) == expected
         assert (headers["outcome"], headers["attempt"]) == ("succeeded", 1)
     assert len({headers["slurm_job_id"] for _, headers in answers.values()}) == 1
-    assert piloted.done() == (23, 0)
+    assert piloted.done() == (23, 0, 0)
 
 
 def test_one_job_that_fails_touches_no_other(piloted: Piloted) -> None:
@@ -108,7 +108,7 @@ def test_one_job_that_fails_touches_no_other(piloted: Piloted) -> None:
 
     assert "exit code 3" in answers[bad][0]["error"]
     assert all("Result" in answers[each][0] for each in good)
-    assert piloted.done() == (6, 1)
+    assert piloted.done() == (6, 1, 0)
 
 
 def test_a_job_that_takes_too_long_is_stopped_alone(piloted: Piloted) -> None:
@@ -195,3 +195,20 @@ def test_a_pilot_begins_no_job_that_does_not_fit_into_what_is_left_of_its_time(p
 
     assert all(answers[each][1]["outcome"] == "succeeded" for each in asked)
     assert len({answers[each][1]["slurm_job_id"] for each in asked}) >= 2
+
+
+def test_jobs_in_error_are_listed_and_can_be_put_back_once(piloted: Piloted, tmp_path: Path) -> None:
+    mended = tmp_path / "mended"
+    asked = [piloted.ask(), piloted.ask(before=f"import os, sys; os.path.exists({str(mended)!r}) or sys.exit(3)")]
+    first = piloted.answers(asked)
+
+    (row,) = json.loads(piloted.installation.check("pilots", "--list", "error", "--json"))["jobs"]
+    mended.touch()
+    said = [piloted.installation.check("pilots", "--put-back") for _ in range(2)]
+    again = piloted.answers([asked[1]])
+
+    assert row["job"] == first[asked[1]][1]["job_id"] and "exit code 3" in row["reason"]
+    assert ["1 jobs were put back" in each for each in said] == [True, False]
+    body, headers = again[asked[1]]
+    assert "Result" in body and headers["rerun_of"] == row["job"] and headers["job_id"] != row["job"]
+    assert piloted.done() == (2, 1, 0)

@@ -3,7 +3,7 @@
     jobs/pilots/<pool>/todo/<batch>.<jobs>            claimed, free to be taken
     jobs/pilots/<pool>/locked/<batch>.<jobs>~<pilot>  taken: by a rename, which one pilot wins
     jobs/pilots/<pool>/ended/<batch>.<jobs>~<pilot>   nobody writes there any more; the login side closes it
-    jobs/pilots/<pool>/done/<day>/<batch>.<succeeded>.<others>
+    jobs/pilots/<pool>/done/<day>/<batch>.<succeeded>.<failed>.<left for folders of their own>
     jobs/pilots/crew/<pilot>/                         a pilot's own facts, in the form of a job's
 
 A batch holds `jobs.jsonl` (what was claimed, a message a line, whole before the folder gets its place in todo), per lease
@@ -62,6 +62,8 @@ class Claimed:
     id: JobId
     message: Message
     resources: Resources
+    rerun_of: str = ""
+    """The job that this one repeats."""
 
 
 class Pool:
@@ -171,10 +173,12 @@ def remove_half_made(pool: Pool) -> None:
 
 def _claimed_line(claimed: Claimed) -> bytes:
     r = claimed.resources
-    line = {
+    line: dict[str, Any] = {
         "id": claimed.id, "cpus": r.cpus, "memory_mb": r.memory_mb, "time_seconds": r.time_seconds,
         "message": to_json(vars(claimed.message)),
     }  # fmt: skip
+    if claimed.rerun_of:
+        line["rerun_of"] = claimed.rerun_of
     return json.dumps(line, separators=(",", ":")).encode() + b"\n"
 
 
@@ -188,7 +192,24 @@ def read_jobs(batch: Batch) -> list[Claimed]:
 
 def _claimed(line: Mapping[str, Any]) -> Claimed:
     resources = Resources(line["cpus"], line["memory_mb"], line["time_seconds"])
-    return Claimed(JobId(line["id"]), from_json(Message, line["message"]), resources)
+    return Claimed(JobId(line["id"]), from_json(Message, line["message"]), resources, line.get("rerun_of", ""))
+
+
+# --- closed ones
+
+
+def closed_name(batch: Batch, succeeded: int, failed: int, left: int) -> str:
+    return f"{batch.id}.{succeeded}.{failed}.{left}"
+
+
+def is_closed(name: str) -> bool:
+    return re.fullmatch(r"[^.]+\.\d+\.\d+\.\d+", name) is not None
+
+
+def counts(batch: Batch) -> tuple[int, int, int]:
+    """How many jobs of a closed batch succeeded, failed, and left it."""
+    succeeded, failed, left = batch.path.name.split(".")[1:]
+    return int(succeeded), int(failed), int(left)
 
 
 # --- what became of them

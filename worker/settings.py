@@ -98,7 +98,7 @@ class Queue:
     mode: str = said(
         '"job": each job is a Slurm job of its own; "pilot": many short jobs share one', "job", choices=MODES
     )
-    pilot: PilotRules = said("", PilotRules)
+    pilot: PilotRules = said("the pilots of this queue", PilotRules)
 
 
 @dataclass(frozen=True)

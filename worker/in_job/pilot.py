@@ -349,7 +349,8 @@ class _Pilot:
         came = Came(result, None)
         if done.final:
             body = done.body if result.outcome == "succeeded" else failure_body(result)
-            reply = reply_of(claimed.message, claimed.id, result, (), body, self._config.site.replies, time.time())
+            replies = self._config.site.replies
+            reply = reply_of(claimed.message, claimed.id, result, (), body, replies, time.time(), claimed.rerun_of)
             kept = batches.keep_body(lease.batch, claimed.id, body)
             came = Came(result, replace(reply, body=b"") if kept else reply, kept)
             lease.unsaid.append(reply)

@@ -13,7 +13,8 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Optional
@@ -23,7 +24,7 @@ from ..answer import record
 from ..batches import PILOT, Batch, Came, Claimed, Handed, Pilot, Pool, Progress
 from ..broker import Delivery, digest
 from ..errors import InvalidSpec
-from ..facts import Ended, Outcome, Unfit, write_reply
+from ..facts import Ended, Origin, Outcome, Unfit, write_reply
 from ..folder import JobFolder, JobId, JobsFolder, claim_name, read, write
 from ..outcome import Result
 from ..settings import Config, Queue
@@ -231,18 +232,18 @@ def _close(tools: Tools, pool: Pool, batch: Batch, standing: Standing) -> None:
     crew = batches.pilot_folder(tools.jobs, batch.pilot)
     ended = read(Ended, crew.attempt(1).ended) if crew is not None else None
     jobs, progress = batches.read_jobs(batch), batches.read_progress(batch)
-    handed, left, came = [], 0, {True: 0, False: 0}
+    handed, left, came = [], 0, Counter[str]()
     for place, claimed in enumerate(jobs):
         if claimed.id in progress.handed:
-            came[False] += 1
+            came["left"] += 1
             continue
         known = progress.came.get(claimed.id)
         if known is not None and claimed.id in progress.sent:
-            came[known.result.outcome == "succeeded"] += 1
+            came["succeeded" if known.result.outcome == "succeeded" else "failed"] += 1
         elif known is not None or _may_have_begun(place, claimed, progress, ended):
             _hand_on(tools, batch, claimed, known or _cut_off(claimed, progress, ended, crew), standing)
             handed.append(claimed.id)
-            came[False] += 1
+            came["left"] += 1
         else:
             left += 1
     if handed:
@@ -252,18 +253,20 @@ def _close(tools: Tools, pool: Pool, batch: Batch, standing: Standing) -> None:
         return
     if left:
         _hand_on_all(tools, batch, standing)
+        came["left"] += left
     _finish(tools, pool, batch, [each.id for each in jobs], came)
 
 
-def _finish(tools: Tools, pool: Pool, batch: Batch, ids: Sequence[str], came: dict[bool, int]) -> None:
+def _finish(tools: Tools, pool: Pool, batch: Batch, ids: Sequence[str], came: Mapping[str, int]) -> None:
     _ids(pool).add(ids)
     tools.pilot_ids.get(pool.path, set()).difference_update(ids)
     day = pool.done / time.strftime("%Y-%m-%d", time.gmtime(tools.now()))
     if not day.exists():
         folder.make_folder(day)
         _ids(pool).forget_before(tools.now() - tools.config.site.timing.keep_done)
-    batches.move(batch, day / f"{batch.id}.{came[True]}.{came[False]}")
-    log.info("batch done batch=%s succeeded=%d others=%d", batch.id, came[True], came[False])
+    numbers = (came["succeeded"], came["failed"], came["left"])
+    batches.move(batch, day / batches.closed_name(batch, *numbers))
+    log.info("batch done batch=%s succeeded=%d failed=%d left=%d", batch.id, *numbers)
 
 
 def _may_have_begun(place: int, claimed: Claimed, progress: Progress, ended: Optional[Ended]) -> bool:
@@ -313,6 +316,8 @@ def _hand_on(tools: Tools, batch: Batch, claimed: Claimed, came: Optional[Came],
         else:
             record(attempt, came.result)
             _understand(tools, job, claimed)
+    if claimed.rerun_of:
+        write(job.origin, Origin(JobId(claimed.rerun_of), "pilots", "", claimed.message.claimed_at, {}))
     claim_name(job.message, claimed.message)
     claimed_at = batch.jobs.stat().st_mtime
     os.utime(job.message, (claimed_at, claimed_at))  # it has waited since then
@@ -354,7 +359,7 @@ def _give_up_waiting(tools: Tools, queue: Queue, pool: Pool, standing: Standing)
             continue  # a pilot was quicker
         _hand_on_all(tools, taken, standing)
         jobs = [each.id for each in batches.read_jobs(taken)]
-        _finish(tools, pool, taken, jobs, {True: 0, False: len(jobs)})
+        _finish(tools, pool, taken, jobs, Counter(left=len(jobs)))
 
 
 # --- how many pilots
