@@ -103,6 +103,16 @@ def test_a_message_is_taken_at_once_and_its_job_put_away_soon_after_it_has_answe
     assert len(scene.requester.to(correlation_id)) == 1
 
 
+def test_a_job_s_bell_makes_room_for_the_next_message(scene: Scene, start: Start) -> None:
+    scene.installation.change_site("max_in_flight = 300", "max_in_flight = 1")
+    scene.installation.change_site("poll_fastest = 0\npoll_slowest = 0", 'poll_fastest = "1h"\npoll_slowest = "2h"')
+    watch = start(scene.installation)
+
+    asked = [scene.ask() for _ in range(3)]
+
+    assert poll(lambda: all([answered_once(scene, each) for each in asked]), 60), watch.log
+
+
 def test_an_idle_watch_asks_slurm_nothing_says_nothing_and_ends_within_seconds(scene: Scene, start: Start) -> None:
     watch = start(scene.installation)
     time.sleep(4)
