@@ -75,9 +75,10 @@ def _end_group(jobs: JobsFolder, job: JobFolder, group: str, log_file: Path) -> 
 
 
 def _anybody_left(jobs: JobsFolder, job: JobFolder, members: list[folder.JobId]) -> bool:
-    """Asked in no order: in theirs, the members of a large array, who leave one by one, would cost its square."""
+    """Asked in no order: in theirs, the members of a large array, who leave one by one, would cost its square. A folder
+    without a message is what a worker left that came back too late."""
     random.Random(job.id).shuffle(members)
-    return any(jobs.job(member).path.exists() for member in members if member != job.id)
+    return any(jobs.job(member).message.exists() for member in members if member != job.id)
 
 
 def _tidy(done: Path, most_bytes: int, keep: float, now: float) -> None:
