@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +16,7 @@ from typing import Callable
 
 import pytest
 
+import check
 from tests.installation import ROOT, Installation
 from tests.scene import Scene, make_scene
 from tests.services.broker import Broker
@@ -232,3 +236,43 @@ def test_a_pass_that_hangs_ends_the_watch_so_that_the_next_one_goes_on(
     alone.ask()
     watch.says("took longer than lease_expires", 20)
     assert poll(lambda: not watch.is_running(), 5) and watch.told_to_stop() == os.EX_TEMPFAIL
+
+
+# --- what is shipped to start it
+
+
+def test_the_systemd_unit_starts_a_watch_and_not_again_what_only_a_person_can_mend() -> None:
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(ROOT / "contrib" / "batchferry.service")
+    service = unit["Service"]
+
+    shell, option, command = shlex.split(service["ExecStart"])
+    python, door, *arguments = command.removeprefix("exec ").partition(" >>")[0].split()
+
+    assert (shell, option, python, door) == ("/bin/sh", "-c", ".venv/bin/python", "check.py")
+    assert options_of_the_door(arguments)["watch"] is True
+    assert service["RestartPreventExitStatus"].split() == [str(os.EX_USAGE), str(os.EX_CONFIG)]
+
+
+def test_the_scrontab_runs_what_is_there() -> None:
+    text = (ROOT / "contrib" / "scrontab").read_text()
+    entries = [line.lstrip("#").split("exec ")[1] for line in text.splitlines() if re.match(r"#?\*", line)]
+
+    one_pass, watch = (entry.split() for entry in entries)
+
+    assert (ROOT / Path(one_pass[0]).name).exists() and watch[:2] == [".venv/bin/python", "check.py"]
+    assert options_of_the_door(watch[2:])["watch"] is True
+
+
+def options_of_the_door(arguments: list[str]) -> dict[str, object]:
+    return vars(check._parser().parse_args(arguments))
+
+
+@pytest.mark.parametrize("more", [["--dry-run"], ["resend"]])
+def test_a_watch_does_nothing_else(more: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "check.py"), "--watch", *more], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == os.EX_USAGE and "--watch" in done.stderr
