@@ -36,6 +36,7 @@ EXAMPLES = """\
 examples:
   ./check.py                 take one message
   ./check.py --drain         go on until the queue is empty or max_in_flight is reached (what run_check does)
+  ./check.py --watch         go on for ever: wake on each message and on each job that has answered
   ./check.py --dry-run       show what would be submitted, and take nothing
   ./check.py doctor          look at everything that Batchferry needs, and say how to mend what is wrong
   ./check.py status          what is in flight, since when, and what waits
@@ -61,7 +62,10 @@ VERBS = {
 
 
 def main() -> int:
-    options = _parser().parse_args()
+    parser = _parser()
+    options = parser.parse_args()
+    if options.watch and (options.dry_run or options.verb):
+        parser.error("--watch goes with no verb, and not with --dry-run")
     os.umask(0o077)  # nothing here is for others; Slurm hands it on to the job's log
     logging.basicConfig(
         stream=sys.stderr if options.verb else sys.stdout,
@@ -92,9 +96,13 @@ def main() -> int:
         from worker.login.dry_run import dry_run
 
         return dry_run(config, options.drain, options.json)
+    signal.signal(signal.SIGALRM, _took_too_long)
+    if options.watch:
+        from worker.login.watch import watch
+
+        return watch(config)
     from worker.login.guard import guarded_pass
 
-    signal.signal(signal.SIGALRM, _took_too_long)
     signal.alarm(max(1, int(config.site.timing.lease_expires)))
 
     return guarded_pass(config, options.drain)
@@ -144,6 +152,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--drain", action="store_true", help="take messages until the queue is empty or max_in_flight is reached"
+    )
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="pass after pass until SIGTERM or SIGINT; no second one, and no cron pass, beside it",
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would be submitted, and take nothing")
     parser.add_argument("--json", action="store_true", help="with --dry-run: as JSON")

@@ -256,6 +256,55 @@ def test_an_ack_after_the_connection_was_lost_acks_no_other_message(over_amqp: K
     assert [delivery.body for delivery in left] == [b"0", b"1"]
 
 
+def test_whoever_listens_hears_a_message_at_once_and_gets_it_first(kind: Kind) -> None:
+    broker, other = kind.open(), replace(kind.queue, name=f"{kind.queue.name}-other")
+    broker.waiting(other)
+    assert not broker.listen([kind.queue.name, other.name], wait=0.2)
+    sender = threading.Timer(0.5, kind.send_all, (3,))
+    sender.start()
+    begun = time.monotonic()
+
+    while not broker.listen([kind.queue.name, other.name], wait=1):
+        assert time.monotonic() - begun < 10
+    sender.join()
+
+    assert 0.4 < time.monotonic() - begun < 3
+    assert broker.listen([kind.queue.name, other.name], wait=0), "until it is got"
+    assert broker.get(other.name) is None and broker.waiting(kind.queue) == 3
+    got = broker.get_many(kind.queue.name, 5, wait=0)
+    assert [(delivery.body, delivery.redelivered) for delivery in got] == [(b"0", False), (b"1", False), (b"2", False)]
+    broker.ack_many(got)
+    broker.settle()
+    assert broker.waiting(kind.queue) == 0 and not broker.listen([kind.queue.name, other.name], wait=0.1)
+
+
+@pytest.mark.parametrize("how", ["hush", "close"])
+def test_whoever_stops_listening_takes_nothing_along(kind: Kind, how: str) -> None:
+    kind.send_all(3)
+    broker = kind.open()
+    assert broker.listen([kind.queue.name], wait=5)
+
+    getattr(broker, how)()
+
+    left = kind.open().get_many(kind.queue.name, 5, wait=1)
+    assert [delivery.body for delivery in left] == [b"0", b"1", b"2"]
+    assert not any(delivery.redelivered for delivery in left[1:]), "no more than one was held"
+
+
+def test_a_queue_that_is_deleted_is_told_to_the_listener(over_amqp: Kind) -> None:
+    broker, other = over_amqp.open(), over_amqp.open()
+    broker.waiting(over_amqp.queue)
+    assert not broker.listen([over_amqp.queue.name], wait=0.1)
+    assert isinstance(other, RabbitMQ)
+    other._jobs_channel().queue_delete(over_amqp.queue.name)
+
+    with pytest.raises(Transient, match="deleted"):
+        broker.listen([over_amqp.queue.name], wait=5)
+    broker.waiting(over_amqp.queue)
+    over_amqp.send_all(1)
+    assert broker.listen([over_amqp.queue.name], wait=5)
+
+
 def test_a_queue_that_gives_everything_to_one_reader_lets_the_second_one_go(over_amqp: Kind) -> None:
     queue = replace(over_amqp.queue, arguments={"x-single-active-consumer": True})
     broker, reader = over_amqp.open(), over_amqp.open()

@@ -69,6 +69,13 @@ class Broker(Protocol):
     def ack_many(self, deliveries: Sequence[Delivery]) -> None:
         """Acks these and no others; of several, with as few words to the broker as it takes."""
 
+    def listen(self, queues: Sequence[str], wait: float) -> bool:
+        """Whether a message is there; waits at most `wait` seconds for one. Of each queue one message may be held from
+        then on: the next get brings it first, and `hush` gives it back."""
+
+    def hush(self) -> None:
+        """No message is brought before it is asked for, and none is held that was not got."""
+
     def settle(self) -> None:
         """Returns when the broker has taken note of every ack before."""
 

@@ -90,6 +90,20 @@ class Embedded:
         with self._transaction() as db:
             db.executemany("DELETE FROM messages WHERE id = ? AND holder = ?", held)
 
+    def listen(self, queues: Sequence[str], wait: float) -> bool:
+        end = time.monotonic() + wait
+        while True:
+            with self._transaction() as db:
+                if any(_count(db, queue) for queue in queues):
+                    return True
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(left, _LOOK_AGAIN))
+
+    def hush(self) -> None:
+        """To listen was to look."""
+
     def settle(self) -> None:
         """Every ack was committed before it returned."""
 

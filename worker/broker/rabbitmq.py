@@ -12,6 +12,7 @@ import ssl
 import struct
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Optional
 
 import pika
@@ -93,6 +94,10 @@ class RabbitMQ:
         self._answers: Optional[BlockingChannel] = None
         self._held: dict[int, Delivery] = {}
         """What this channel of jobs has delivered, and what is neither acked nor given back yet, by its tag."""
+        self._ears: dict[str, str] = {}
+        """Queue -> consumer, while we listen."""
+        self._heard: list[Delivery] = []
+        """What came in this way, and was not got yet."""
 
     def waiting(self, queue: Queue) -> int:
         with self._translated():
@@ -105,10 +110,16 @@ class RabbitMQ:
                 answer = self._jobs_channel().queue_declare(
                     queue.name, durable=queue.durable, arguments=dict(queue.arguments)
                 )
-            return int(answer.method.message_count)
+            heard = sum(delivery.queue == queue.name for delivery in self._heard)
+            return int(answer.method.message_count) + heard
 
     def get(self, queue: str) -> Optional[Delivery]:
         with self._translated():
+            self._jobs_channel()  # what was heard over another one comes again
+            for delivery in self._heard:
+                if delivery.queue == queue:
+                    self._heard.remove(delivery)
+                    return delivery
             try:
                 method, properties, body = self._jobs_channel().basic_get(queue)
             except exceptions.ConnectionClosedByBroker as error:
@@ -146,6 +157,47 @@ class RabbitMQ:
                 empty = 0
             else:
                 empty += 1 if count == 0 else 2
+
+    def listen(self, queues: Sequence[str], wait: float) -> bool:
+        with self._translated():
+            channel = self._jobs_channel()
+            if set(self._ears) != set(queues):
+                self._stop_listening()
+                first = [self.get(queue) for queue in queues]  # a stream refuses this
+                self._heard += [delivery for delivery in first if delivery]
+                if not self._heard:
+                    self._start_listening(channel, queues)
+            if not self._heard:
+                channel.connection.process_data_events(time_limit=wait)
+                if len(self._ears) < len(queues):
+                    raise Transient("a jobs queue was deleted")
+            if self._heard:
+                self._stop_listening()
+            return bool(self._heard)
+
+    def _start_listening(self, channel: BlockingChannel, queues: Sequence[str]) -> None:
+        """One message of each queue at a time: what is given back counts against the limit of a quorum queue."""
+        channel.basic_qos(prefetch_count=1)
+        for queue in queues:
+            hear = partial(self._hear, queue)
+            self._ears[queue] = channel.basic_consume(queue, hear)
+
+    def _hear(self, queue: str, _: BlockingChannel, *delivered: Any) -> None:
+        self._heard.append(self._hold(queue, *delivered))
+
+    def _stop_listening(self) -> None:
+        ears, self._ears = self._ears, {}
+        if ears and self._jobs is not None and self._jobs.is_open:
+            self._jobs.connection.process_data_events(time_limit=0)
+            for consumer in ears.values():
+                self._jobs.basic_cancel(consumer)
+
+    def hush(self) -> None:
+        with self._translated():
+            self._stop_listening()
+            heard, self._heard = self._heard, []
+            for delivery in heard:
+                self.give_back(delivery)
 
     def _hold(self, queue: str, method: Any, properties: Any, body: Optional[bytes]) -> Delivery:
         delivery = Delivery(
@@ -218,6 +270,7 @@ class RabbitMQ:
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
+        self._ears, self._heard = {}, []
         if connection is not None and connection.is_open:
             with contextlib.suppress(exceptions.AMQPError, OSError):
                 connection.close()
@@ -229,7 +282,9 @@ class RabbitMQ:
 
     def _jobs_channel(self) -> BlockingChannel:
         if self._jobs is None or not self._jobs.is_open:
-            self._jobs, self._held = self._open().channel(), {}
+            self._jobs = self._open().channel()
+            self._jobs.add_on_cancel_callback(lambda frame: self._ears.clear())  # its queue is gone
+            self._held, self._ears, self._heard = {}, {}, []
         return self._jobs
 
     def _answers_channel(self) -> BlockingChannel:

@@ -27,7 +27,7 @@ from ..batches import Batch, Came, Claimed, Journal, Pilot, Pool
 from ..broker import open_answers
 from ..errors import Damaged, Misconfigured
 from ..facts import Intent, Started, Unfit
-from ..folder import JobFolder, JobsFolder, claim_name, read, write
+from ..folder import JobFolder, JobId, JobsFolder, claim_name, read, write
 from ..outcome import Reply, failure_body
 from ..settings import Config, PilotRules
 from .memory import MemoryWatch
@@ -405,6 +405,7 @@ class _Pilot:
             lease.journal.close()
             batches.move(lease.batch, self._pool.ended / lease.batch.path.name)
             self._leases.remove(lease)
+            JobsFolder(self._config.site.jobs_dir).ring(JobId(lease.batch.id))
 
 
 def _open(taken: Batch) -> _Lease:

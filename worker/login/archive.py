@@ -88,10 +88,16 @@ def _end_group(jobs: JobsFolder, job: JobFolder, group: str, log_file: Path) -> 
 
 
 def _anybody_left(jobs: JobsFolder, job: JobFolder, members: list[folder.JobId]) -> bool:
-    """Asked in no order: in theirs, the members of a large array, who leave one by one, would cost its square."""
+    """Asked in no order: in theirs, the members of a large array, who leave one by one, would cost its square. A folder
+    without a message is what a worker left that came back too late."""
     random.Random(job.id).shuffle(members)
-    places = (pilot_folder(jobs, member) or jobs.job(member) for member in members if member != job.id)
-    return any(place.path.exists() for place in places)
+    others = [member for member in members if member != job.id]
+    return any(_is_here(jobs, member) for member in others)
+
+
+def _is_here(jobs: JobsFolder, member: folder.JobId) -> bool:
+    pilot = pilot_folder(jobs, member)
+    return pilot.path.exists() if pilot else jobs.job(member).message.exists()
 
 
 def _tidy(done: Path, most_bytes: int, keep: float, now: float) -> None:

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import secrets
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,8 +91,9 @@ def claim_many(tools: Tools, queue: Queue, deliveries: Sequence[Delivery]) -> li
 
 
 def room(tools: Tools, queue: Queue) -> int:
-    """How many more jobs may be claimed for pilots."""
-    return max(0, queue.pilot.max_open - _open_jobs(Pool(tools.jobs, queue.name)))
+    """How many more jobs may be claimed for pilots; for a queue without any, there is no such limit."""
+    pool = pool_of(tools.config, tools.jobs, queue)
+    return sys.maxsize if pool is None else max(0, queue.pilot.max_open - _open_jobs(pool))
 
 
 def _for_a_pilot(config: Config, queue: Queue, delivery: Delivery) -> Optional[JobSpec]:

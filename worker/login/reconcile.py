@@ -42,6 +42,7 @@ class Standing:
         """Jobs of which nobody knows yet whether Slurm has them."""
         self.left_alone = 0
         """Jobs that can't be worked on until somebody mends them."""
+        self.may_take = False
 
 
 def reconcile(tools: Tools, standing: Standing, others: Sequence[tuple[JobFolder, AttemptFacts]] = ()) -> None:
@@ -58,7 +59,8 @@ def reconcile(tools: Tools, standing: Standing, others: Sequence[tuple[JobFolder
     standing.in_flight += len(quiet.rows)
     for job, facts in sorted(active, key=lambda pair: pair[1].message.claimed_at):
         standing.in_flight += facts.in_flight
-        settle(tools, job, standing)
+        if not tools.stopping:
+            settle(tools, job, standing)
     archive.sweep(tools.jobs)
 
 
@@ -112,7 +114,7 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing
         standing.unclear += step.unclear
         tools.quiet.add(job.id, facts, max_wait, tools.server_now)
         log.debug("waits job=%s %s", job.id, step.why)
-        if facts.not_taken is not None:
+        if facts.not_taken is not None and tools.is_new(job.id, facts.not_taken.times):
             log.warning("answer kept: make its queue, or list it in [replies] create job=%s why=%r times=%d",
                         job.id, facts.not_taken.why, facts.not_taken.times)  # fmt: skip
         return False
@@ -221,12 +223,12 @@ def _ask(tools: Tools, active: Sequence[tuple[JobFolder, JobFacts]], others: int
     """One squeue for all; None where nobody needs it, or it gave no answer."""
     count = sum(a.open for _, facts in active for a in facts.attempts)
     in_slurm = count + len(tools.quiet.rows) + others
-    if not in_slurm or (not count and tools.asked_just_now):
+    if not in_slurm or ((tools.watching or not count) and tools.asked_just_now):
         return None
     try:
         views = tools.ask_queue()
     except Spent:
-        log.info("no slurm command is left, asked in the next pass jobs=%d", in_slurm)
+        log.log(tools.each_pass, "no slurm command is left, asked in the next pass jobs=%d", in_slurm)
         return None
     if tools.slurm_away:
         log.warning("slurm gives no answer, its jobs are left as they are why=%r", tools.slurm_away)

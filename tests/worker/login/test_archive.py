@@ -129,6 +129,17 @@ def test_the_last_of_a_group_takes_its_log_along(jobs: JobsFolder) -> None:
     assert (jobs.done / TODAY / "b" / "attempts" / "1" / "slurm.log").read_text() == "said by Slurm"
 
 
+def test_what_a_worker_left_that_came_back_too_late_is_no_member(jobs: JobsFolder) -> None:
+    first, second = active(jobs, "a"), active(jobs, "b")
+    folder.write(jobs.group("g"), Group({"0": ("a", 1), "1": ("b", 1)}))
+    put_away(jobs, first)
+    folder.make_folder(jobs.job(JobId("a")).attempt(1).path)
+
+    put_away(jobs, second)
+
+    assert list(jobs.groups.iterdir()) == []
+
+
 def test_a_crash_before_the_move_is_made_good_by_the_next_pass(
     jobs: JobsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +238,7 @@ def test_members_of_a_large_array_leave_at_a_bearable_price(jobs: JobsFolder, mo
     names = [f"{number:04}" for number in range(200)]
     for name in names:
         jobs.job(JobId(name)).path.mkdir()
+        jobs.job(JobId(name)).message.touch()
     looks: list[Path] = []
 
     def exists(path: Path) -> bool:
@@ -238,7 +250,7 @@ def test_members_of_a_large_array_leave_at_a_bearable_price(jobs: JobsFolder, mo
     for name in names:
         job = jobs.job(JobId(name))
         archive_module._anybody_left(jobs, job, [JobId(each) for each in names])
-        job.path.rmdir()
+        job.message.unlink()
 
     assert len(looks) < 200 * 12, "200 * 200 / 2 in the order in which they leave"
 

@@ -72,6 +72,11 @@ class Broker:
         self.unacked.remove(delivery)
         folder.passing("after ack")
 
+    def listen(self, queues: Sequence[str], wait: float) -> bool:
+        return bool(self.queued)
+
+    def hush(self) -> None: ...
+
     def settle(self) -> None: ...
 
     def give_back(self, delivery: Delivery) -> None:

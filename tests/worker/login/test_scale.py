@@ -99,7 +99,7 @@ class Site:
         return FILES.seen + self.cluster.asked
 
     def _pass(self, tools: Tools) -> int:
-        tools.__dict__["scheduler"] = self.cluster
+        tools.__dict__.update(scheduler=self.cluster, token="a token")
         return run_pass(tools, drain=True)
 
     def quiet(self) -> int:
