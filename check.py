@@ -36,6 +36,7 @@ examples:
   ./check.py                 take one message
   ./check.py --drain         go on until the queue is empty or max_in_flight is reached (what run_check does)
   ./check.py --dry-run       show what would be submitted, and take nothing
+  ./check.py init            make credentials.env and site.toml, and show what starts the passes
   ./check.py doctor          look at everything that Batchferry needs, and say how to mend what is wrong
   ./check.py resend          show the answers that no queue took; `resend --all` sends them again
 """
@@ -53,6 +54,8 @@ def main() -> int:
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs what it also raises, with tracebacks
     if options.verb == "doctor":
         return _doctor(options)
+    if options.verb == "init":
+        return _init(options)
     from worker.config import read_config
     from worker.errors import Misconfigured
 
@@ -87,6 +90,14 @@ def _doctor(options: argparse.Namespace) -> int:
     from worker.doctor.examine import doctor
 
     return doctor(ROOT, options.site.resolve(), options.credentials.resolve(), options.input, options.json)
+
+
+def _init(options: argparse.Namespace) -> int:
+    from worker.install.init import Wishes, init
+
+    given = {name: value for name, value in vars(options).items() if name in _ASKED and value}
+    wishes = Wishes(given, options.answers, options.schedule, options.add, options.replace)
+    return init(ROOT, options.site.resolve(), options.credentials.resolve(), wishes)
 
 
 def _other_python() -> str:
@@ -155,6 +166,7 @@ def _add_verbs(parser: argparse.ArgumentParser) -> None:
     verb.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
     _add_files(verb)
     _add_doctor(verbs)
+    _add_init(verbs)
 
 
 _DOCTOR = """\
@@ -180,6 +192,60 @@ def _add_doctor(verbs: argparse._SubParsersAction[_Parser]) -> None:
     )  # fmt: skip
     verb.add_argument("--input", default="", metavar="PATH", help="a path or URL of the API that must be readable")
     verb.add_argument("--json", action="store_true", help="as JSON")
+    verb.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
+    _add_files(verb)
+
+
+_INIT = """\
+Makes credentials.env (0600) and site.toml, and shows the crontab line; with --add it adds it. What it must know it takes
+from flags and from --answers FILE (lines such as RABBITMQ_HOST=mq.example.org or QUEUE=hpc-jobs), and on a terminal it
+asks. Passwords come from that file, which must be yours alone (chmod 600), or from the terminal; never from a flag. It
+proposes what it can find out: partitions, accounts and limits from Slurm, the queue and its message size from the broker.
+A file that exists is never overwritten: it stays, or with --replace it is kept beside the new one.
+
+exit codes:
+   0  the files are there
+  64  answers are missing; all of them are named
+  73  a file or the crontab can't be written, or a given answer would be lost because a file exists
+
+examples:
+  ./check.py init                                         ask on the terminal
+  ./check.py init --answers answers.env --add             ask nothing, and add the crontab line
+  ./check.py init --schedule systemd                      show the systemd user units instead (or: scrontab)
+"""
+_ASKED = {
+    "rabbitmq_host": "HOST", "rabbitmq_port": "PORT", "rabbitmq_user": "USER", "rabbitmq_vhost": "VHOST",
+    "rabbitmq_tls": "true|false", "api_url": "URL", "api_user": "USER", "queue": "NAME", "workload": "NAME",
+    "jobs_dir": "FOLDER", "ca_file": "FILE", "partition": "NAME", "account": "NAME", "bin_dir": "FOLDER",
+}  # fmt: skip
+
+
+_ASKED_HELP = {
+    "rabbitmq_host": "the broker's host name", "rabbitmq_port": "its port, if not 5671 (TLS) or 5672",
+    "rabbitmq_user": "our user there", "rabbitmq_vhost": "its virtual host, if not /",
+    "rabbitmq_tls": "default: true, unless it is on this machine", "api_url": "the upstream service",
+    "api_user": "our user there", "queue": "the jobs queue (default: hpc-jobs)",
+    "workload": "the workload of its jobs (default: binarize)", "jobs_dir": "where jobs are kept (default: jobs)",
+    "ca_file": "certificates to trust", "partition": "default: Slurm's", "account": "default: Slurm's",
+    "bin_dir": "the folder of sbatch, if cron would not find it",
+}  # fmt: skip
+
+
+def _add_init(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    verb = verbs.add_parser(
+        "init", help="make credentials.env and site.toml, and show what starts the passes", description=_INIT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    verb.add_argument("--answers", type=Path, metavar="FILE", help="answers, one NAME=VALUE a line; passwords too")
+    for name, metavar in _ASKED.items():
+        verb.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=_ASKED_HELP[name])
+    verb.add_argument(
+        "--schedule", choices=("crontab", "scrontab", "systemd"), default="crontab", help="what starts the passes"
+    )
+    verb.add_argument("--add", action="store_true", help="add it to the crontab, or write the units")
+    verb.add_argument(
+        "--replace", action="store_true", help="make files that exist anew, and keep the old ones beside them"
+    )
     verb.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
     _add_files(verb)
 
