@@ -87,9 +87,13 @@ def _doctor(options: argparse.Namespace) -> int:
     absent = missing()
     if absent and _other_python():
         raise ModuleNotFoundError(name=absent[0].replace("python-", ""))
-    from worker.doctor.examine import doctor
+    from worker.doctor.examine import Wishes, answer_on_node, doctor
 
-    return doctor(ROOT, options.site.resolve(), options.credentials.resolve(), options.input, options.json)
+    files = (ROOT, options.site.resolve(), options.credentials.resolve())
+    if options.on_node:
+        return answer_on_node(*files, options.input, options.on_node)
+    wishes = Wishes(options.input, options.json, options.from_node, options.wait, options.bundle)
+    return doctor(*files, wishes, VERSION)
 
 
 def _init(options: argparse.Namespace) -> int:
@@ -176,12 +180,15 @@ side, each with a time-out; nothing is taken from a queue, and nothing is left i
 
 exit codes:
    0  nothing has to be mended; there may be warnings (!)
+  73  the support archive can't be written (one that exists is not overwritten)
   78  at least one line has to be mended (✗)
 
 examples:
   ./check.py doctor                              look at everything from here
   ./check.py doctor --input /uploads/page.png    also open one input, as a job would
-  ./check.py doctor --json                       the same as JSON: group, check, mark, found, mend
+  ./check.py doctor --from-node                  also from a compute node, by a job of two minutes at the most
+  ./check.py doctor --bundle support.tar.gz      also write an archive for whoever helps you; it holds no secret
+  ./check.py doctor --json                       the same as JSON: group, check, mark, found, mend, node
 """
 
 
@@ -190,6 +197,12 @@ def _add_doctor(verbs: argparse._SubParsersAction[_Parser]) -> None:
         "doctor", help="look at everything, and say how to mend what is wrong", description=_DOCTOR,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    verb.add_argument("--from-node", action="store_true", help="also make the checks in a small job on a compute node")
+    verb.add_argument(
+        "--wait", type=float, default=300.0, metavar="SECONDS", help="for that job (default: %(default)s)"
+    )
+    verb.add_argument("--bundle", type=Path, metavar="FILE", help="write a support archive (.tar.gz) without secrets")
+    verb.add_argument("--on-node", type=Path, help=argparse.SUPPRESS)
     verb.add_argument("--input", default="", metavar="PATH", help="a path or URL of the API that must be readable")
     verb.add_argument("--json", action="store_true", help="as JSON")
     verb.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
