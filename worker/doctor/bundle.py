@@ -24,7 +24,7 @@ from ..folder import JobsFolder
 from .report import Finding
 from .subject import Subject
 
-_SHOWN = ("RABBITMQ_HOST", "RABBITMQ_PORT", "RABBITMQ_VHOST", "RABBITMQ_TLS", "API_URL", "RODAN_HOST")
+_SHOWN = ("RABBITMQ_HOST", "RABBITMQ_PORT", "RABBITMQ_VHOST", "RABBITMQ_TLS", "API_URL")
 _HIDDEN = "<SECRET>"
 _LAST_BYTES = 200_000
 _ASSIGNED = re.compile(
@@ -94,7 +94,7 @@ def _secrets(subject: Subject) -> Iterator[str]:
         given = read_variables(subject.credentials_file)
     except (OSError, UnicodeDecodeError):
         given = {}
-    yield from (value for name, value in given.items() if name not in _SHOWN)
+    yield from (value for name, value in given.items() if not _is_address(name))
     if subject.site is not None:
         for token in JobsFolder(subject.site.jobs_dir).active.glob("*/attempts/*/token"):
             try:
@@ -152,7 +152,15 @@ def _credentials(subject: Subject) -> str:
         given = read_variables(subject.credentials_file)
     except (OSError, UnicodeDecodeError) as error:
         return f"({subject.credentials_file.name}: {type(error).__name__})\n"
-    return "".join(f"{name}={value if name in _SHOWN else _HIDDEN if value else ''}\n" for name, value in given.items())
+    return "".join(
+        f"{name}={value if _is_address(name) else _HIDDEN if value else ''}\n" for name, value in given.items()
+    )
+
+
+def _is_address(name: str) -> bool:
+    from ..config import OLDER_NAMES
+
+    return OLDER_NAMES.get(name, name) in _SHOWN
 
 
 def _count(jobs: JobsFolder) -> str:
