@@ -279,8 +279,6 @@ def _scalar(kind: Any, value: Any, where: _Place, flaws: _Flaws) -> Any:
 
 
 def _read_credentials(path: Path, without_broker: bool, faults: list[str]) -> Optional[Credentials]:
-    from dotenv import dotenv_values
-
     try:
         mode = path.stat()
     except OSError as error:
@@ -290,7 +288,7 @@ def _read_credentials(path: Path, without_broker: bool, faults: list[str]) -> Op
         faults.append(f"{path.name} can be read by others. Run: chmod 600 {path.name}")
         return None
     try:
-        given = {name: value or "" for name, value in dotenv_values(path, interpolate=False, encoding="utf-8").items()}
+        given = read_variables(path)
     except UnicodeDecodeError:
         faults.append(f"{path.name} is not UTF-8 text")
         return None
@@ -312,6 +310,31 @@ def _read_credentials(path: Path, without_broker: bool, faults: list[str]) -> Op
         api_user=given.get("API_USER", ""),
         api_password=Secret(given.get("API_PASSWORD", "")),
     )
+
+
+def read_variables(path: Path) -> dict[str, str]:
+    """NAME=VALUE lines, which may begin with `export`. Raises OSError and UnicodeDecodeError."""
+    from dotenv import dotenv_values
+
+    # Opened here, because dotenv takes a file that is not there for an empty one.
+    with open(path, encoding="utf-8") as file:
+        return {name: value or "" for name, value in dotenv_values(stream=file, interpolate=False).items()}
+
+
+def credentials_text(values: Mapping[str, str]) -> str:
+    """What a credentials.env with these values says. Raises ValueError for one that would not come back the same."""
+    import io
+
+    from dotenv import dotenv_values
+
+    lines = [
+        f"# {VARIABLES[name]}\n{name}='{value.replace(chr(92), chr(92) * 2).replace(chr(39), chr(92) + chr(39))}'\n"
+        for name, value in values.items()
+    ]
+    text = f"# Addresses and secrets. Made by ./check.py init; for nobody else's eyes.\n\n{chr(10).join(lines)}"
+    if dotenv_values(stream=io.StringIO(text), interpolate=False) != dict(values):
+        raise ValueError("a value can't be written")
+    return text
 
 
 def _tls_and_port(given: Mapping[str, str], where: str, faults: list[str]) -> tuple[bool, int]:

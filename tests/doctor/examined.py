@@ -18,7 +18,7 @@ _CRONTAB = """\
 file={file}
 case $1 in
 -l) [ -e "$file" ] && exec cat "$file"; echo "no crontab for $USER" >&2; exit 1 ;;
-*) exec cat >"$file" ;;
+*) exec cat -- "$1" >"$file" ;;
 esac
 """
 

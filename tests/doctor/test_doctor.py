@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,6 +104,18 @@ def test_people_get_a_line_per_check_with_a_sign(examined: Examined) -> None:
     assert "✓ broker, login: tester at virtual host /" in printed
     assert "✗ API, login: the API refuses our user or password (HTTP 401). Mend API_USER and API_PASSWORD" in printed
     assert re.search(r"\n1 to mend, \d+ to know of\.\n$", printed) and "\033" not in printed
+
+
+def test_a_support_archive_comes_from_the_same_round(examined: Examined, scene: Scene, tmp_path: Path) -> None:
+    target = tmp_path / "support.tar.gz"
+
+    examined.doctor("--bundle", str(target), expect=0)
+    examined.doctor("--bundle", str(target), expect=os.EX_CANTCREAT)
+
+    with tarfile.open(target) as opened:
+        texts = [file.read() for member in opened if (file := opened.extractfile(member))]
+    assert any(b'"check": "login"' in text for text in texts)
+    assert not [text for text in texts if scene.upstream.password.encode() in text]
 
 
 # --- files, python

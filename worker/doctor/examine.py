@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Optional, TextIO
 
 from . import packages
 from .report import FAULT, OK, SKIPPED, WARNING, Finding, Group, Report, run_side_by_side
@@ -20,19 +21,69 @@ _PLAIN = {OK: "ok", WARNING: "warning", FAULT: "FAULT", SKIPPED: "-"}
 _COLOURS = {OK: "32", WARNING: "33", FAULT: "1;31", SKIPPED: "2"}
 
 
-def doctor(root: Path, site_file: Path, credentials_file: Path, an_input: str, as_json: bool) -> int:
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line says."""
+
+    input: str = ""
+    as_json: bool = False
+    from_node: bool = False
+    wait: float = 300.0
+    """Seconds for the answer from a compute node."""
+    bundle: Optional[Path] = None
+
+
+def doctor(root: Path, site_file: Path, credentials_file: Path, wishes: Wishes, version: str) -> int:
     """Prints one line per check. Returns an exit code: 78 if there is anything to mend."""
     found: list[Finding] = []
-    for findings in examine(root, site_file, credentials_file, an_input):
+    groups = examine(root, site_file, credentials_file, wishes.input)
+    for findings in itertools.chain(groups, _from_node(root, site_file, credentials_file, wishes)):
         found += findings
-        if not as_json:
+        if not wishes.as_json:
             show(findings, sys.stdout)
-    if as_json:
+    if wishes.as_json:
         print(json.dumps([asdict(each) for each in found], indent=1))
     else:
         print(f"\n{_summary(found)}")
     sys.stdout.flush()
+    if wishes.bundle is not None and not _bundled(root, site_file, credentials_file, found, wishes.bundle, version):
+        return os.EX_CANTCREAT
     return os.EX_CONFIG if any(each.mark == FAULT for each in found) else os.EX_OK
+
+
+def answer_on_node(root: Path, site_file: Path, credentials_file: Path, an_input: str, place: Path) -> int:
+    """What `--from-node` runs on a compute node."""
+    from .from_node import answer_from_node
+
+    answer_from_node(examine(root, site_file, credentials_file, an_input, on_node=True), place)
+    return os.EX_OK
+
+
+def _from_node(root: Path, site_file: Path, credentials_file: Path, wishes: Wishes) -> Iterator[list[Finding]]:
+    if wishes.from_node and not packages.missing():
+        from .from_node import look_from_node
+        from .subject import read_subject
+
+        report = Report("compute node")
+        told = look_from_node(report, read_subject(root, site_file, credentials_file, wishes.input), wishes.wait)
+        yield [*report.findings, *told]
+
+
+def _bundled(
+    root: Path, site_file: Path, credentials_file: Path, found: list[Finding], target: Path, version: str
+) -> bool:
+    from .bundle import write_bundle
+    from .subject import read_subject
+
+    try:
+        names = write_bundle(target, read_subject(root, site_file, credentials_file, ""), found, version)
+    except OSError as error:
+        print(f"check.py: {target}: {error.strerror}", file=sys.stderr)
+        return False
+    print(
+        f"{target} holds {', '.join(names)}; secrets are taken out. Look into it before you send it.", file=sys.stderr
+    )
+    return True
 
 
 def examine(
@@ -69,7 +120,11 @@ def _groups(root: Path, site_file: Path, credentials_file: Path, an_input: str, 
         "broker": lambda report: look_at_broker(report, subject),
         "API": lambda report: look_at_api(report, subject),
     }
-    if not on_node:
+    if on_node:
+        from .from_node import look_at_workloads
+
+        groups["workloads"] = lambda report: look_at_workloads(report, subject)
+    else:
         groups["Slurm"] = lambda report: look_at_slurm(report, subject)
         groups["passes"] = lambda report: look_at_schedule(report, subject)
     return groups
