@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 from ..errors import Transient
 from ..folder import JobsFolder, remove
@@ -16,6 +18,9 @@ from . import lease
 from .tools import Tools
 
 log = logging.getLogger(__name__)
+
+_METRICS_EVERY = 300.0
+"""Seconds between two writings of the metrics while nothing happens."""
 
 
 def guarded_pass(config: Config, drain: bool) -> int:
@@ -31,7 +36,9 @@ def guarded(config: Config, work: Callable[[Tools], int]) -> int:
         with lease.hold(jobs.lease, config.site.timing.lease_expires, config.site.timing.visible_after) as held:
             tools = Tools(config, jobs, held)
             try:
-                return work(tools)
+                code = work(tools)
+                _tell(tools, code)
+                return code
             finally:
                 tools.close()
                 tools.tell_commands()
@@ -44,6 +51,22 @@ def guarded(config: Config, work: Callable[[Tools], int]) -> int:
     except OSError as error:
         log.error("jobs folder can't be used why=%r", str(error))
         return os.EX_CANTCREAT
+
+
+def _tell(tools: Tools, code: int) -> None:
+    """Counts what was seen and writes the metrics; where nothing was seen, only now and then."""
+    file = tools.config.site.metrics_file
+    if tools.ended or tools.used_slurm or (file and _is_old(tools.config.root / file)):
+        from .telling import tell
+
+        tell(tools, code)
+
+
+def _is_old(file: Path) -> bool:
+    try:
+        return time.time() - os.stat(file).st_mtime >= _METRICS_EVERY
+    except OSError:
+        return True
 
 
 def _pass(tools: Tools, drain: bool) -> int:

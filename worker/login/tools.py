@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Optional
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from slurm import Informant, JobView, Scheduler
 
     from ..broker import Broker
+    from .tally import Ended
 
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ class Tools:
     slurm_answered: bool = False
     accounting_away: str = ""
     broker_away: str = ""
+    ended: list[Ended] = field(default_factory=list)
+    """The jobs that were put away in this pass."""
 
     def now(self) -> float:
         return time.time()
@@ -129,8 +132,12 @@ class Tools:
         except Transient as error:
             raise SiteAway("api", str(error), error.retry_after) from None
 
+    @property
+    def used_slurm(self) -> bool:
+        return "budget" in self.__dict__ and bool(self.budget.used)
+
     def tell_commands(self) -> None:
-        used = self.__dict__["budget"].used if "budget" in self.__dict__ else {}
+        used = self.budget.used if self.used_slurm else {}
         if used:
             log.info("slurm commands %s", " ".join(f"{name}={times}" for name, times in sorted(used.items())))
 
