@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent
-VERSION = "0.1.0"
 
 HELP = """\
 One pass: send answers that could not be sent, find out what earlier jobs came to, then take one message from the
@@ -69,10 +68,8 @@ def main() -> int:
         parser.error("--watch goes with no verb, and not with --dry-run")
     os.umask(0o077)  # nothing here is for others; Slurm hands it on to the job's log
     logging.basicConfig(
-        stream=sys.stderr if options.verb else sys.stdout,
+        handlers=[_handler(options.log_format, to_stderr=bool(options.verb))],
         level=logging.DEBUG if options.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(message)s",
-        datefmt="%Y-%m-%d %H:%M:%S",
     )
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs what it also raises, with tracebacks
     if options.verb == "doctor":
@@ -123,7 +120,7 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.on_node:
         return answer_on_node(*files, options.input, options.on_node)
     wishes = Wishes(options.input, options.json, options.from_node, options.wait, options.bundle)
-    return doctor(*files, wishes, VERSION)
+    return doctor(*files, wishes, _version())
 
 
 def _init(options: argparse.Namespace) -> int:
@@ -138,6 +135,17 @@ def _other_python() -> str:
     """The checkout's own, where this is not it already."""
     python = str(ROOT / ".venv" / "bin" / "python")
     return python if os.access(python, os.X_OK) and "again" not in sys._xoptions else ""  # -X again: once is enough
+
+
+def _handler(form: str, to_stderr: bool) -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr if to_stderr else sys.stdout)
+    if form == "json":
+        from worker.log_lines import JsonLines
+
+        handler.setFormatter(JsonLines())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    return handler
 
 
 def _main_with_packages() -> int:
@@ -178,9 +186,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--site", type=Path, default=ROOT / "site.toml", metavar="FILE", help=_SITE)
     parser.add_argument("--credentials", type=Path, default=ROOT / "credentials.env", metavar="FILE", help=_CREDENTIALS)
     parser.add_argument("--verbose", action="store_true", help="also say what each job waits for")
-    parser.add_argument("--version", action="version", version=f"batchferry {VERSION}")
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="log lines for people, or a JSON object each"
+    )
+    parser.add_argument("--version", action="version", version=f"batchferry {_version()}")
     _add_verbs(parser)
     return parser
+
+
+def _version() -> str:
+    from worker import VERSION
+
+    return VERSION
 
 
 _SITE = "the site file (default: %(default)s)"
@@ -204,9 +221,11 @@ def _add_verbs(parser: argparse.ArgumentParser) -> None:
     _add_common(verb)
     _add_doctor(verbs)
     _add_init(verbs)
-    if any(not word.startswith("-") or word in ("-h", "--help") for word in sys.argv[1:]):
-        for name, module in VERBS.items():
+    for name, module in VERBS.items():
+        if {name, "-h", "--help"} & set(sys.argv[1:]):
             _add_verb(verbs, name, module)
+        else:
+            verbs.add_parser(name)  # so that a word that is no verb is told what would be
 
 
 def _add_verb(verbs: argparse._SubParsersAction[_Parser], name: str, module: str) -> None:

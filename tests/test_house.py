@@ -29,6 +29,8 @@ ONLY_IN = {
     "dotenv": {"worker/config.py"},
     "tomllib": {"worker/config.py", "worker/toml_lines.py"},
     "tomli": {"worker/config.py", "worker/toml_lines.py"},
+    "rich": {"worker/operate/screen.py", "worker/operate/status.py", "worker/operate/show.py"},
+    "prometheus_client": {"worker/login/metrics.py"},
 }
 PURE = {
     "slurm/commands.py", "slurm/details.py", "slurm/states.py",

@@ -247,3 +247,30 @@ def test_a_rejected_message_is_replayed_once_the_site_file_is_mended(scene: Scen
 
     assert scene.requester.to(correlation_id)[1].headers["outcome"] == "succeeded"
     assert told(scene, "replay", "--all")["jobs"] == []
+
+
+# --- metrics and logs
+
+
+@pytest.mark.long(seconds=40)
+def test_metrics_and_logs_for_machines_tell_of_a_job(scene: Scene, tmp_path: Path) -> None:
+    file = tmp_path / "batchferry.prom"
+    site = scene.installation.site_file
+    site.write_text(f"metrics_file = {json.dumps(str(file))}\n" + site.read_text())
+    correlation_id = scene.ask()
+    lines = scene.installation.check("--drain", "--log-format", "json", stderr=False).splitlines()
+    scene.answer(correlation_id)
+    os.utime(file, (0, 0))
+    scene.installation.check("--drain")  # an empty pass, and the metrics are old
+
+    events = {line["event"]: line for line in map(json.loads, lines)}
+    assert events["submitted"]["job"] == events["claimed"]["job"] and events["submitted"]["attempt"] == 1
+    assert events["claimed"]["correlation_id"] == correlation_id and events["claimed"]["bytes"] > 0
+    text = file.read_text()
+    assert 'batchferry_jobs_ended_total{outcome="succeeded",workload="probe"} 1.0' in text
+    assert 'batchferry_step_seconds_count{step="run",workload="probe"} 1.0' in text
+    assert re.search(r'batchferry_slurm_commands_total{command="sbatch"} 1.0', text)
+    assert "batchferry_last_pass_exit_code 0.0" in text
+    assert time.time() - file.stat().st_mtime < 60
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    assert told(scene, "status")["outcomes"] == {day: {"succeeded": 1}}

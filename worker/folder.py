@@ -115,6 +115,7 @@ class JobsFolder:
         self.cluster = path / "cluster.json"
         self.budget = path / "slurm_budget.json"
         self.operator_log = path / "operator.log"
+        self.tally = path / "tally.json"
 
     def prepare(self) -> None:
         """Makes the folders; 0700, because they hold tokens and other people's data. Raises OSError."""

@@ -239,6 +239,11 @@ class Site:
     )
     broker_file: Path = said("the file of the embedded broker; on a local disk", Path("jobs/broker.sqlite"))
     ca_file: str = said("certificates that TLS trusts; if empty, SSL_CERT_FILE or the system's", "")
+    metrics_file: str = said(
+        "where metrics for Prometheus's textfile collector are written, e.g. "
+        '"/var/lib/node_exporter/batchferry.prom"; empty for none',
+        "",
+    )
     scratch: str = said('where jobs work: "folder" (the job\'s own) or a folder on the node, e.g. "/tmp"', "folder")
     api: ApiSettings = said("", ApiSettings)
     slurm: SlurmSettings = said("", SlurmSettings)

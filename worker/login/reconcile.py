@@ -21,7 +21,7 @@ from ..folder import JobFolder, JobId, read
 from ..outcome import Result
 from ..settings import Config, Queue
 from ..spec import JobSpec, parse_spec, with_resources
-from . import archive, judge, lease
+from . import archive, judge, lease, tally
 from .budget import Spent
 from .snapshot import AttemptFacts, JobFacts, read_attempt, read_facts
 from .tools import SiteAway, Tools, raise_if_disk
@@ -138,7 +138,9 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing
         _cancel(tools, job, step)
         return False
     else:
+        ended = tally.ended(job, facts, tools.now())
         archive.archive(tools.jobs, job, facts, site, tools.now())
+        tools.ended.append(ended)
         return False
     return True
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..broker import Broker
     from .quiet import Quiet
+    from .tally import Ended
 
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,8 @@ class Tools:
     slurm_answered_at: float = 0
     token_at: float = 0
     told: dict[str, int] = field(default_factory=dict)
+    ended: list[Ended] = field(default_factory=list)
+    """The jobs that were put away in this pass."""
 
     def now(self) -> float:
         return time.time()
@@ -193,6 +196,10 @@ class Tools:
             raise SiteAway("api", str(error), error.retry_after) from None
 
     @property
+    def used_slurm(self) -> bool:
+        return bool(self.commands_used)
+
+    @property
     def commands_used(self) -> str:
         """How many of each kind, in words for the log."""
         used = self.__dict__["budget"].used if "budget" in self.__dict__ else {}
@@ -201,6 +208,15 @@ class Tools:
     def tell_commands(self) -> None:
         if self.commands_used:
             log.info("slurm commands %s", self.commands_used)
+
+    def forget_commands(self) -> dict[str, int]:
+        """What was used since this was asked last."""
+        if not self.used_slurm:
+            return {}
+        used = dict(self.budget.used)
+        self.budget.used.clear()
+        self.budget.seconds.clear()
+        return used
 
     def rest(self) -> None:
         """What follows may take longer than the broker's heartbeat."""

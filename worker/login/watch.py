@@ -16,7 +16,7 @@ from collections import Counter
 from ..errors import Transient
 from ..settings import Config
 from . import pilots
-from .guard import guarded
+from .guard import guarded, tell_what_is_new
 from .one_pass import run_pass
 from .reconcile import Standing
 from .tools import Tools
@@ -48,6 +48,7 @@ class _Watch:
         self._queues: list[str] = []
         """...and from where."""
         self._back_off = 0.0
+        self._code = os.EX_OK
         self._count: Counter[str] = Counter()
         self._told_at = self._renewed_at = time.monotonic()
 
@@ -78,7 +79,11 @@ class _Watch:
         self._tools.renew()
         code = run_pass(self._tools, drain=True, standing=standing)
         signal.alarm(0)
+        self._code = code
+        tell_what_is_new(self._tools, code)
         self._count["passes"] += 1
+        for name, times in self._tools.forget_commands().items():
+            self._count[name] += times
         well = code in (os.EX_OK, os.EX_DATAERR)
         self._back_off = 0 if well else min(_LONGEST_BACK_OFF, max(1, 2 * self._back_off))
         self._free = max(0, self._site.max_in_flight - standing.in_flight) if well and standing.may_take else 0
@@ -140,9 +145,10 @@ class _Watch:
         if now - self._renewed_at > self._site.timing.lease_expires / _LEASE_RENEWALS:
             self._tools.check_lease()
             self._tools.quiet.save()
+            tell_what_is_new(self._tools, self._code)
             self._renewed_at = now
         if now - self._told_at > _HOUR:
             told = " ".join(f"{name}={times}" for name, times in sorted(self._count.items()))
-            log.info("in the last hour %s; slurm commands since the beginning %s", told, self._tools.commands_used)
+            log.info("in the last hour %s", told)
             self._count.clear()
             self._told_at = now

@@ -27,6 +27,7 @@ from ..facts import (
     read_spec,
 )
 from ..folder import JobsFolder, read
+from ..login import tally
 from ..settings import Config
 from . import places, screen
 from .places import Found, Wanted
@@ -155,6 +156,9 @@ class Standing:
     oldest_claimed_at: Optional[float]
     oldest_unanswered_since: Optional[float]
     done: dict[str, int]
+    """Jobs by the day on which they were put away, as they lie there."""
+    outcomes: dict[str, dict[str, int]]
+    """By day and outcome, as the passes have counted them."""
     rejected: int
     undelivered: int
     jobs: list[Row] = field(default_factory=list)
@@ -181,6 +185,7 @@ def _look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: O
         oldest_claimed_at=everything[0].claimed_at if everything else None,
         oldest_unanswered_since=min(unsent, default=None),
         done={day: places.count(jobs.done / day) for day in sorted(places.done_days(jobs), reverse=True)},
+        outcomes={day: dict(counts) for day, counts in tally.read(jobs.tally).days.items()},
         rejected=places.count(jobs.rejected),
         undelivered=places.count(jobs.undelivered),
         jobs=rows,
@@ -302,7 +307,7 @@ def _head(standing: Standing) -> Iterator[tuple[str, str]]:
     yield "active", _active_words(standing)
     if standing.oldest_unanswered_since is not None:
         yield "answers", f"the oldest unsent one waits for {screen.lasted(now - standing.oldest_unanswered_since)}"
-    yield "done", _done_words(standing.done)
+    yield "done", _done_words(standing)
     if standing.rejected or standing.undelivered:
         yield "kept", f"rejected {standing.rejected}, undelivered {standing.undelivered}"
 
@@ -322,11 +327,20 @@ def _active_words(standing: Standing) -> str:
     return f"{total} of at most {standing.max_in_flight}{f': {counts}' if counts else ''}{age}"
 
 
-def _done_words(done: dict[str, int]) -> str:
+def _done_words(standing: Standing) -> str:
+    done = standing.done
     if not done:
         return "none kept"
-    recent = ", ".join(f"{day} {n}" for day, n in itertools.islice(done.items(), 3))
+    recent = ", ".join(
+        f"{day} {n}{_outcome_words(standing.outcomes.get(day, {}))}" for day, n in itertools.islice(done.items(), 3)
+    )
     return f"{sum(done.values())} kept of {len(done)} day{'s' if len(done) != 1 else ''}; {recent}"
+
+
+def _outcome_words(counts: dict[str, int]) -> str:
+    """Those that did not succeed."""
+    words = ", ".join(f"{outcome} {n}" for outcome, n in sorted(counts.items()) if outcome != "succeeded" and n)
+    return f" ({words})" if words else ""
 
 
 def _table(standing: Standing) -> Table:
