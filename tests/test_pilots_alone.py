@@ -131,6 +131,7 @@ def test_a_job_that_is_too_large_for_a_pilot_gets_a_submission_of_its_own(pilote
     assert len({ids[each] for each in small}) == 1 and ids[large] not in {ids[each] for each in small}
 
 
+@pytest.mark.slow
 def test_a_pilot_that_is_killed_loses_no_job_and_doubles_none(piloted: Piloted, tmp_path: Path) -> None:
     records = [tmp_path / str(number) for number in range(30)]
     asked = [piloted.ask(record=str(record), sleep=0.3) for record in records]
@@ -147,6 +148,7 @@ def test_a_pilot_that_is_killed_loses_no_job_and_doubles_none(piloted: Piloted, 
         assert 1 <= runs(record) <= attempt
 
 
+@pytest.mark.slow
 def test_a_pilot_that_is_asked_to_stop_leaves_its_jobs_to_others(piloted: Piloted, tmp_path: Path) -> None:
     records = [tmp_path / str(number) for number in range(10)]
     asked = [piloted.ask(record=str(record), sleep=0.5) for record in records]
@@ -186,6 +188,7 @@ def test_an_answer_that_no_queue_takes_is_kept_and_can_be_sent_again(piloted: Pi
     assert delivery is not None and delivery.properties.correlation_id == correlation_id
 
 
+@pytest.mark.slow
 def test_a_pilot_begins_no_job_that_does_not_fit_into_what_is_left_of_its_time(piloted: Piloted) -> None:
     piloted.installation.change_site('time = "10min"', 'time = "1min"')
     piloted.installation.change_site('time = "5min"', 'time = "40s"')
