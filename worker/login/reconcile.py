@@ -42,7 +42,6 @@ class Standing:
         """Jobs of which nobody knows yet whether Slurm has them."""
         self.left_alone = 0
         """Jobs that can't be worked on until somebody mends them."""
-        self.may_take = False
 
 
 def reconcile(tools: Tools, standing: Standing) -> None:

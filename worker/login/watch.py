@@ -15,8 +15,8 @@ from collections import Counter
 
 from ..errors import Transient
 from ..settings import Config
+from . import one_pass
 from .guard import guarded
-from .one_pass import run_pass
 from .reconcile import Standing
 from .tools import Tools
 
@@ -73,12 +73,13 @@ class _Watch:
         standing, begun = Standing(), time.monotonic()
         signal.alarm(max(1, int(self._site.timing.lease_expires)))
         self._tools.renew()
-        code = run_pass(self._tools, drain=True, standing=standing)
+        code = one_pass.run_pass(self._tools, drain=True, standing=standing)
         signal.alarm(0)
         self._count["passes"] += 1
         well = code in (os.EX_OK, os.EX_DATAERR)
         self._back_off = 0 if well else min(_LONGEST_BACK_OFF, max(1, 2 * self._back_off))
-        self._free = max(0, self._site.max_in_flight - standing.in_flight) if well and standing.may_take else 0
+        may_take = well and one_pass.may_take(self._tools, standing)
+        self._free = max(0, self._site.max_in_flight - standing.in_flight) if may_take else 0
         if time.monotonic() - begun > _HEARTBEAT:
             self._tools.close()
         if not self._free:
@@ -108,8 +109,9 @@ class _Watch:
         return "stop"
 
     def _heard(self, seconds: float) -> bool:
-        """After a connection that was lost, the next pass finds out how things stand."""
-        if not self._free:
+        """After a connection that was lost, the next pass finds out how things stand. To listen to no queue keeps the
+        connection alive."""
+        if self._back_off:
             time.sleep(seconds)
             return False
         try:
