@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
+import random
 import re
 import shlex
 import signal
@@ -158,6 +160,28 @@ def test_cron_takes_over_from_a_watch_that_was_killed_in_the_middle(scene: Scene
     last = scene.ask()
     assert poll(lambda: answered_once(scene, last), 30), again.log
     assert all(answered_once(scene, each) for each in asked) and scene.requester.waiting_jobs() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.long(seconds=120)
+def test_a_watch_that_is_killed_again_and_again_answers_each_message_once(scene: Scene, start: Start) -> None:
+    """With passes of cron in between, at moments that a seed picks; a second copy of an answer has to be equal."""
+    dice, asked = random.Random(5), list[str]()
+    for _ in range(12):
+        watch = start(scene.installation)
+        asked += [scene.ask() for _ in range(dice.randrange(1, 5))]
+        time.sleep(dice.uniform(0.0, 2.5))
+        watch.kill()
+        if dice.random() < 0.3:
+            scene.installation.check("--drain", expect=None)
+    watch = start(scene.installation)
+
+    done = poll(lambda: all([scene.requester.to(each) for each in asked]) and not scene.installation.active(), 120, 1)
+
+    assert done, watch.log + scene.installation.describe()
+    assert watch.told_to_stop() == 0 and scene.requester.waiting_jobs() == 0
+    copies = {(a.correlation_id, a.properties.message_id, json.dumps(a.body)) for a in scene.requester.answers}
+    assert sorted(correlation_id for correlation_id, _, _ in copies) == sorted(asked)
 
 
 @pytest.mark.fault(what="the API refuses our login", moment="while a watch listens")
