@@ -54,6 +54,8 @@ class AttemptFolder:
         self.absent = path / "absent.json"
         self.stuck = path / "stuck.json"
         self.cancel = path / "cancel.json"
+        self.unfit = path / "unfit.json"
+        self.progress = path / "progress.json"
 
     def reply_body(self, stem: str) -> Path:
         return self.path / f"{stem}.bin"
@@ -76,9 +78,15 @@ class JobFolder:
         self.unroutable = path / "unroutable.json"
         self.undeliverable = path / "undeliverable.json"
         self.attempts = path / "attempts"
+        self.cancel_asked = path / "cancel_asked.json"
+        self.retry_asked = path / "retry_asked.json"
+        self.origin = path / "origin.json"
 
     def attempt(self, number: int) -> AttemptFolder:
         return AttemptFolder(self.attempts / str(number), number)
+
+    def again(self, number: int) -> Path:
+        return self.path / f"again-{number}.json"
 
     def attempt_numbers(self) -> list[int]:
         try:
@@ -97,12 +105,17 @@ class JobsFolder:
         self.rejected = path / "rejected"
         self.undelivered = path / "undelivered"
         self.groups = path / "groups"
+        self.pilots = path / "pilots"
         self.news = path / "news"
         self.standing = path / "standing.json"
+        self.new = path / "new"
+        self.mark = path / "installation.json"
         self.lease = path / "lease.json"
         self.site_fault = path / "site_fault.json"
         self.cluster = path / "cluster.json"
         self.budget = path / "slurm_budget.json"
+        self.operator_log = path / "operator.log"
+        self.tally = path / "tally.json"
 
     def prepare(self) -> None:
         """Makes the folders; 0700, because they hold tokens and other people's data. Raises OSError."""
@@ -132,8 +145,10 @@ class JobsFolder:
         """The same, and the bells are still. To be called before the jobs' facts are read: what rings later is news."""
         called = self.rung()
         for name in called:
-            with contextlib.suppress(OSError):
+            try:
                 os.unlink(self.news / name)
+            except OSError:
+                remove_tree(self.news / name)  # what is no bell would ring for ever
         return frozenset(called)
 
     def find(self, job_id: JobId) -> Optional[JobFolder]:
@@ -240,6 +255,22 @@ def bring_back(job: JobFolder, jobs: JobsFolder) -> JobFolder:
     """Makes a job active again. Until its last fact is removed too, the next pass would only put it away again."""
     move_job(job, jobs.active)
     return jobs.job(job.id)
+
+
+@contextlib.contextmanager
+def brought_in(jobs: JobsFolder, job_id: JobId) -> Iterator[JobFolder]:
+    """A folder to be filled, which becomes the active job `job_id` when the block ends: whole, or not at all. Raises
+    OSError where that job exists."""
+    aside = jobs.new / f"{job_id}.{secrets.token_hex(4)}"
+    make_folder(aside)
+    try:
+        yield JobFolder(aside)
+        passing("before move to active")
+        os.rename(aside, jobs.active / job_id)
+        sync_folder(jobs.active)
+        passing("after move to active")
+    finally:
+        remove_tree(aside)
 
 
 def remove_unclaimed(job: JobFolder) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Optional, Protocol, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, Union
 
 from ..settings import Config, Queue
 
@@ -86,6 +86,31 @@ class Broker(Protocol):
         """Returns when the broker has confirmed. Raises Unroutable or TooLarge."""
 
     def close(self) -> None: ...
+
+
+class Answers(Protocol):
+    """Many answers, confirmed in any order: what a pilot sends through. No method waits for the broker."""
+
+    def send(self, replies: list[Reply]) -> None: ...
+
+    def told(self) -> list[tuple[str, str]]:
+        """(message_id, "") for each answer that was confirmed since the last call; else why the broker does not take it."""
+
+    def away_for(self) -> float:
+        """Seconds since the broker was reached, or 0."""
+
+    def close(self) -> None: ...
+
+
+def open_answers(config: Config, ring: Callable[[], None]) -> Answers:
+    """`ring` is called, from any thread, whenever there is something to be told."""
+    if config.site.broker == "embedded":
+        from .embedded import EmbeddedAnswers
+
+        return EmbeddedAnswers(config.site.broker_file, config.site.replies)
+    from .window import Window
+
+    return Window(config.credentials, config.ca_file, ring)
 
 
 def open_broker(config: Config) -> Broker:

@@ -172,6 +172,39 @@ class Embedded:
         return self._open
 
 
+class EmbeddedAnswers:
+    """Each answer is on disk when it was sent; there is nothing to wait for."""
+
+    def __init__(self, file: Path, replies: Replies) -> None:
+        self._broker = Embedded(file, replies)
+        self._waiting: list[Reply] = []
+        self._away_since: Optional[float] = None
+
+    def send(self, replies: list[Reply]) -> None:
+        self._waiting += replies
+
+    def told(self) -> list[tuple[str, str]]:
+        told = []
+        while self._waiting:
+            reply, why = self._waiting[0], ""
+            try:
+                self._broker.publish(reply)
+            except Unroutable as error:
+                why = str(error)
+            except Transient:
+                self._away_since = self._away_since or time.monotonic()
+                break
+            self._away_since = None
+            told.append((self._waiting.pop(0).message_id, why))
+        return told
+
+    def away_for(self) -> float:
+        return 0.0 if self._away_since is None else time.monotonic() - self._away_since
+
+    def close(self) -> None:
+        self._broker.close()
+
+
 def _tidy(db: sqlite3.Connection, queue: str) -> None:
     """Frees what dead processes held, and drops what has expired."""
     held = db.execute("SELECT DISTINCT holder FROM messages WHERE queue = ? AND holder IS NOT NULL", (queue,))

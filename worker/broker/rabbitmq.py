@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
+DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
 _PERSISTENT = 2
 _NOT_IMPLEMENTED = 540
 """To a basic.get: from a stream, whose messages stay when they are read."""
@@ -38,7 +38,7 @@ _MOST_PREFETCH = 65_535
 _QUIET = 0.05
 _SLICE = 1.0
 """Seconds: how long the next message may take to come, and how long a wait for the first one goes without a look."""
-_OUR_FAULT = 400
+OUR_FAULT = 400
 """Reply codes from here on blame what was sent; 320 is a broker that is being stopped."""
 
 
@@ -88,6 +88,7 @@ class RabbitMQ:
         self._credentials = credentials
         self._replies = replies
         self._ca_file = ca_file
+        self._blocked_timeout = 60
         self._connection: Optional[pika.BlockingConnection] = None
         self._jobs: Optional[BlockingChannel] = None
         self._answers: Optional[BlockingChannel] = None
@@ -251,13 +252,13 @@ class RabbitMQ:
                     raise TooLarge(error.reply_text) from None
                 raise Unroutable(f"the broker refuses it: {error.reply_text}") from None
             except exceptions.ConnectionClosedByBroker as error:
-                if error.reply_code < _OUR_FAULT:
+                if error.reply_code < OUR_FAULT:
                     raise
                 raise Unroutable(f"the broker refuses it: {error.reply_text}") from None
 
     def _publish(self, reply: Reply) -> None:
         # RabbitMQ returns a direct reply as unroutable even when it was delivered.
-        direct = reply.routing_key.startswith(_DIRECT_REPLY_TO)
+        direct = reply.routing_key.startswith(DIRECT_REPLY_TO)
         try:
             self._send(reply, mandatory=not direct)
         except exceptions.UnroutableError:
@@ -275,17 +276,9 @@ class RabbitMQ:
                 connection.close()
 
     def _send(self, reply: Reply, mandatory: bool) -> None:
-        properties = pika.BasicProperties(
-            correlation_id=reply.correlation_id,  # pika sends bytes as they are
-            content_type=reply.content_type,
-            type=reply.type,
-            message_id=reply.message_id,
-            timestamp=reply.timestamp,
-            expiration=str(reply.expiration_ms),
-            headers=dict(reply.headers),
-            delivery_mode=_PERSISTENT,
+        self._answers_channel().basic_publish(
+            "", reply.routing_key, reply.body, as_properties(reply), mandatory=mandatory
         )
-        self._answers_channel().basic_publish("", reply.routing_key, reply.body, properties, mandatory=mandatory)
 
     def _jobs_channel(self) -> BlockingChannel:
         if self._jobs is None or not self._jobs.is_open:
@@ -302,27 +295,10 @@ class RabbitMQ:
 
     def _open(self) -> pika.BlockingConnection:
         if self._connection is None or not self._connection.is_open:
-            c = self._credentials
             self._connection = pika.BlockingConnection(
-                pika.ConnectionParameters(
-                    host=c.rabbitmq_host,
-                    port=c.rabbitmq_port,
-                    virtual_host=c.rabbitmq_vhost,
-                    credentials=pika.PlainCredentials(c.rabbitmq_user, c.rabbitmq_password.reveal()),
-                    ssl_options=self._tls(),
-                    heartbeat=30,
-                    socket_timeout=10,
-                    stack_timeout=20,
-                    blocked_connection_timeout=60,
-                    client_properties={"connection_name": "batchferry"},
-                )
+                parameters(self._credentials, self._ca_file, self._blocked_timeout)
             )
         return self._connection
-
-    def _tls(self) -> Optional[pika.SSLOptions]:
-        if not self._credentials.rabbitmq_tls:
-            return None
-        return pika.SSLOptions(ssl.create_default_context(cafile=self._ca_file), self._credentials.rabbitmq_host)
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -335,6 +311,39 @@ class RabbitMQ:
             raise Transient(f"the broker closed the connection: {_words(error)}") from None
         except (exceptions.AMQPError, exceptions.ChannelError, AMQPConnectorException, OSError) as error:
             raise Transient(f"the broker can't be reached or refused: {_words(error)}") from None
+
+
+def parameters(
+    credentials: Credentials, ca_file: Optional[str], blocked_timeout: float = 60
+) -> pika.ConnectionParameters:
+    tls = None
+    if credentials.rabbitmq_tls:
+        tls = pika.SSLOptions(ssl.create_default_context(cafile=ca_file), credentials.rabbitmq_host)
+    return pika.ConnectionParameters(
+        host=credentials.rabbitmq_host,
+        port=credentials.rabbitmq_port,
+        virtual_host=credentials.rabbitmq_vhost,
+        credentials=pika.PlainCredentials(credentials.rabbitmq_user, credentials.rabbitmq_password.reveal()),
+        ssl_options=tls,
+        heartbeat=30,
+        socket_timeout=10,
+        stack_timeout=20,
+        blocked_connection_timeout=blocked_timeout,
+        client_properties={"connection_name": "batchferry"},
+    )
+
+
+def as_properties(reply: Reply) -> spec.BasicProperties:
+    return pika.BasicProperties(
+        correlation_id=reply.correlation_id,  # pika sends bytes as they are
+        content_type=reply.content_type,
+        type=reply.type,
+        message_id=reply.message_id,
+        timestamp=reply.timestamp,
+        expiration=str(reply.expiration_ms),
+        headers=dict(reply.headers),
+        delivery_mode=_PERSISTENT,
+    )
 
 
 def _plain(p: spec.BasicProperties) -> Properties:

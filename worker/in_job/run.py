@@ -16,6 +16,7 @@ from ..retry import is_final
 from ..settings import Config
 from . import steps
 from .interrupt import Interrupts
+from .memory import MemoryWatch
 from .publish import publish
 from .steps import Placement, Work
 
@@ -39,7 +40,9 @@ def _live(config: Config, job: JobFolder, number: int, place: Placement) -> None
         started = _start(job, attempt, place)
         if started is None:
             return
-        work = Work(config, job.id, attempt, spec, intent.resources, place, started.at, interrupts)
+        work = Work(
+            config, job.id, attempt, spec, intent.resources, place, started.at, interrupts, MemoryWatch(place.confined)
+        )
         result = steps.attempt(work)
         folder.make_folder(attempt.path)  # the program may have deleted it
         result = record(attempt, result)

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from .. import folder
+from ..batches import pilot_folder
 from ..facts import Group, Intent
 from ..folder import JobFolder, JobsFolder
 from ..settings import Site
@@ -52,6 +53,18 @@ def archive(jobs: JobsFolder, job: JobFolder, facts: JobFacts, site: Site, now: 
     log.info("archived job=%s outcome=%s in=%s why=%r", job.id, _outcome(facts), place.name, _reason(facts))
 
 
+def archive_pilot(jobs: JobsFolder, crew: JobFolder, done: Path, now: float) -> None:
+    """What an ended pilot leaves: its log, and what Slurm said of it."""
+    attempt = crew.attempt(1)
+    folder.remove(attempt.token)
+    folder.remove_tree(attempt.work)
+    folder.remove_half_written(attempt.path)
+    intent = folder.read(Intent, attempt.intent)
+    if intent is not None:
+        _end_group(jobs, crew, intent.group, attempt.slurm_log)
+    folder.move_job(crew, done / time.strftime("%Y-%m-%d", time.gmtime(now)))
+
+
 def _outcome(facts: JobFacts) -> str:
     return facts.outcome.outcome if facts.outcome else "unknown"
 
@@ -78,7 +91,13 @@ def _anybody_left(jobs: JobsFolder, job: JobFolder, members: list[folder.JobId])
     """Asked in no order: in theirs, the members of a large array, who leave one by one, would cost its square. A folder
     without a message is what a worker left that came back too late."""
     random.Random(job.id).shuffle(members)
-    return any(jobs.job(member).message.exists() for member in members if member != job.id)
+    others = [member for member in members if member != job.id]
+    return any(_is_here(jobs, member) for member in others)
+
+
+def _is_here(jobs: JobsFolder, member: folder.JobId) -> bool:
+    pilot = pilot_folder(jobs, member)
+    return pilot.path.exists() if pilot else jobs.job(member).message.exists()
 
 
 def _tidy(done: Path, most_bytes: int, keep: float, now: float) -> None:

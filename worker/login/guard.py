@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 from ..errors import Transient
 from ..folder import JobsFolder, remove
 from ..settings import Config
 from . import lease
+from .mark import NotOurs, check_mark, leave_mark
 from .tools import Tools
 
 log = logging.getLogger(__name__)
+
+_METRICS_EVERY = 300.0
+"""Seconds between two writings of the metrics while nothing happens."""
 
 
 def guarded_pass(config: Config, drain: bool) -> int:
@@ -27,11 +33,16 @@ def guarded(config: Config, work: Callable[[Tools], int]) -> int:
     """Anything that only one process at a time may do. Returns an exit code."""
     jobs = JobsFolder(config.site.jobs_dir)
     try:
+        marked = check_mark(config.site_file, jobs)
         jobs.prepare()
         with lease.hold(jobs.lease, config.site.timing.lease_expires, config.site.timing.visible_after) as held:
+            if not marked:
+                leave_mark(config, jobs)
             tools = Tools(config, jobs, held)
             try:
-                return work(tools)
+                code = work(tools)
+                tell_what_is_new(tools, code)
+                return code
             finally:
                 tools.close()
                 tools.tell_commands()
@@ -41,9 +52,28 @@ def guarded(config: Config, work: Callable[[Tools], int]) -> int:
     except lease.Lost as error:
         log.warning("stopped: %s", error)
         return os.EX_TEMPFAIL
+    except NotOurs as error:
+        log.error("jobs folder is not the one of earlier passes, nothing done: %s", error)
+        return os.EX_CANTCREAT
     except OSError as error:
         log.error("jobs folder can't be used why=%r", str(error))
         return os.EX_CANTCREAT
+
+
+def tell_what_is_new(tools: Tools, code: int) -> None:
+    """Counts what was seen and writes the metrics; where nothing was seen, only now and then."""
+    file = tools.config.site.metrics_file
+    if tools.ended or tools.used_slurm or (file and _is_old(tools.config.root / file)):
+        from .telling import tell
+
+        tell(tools, code)
+
+
+def _is_old(file: Path) -> bool:
+    try:
+        return time.time() - os.stat(file).st_mtime >= _METRICS_EVERY
+    except OSError:
+        return True
 
 
 def _pass(tools: Tools, drain: bool) -> int:
@@ -63,4 +93,9 @@ def _nothing_to_do(tools: Tools) -> bool:
     """Raises Transient where only the broker could tell."""
     if os.listdir(tools.jobs.active):
         return False
+    if tools.jobs.pilots.is_dir():
+        from .pilots import idle
+
+        if not idle(tools.jobs):
+            return False
     return all(tools.broker.waiting(queue) == 0 for queue in tools.config.site.queues)

@@ -17,7 +17,7 @@ from ..facts import Message, SiteFault
 from ..folder import JobFolder
 from ..outcome import Result
 from ..settings import Queue
-from . import reconcile
+from . import pilots, reconcile
 from .claim import claim, has_id, note_acked
 from .reconcile import Standing
 from .submit import Ready, next_batch, submit
@@ -42,7 +42,8 @@ def run_pass(tools: Tools, drain: bool, standing: Optional[Standing] = None) -> 
 
 def _run(tools: Tools, standing: Standing, drain: bool) -> int:
     try:
-        reconcile.reconcile(tools, standing)
+        reconcile.reconcile(tools, standing, pilots.open_attempts(tools))
+        pilots.tend(tools, standing)
         _submit_all(tools, standing)
         if may_take(tools, standing):
             most = tools.config.site.max_in_flight - standing.in_flight
@@ -111,12 +112,40 @@ def _take(tools: Tools, standing: Standing, most: int) -> None:
             _check_slurm(tools)
             _check_disk(tools)
             tools.rest()
-            claimed += _claim_from(tools, queue, most - len(claimed))
+            pool = pilots.pool_of(tools.config, tools.jobs, queue)
+            claim_all = _claim_from if pool is None else _claim_batches
+            claimed += claim_all(tools, queue, most - len(claimed))
     if claimed:
         tools.broker.settle()
     for job in claimed:
         standing.in_flight += 1
         reconcile.settle(tools, job, standing)
+    pilots.want(tools, standing)
+
+
+def _claim_batches(tools: Tools, queue: Queue, most: int) -> Iterator[JobFolder]:
+    """Where pilots may work: many messages at a time. Those that no pilot runs are counted as ever."""
+    room = 1 if most == 1 else pilots.room(tools, queue)
+    while most > 0 and room > 0:
+        deliveries = tools.broker.get_many(queue.name, min(room, queue.pilot.batch), wait=0)
+        if not deliveries:
+            return
+        try:
+            folders = pilots.claim_many(tools, queue, deliveries)
+        except OSError as error:
+            for delivery in reversed(deliveries):
+                tools.broker.give_back(delivery)
+            raise SiteAway("disk", f"the jobs folder can't be written: {error.strerror}") from None
+        folder.passing("before ack")
+        tools.broker.ack_many(deliveries)
+        folder.passing("after ack")
+        without_id = [each for each in deliveries if not has_id(each)]
+        if without_id:
+            tools.broker.settle()
+        for delivery in without_id:
+            note_acked(tools.jobs, delivery, tools.now())
+        most, room = most - len(folders), room - len(deliveries)
+        yield from folders
 
 
 def _claim_from(tools: Tools, queue: Queue, most: int) -> Iterator[JobFolder]:

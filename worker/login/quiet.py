@@ -18,7 +18,7 @@ from typing import Callable
 from slurm import JobView, Phase, states
 
 from ..folder import JobId
-from .judge import deadline_of
+from ..spec import deadline_of
 from .snapshot import AttemptFacts, JobFacts
 
 LOOK_AGAIN = 600.0

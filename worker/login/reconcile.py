@@ -16,12 +16,12 @@ from slurm import JobView, Phase, SlurmJobId, Unavailable, element_id, states
 
 from .. import answer, folder
 from ..errors import Damaged, InvalidSpec, Transient
-from ..facts import Ended, Outcome, read_result
+from ..facts import Ended, Origin, Outcome, read_result
 from ..folder import JobFolder, JobId, read
 from ..outcome import Result
 from ..settings import Config, Queue
-from ..spec import JobSpec, parse_spec
-from . import archive, judge, lease
+from ..spec import JobSpec, parse_spec, with_resources
+from . import archive, judge, lease, tally
 from .budget import Spent
 from .snapshot import AttemptFacts, JobFacts, read_attempt, read_facts
 from .tools import SiteAway, Tools, raise_if_disk
@@ -44,15 +44,17 @@ class Standing:
         """Jobs that can't be worked on until somebody mends them."""
 
 
-def reconcile(tools: Tools, standing: Standing) -> None:
-    """Brings every active job as far as it gets in this pass. Raises SiteAway for a disk that is full."""
+def reconcile(tools: Tools, standing: Standing, others: Sequence[tuple[JobFolder, AttemptFacts]] = ()) -> None:
+    """Brings every active job as far as it gets in this pass. Raises SiteAway for a disk that is full. `others`: open
+    attempts of what is no job, which Slurm is asked about as well.
+    """
     quiet, now = tools.quiet, tools.server_now
     called = tools.jobs.hear()
     active = _read(tools, quiet.wake(sorted(os.listdir(tools.jobs.active)), called, now), standing)
-    seen = _ask(tools, active)
+    seen = _ask(tools, active, len(others))
     if seen is not None:
         active += _read(tools, quiet.changed(lambda name, element: _under(name, element, seen), now), standing)
-        _look(tools, seen, [(job, a) for job, facts in active for a in facts.attempts if a.open])
+        _look(tools, seen, [*others, *((job, a) for job, facts in active for a in facts.attempts if a.open)])
     standing.in_flight += len(quiet.rows)
     for job, facts in sorted(active, key=lambda pair: pair[1].message.claimed_at):
         standing.in_flight += facts.in_flight
@@ -63,7 +65,7 @@ def reconcile(tools: Tools, standing: Standing) -> None:
 
 def settle(tools: Tools, job: JobFolder, standing: Standing) -> None:
     """Takes one step after the other until the job has to wait. One bad job never stops the others."""
-    with _left_alone_if_bad(job, standing):
+    with left_alone_if_bad(job, standing):
         _settle(tools, job, standing)
 
 
@@ -80,7 +82,7 @@ def _settle(tools: Tools, job: JobFolder, standing: Standing) -> None:
 
 
 @contextlib.contextmanager
-def _left_alone_if_bad(job: JobFolder, standing: Standing) -> Iterator[None]:
+def left_alone_if_bad(job: JobFolder, standing: Standing) -> Iterator[None]:
     """The outermost border of the work on one job."""
     try:
         yield
@@ -135,7 +137,9 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing
         _cancel(tools, job, step)
         return False
     else:
+        ended = tally.ended(job, facts, tools.now())
         archive.archive(tools.jobs, job, facts, site, tools.now())
+        tools.ended.append(ended)
         return False
     return True
 
@@ -149,6 +153,9 @@ def _understand(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standin
         return False
     body = message.body.encode() if isinstance(message.body, str) else message.body
     try:
+        origin = read(Origin, job.origin)
+        if origin is not None and origin.resources:
+            body = with_resources(body, origin.resources, tools.config.site.limits)
         spec = understand(tools.config, queue, message.properties.get("reply_to"), body)
         folder.write(job.spec, spec)
     except InvalidSpec as error:
@@ -204,7 +211,7 @@ def _read(tools: Tools, job_ids: Sequence[JobId], standing: Standing) -> list[tu
     """These active jobs, with their facts."""
     found = []
     for job in map(tools.jobs.job, job_ids):
-        with _left_alone_if_bad(job, standing):
+        with left_alone_if_bad(job, standing):
             facts = read_facts(job)
             if facts is not None:
                 found.append((job, facts))
@@ -213,10 +220,10 @@ def _read(tools: Tools, job_ids: Sequence[JobId], standing: Standing) -> list[tu
     return found
 
 
-def _ask(tools: Tools, active: Sequence[tuple[JobFolder, JobFacts]]) -> Optional[Seen]:
+def _ask(tools: Tools, active: Sequence[tuple[JobFolder, JobFacts]], others: int) -> Optional[Seen]:
     """One squeue for all; None where nobody needs it, or it gave no answer."""
     count = sum(a.open for _, facts in active for a in facts.attempts)
-    in_slurm = count + len(tools.quiet.rows)
+    in_slurm = count + len(tools.quiet.rows) + others
     if not in_slurm or ((tools.watching or not count) and tools.asked_just_now):
         return None
     try:

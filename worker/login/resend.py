@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from . import reconcile
 from .guard import guarded
 from .reconcile import Standing
 from .tools import Tools
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ def _send(tools: Tools, row: Row) -> Row:
         job = folder.bring_back(job, tools.jobs)
     folder.remove(job.unroutable)
     folder.remove(job.undeliverable)
+    log.info("operator verb=resend job=%s", job.id)
     reconcile.settle(tools, job, Standing())
     after = tools.jobs.find(job.id)
     waits = replace(row, state="active", why=tools.broker_away or "the next pass sends it")

@@ -7,22 +7,24 @@ import logging
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from ..broker import open_broker
 from ..errors import LoginRefused, Transient
 from ..folder import JobsFolder, read
 from ..settings import Config
-from .budget import Budget, Rationed
+from .budget import Budget, RationedInformant
 from .lease import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from slurm import JobView, Scheduler
+    from slurm import Informant, JobView, Scheduler
 
     from ..broker import Broker
     from .quiet import Quiet
+    from .tally import Ended
 
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,8 @@ class Tools:
     slurm_answered: bool = False
     accounting_away: str = ""
     broker_away: str = ""
+    pilot_ids: dict[Path, set[str]] = field(default_factory=dict)
+    """By a pool's folder: the ids of the jobs in its open batches, once they were read."""
     watching: bool = False
     """One process for many passes: it keeps what works, and asks Slurm by the clock."""
     stopping: bool = False
@@ -68,6 +72,8 @@ class Tools:
     slurm_answered_at: float = 0
     token_at: float = 0
     told: dict[str, int] = field(default_factory=dict)
+    ended: list[Ended] = field(default_factory=list)
+    """The jobs that were put away in this pass."""
 
     def now(self) -> float:
         return time.time()
@@ -92,6 +98,10 @@ class Tools:
 
     @cached_property
     def scheduler(self) -> Scheduler:
+        return self.informant
+
+    @cached_property
+    def informant(self) -> Informant:
         if self.config.site.scheduler == "local":
             from slurm.local import Local
 
@@ -102,7 +112,7 @@ class Tools:
         slurm = Slurm(
             s.bin_dir, s.account, s.partition, s.extra_options, s.accounting, s.command_timeout, s.array_limit
         )
-        return Rationed(slurm, self.budget)
+        return RationedInformant(slurm, self.budget)
 
     @cached_property
     def budget(self) -> Budget:
@@ -186,6 +196,10 @@ class Tools:
             raise SiteAway("api", str(error), error.retry_after) from None
 
     @property
+    def used_slurm(self) -> bool:
+        return bool(self.commands_used)
+
+    @property
     def commands_used(self) -> str:
         """How many of each kind, in words for the log."""
         used = self.__dict__["budget"].used if "budget" in self.__dict__ else {}
@@ -194,6 +208,15 @@ class Tools:
     def tell_commands(self) -> None:
         if self.commands_used:
             log.info("slurm commands %s", self.commands_used)
+
+    def forget_commands(self) -> dict[str, int]:
+        """What was used since this was asked last."""
+        if not self.used_slurm:
+            return {}
+        used = dict(self.budget.used)
+        self.budget.used.clear()
+        self.budget.seconds.clear()
+        return used
 
     def rest(self) -> None:
         """What follows may take longer than the broker's heartbeat."""

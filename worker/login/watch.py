@@ -15,8 +15,8 @@ from collections import Counter
 
 from ..errors import Transient
 from ..settings import Config
-from . import one_pass
-from .guard import guarded
+from . import one_pass, pilots
+from .guard import guarded, tell_what_is_new
 from .reconcile import Standing
 from .tools import Tools
 
@@ -43,8 +43,11 @@ class _Watch:
         self._site = tools.config.site
         tools.watching = True
         self._free = 0
-        """How many messages may be taken now."""
+        """How many messages may be taken now..."""
+        self._queues: list[str] = []
+        """...and from where."""
         self._back_off = 0.0
+        self._code = os.EX_OK
         self._count: Counter[str] = Counter()
         self._told_at = self._renewed_at = time.monotonic()
 
@@ -75,14 +78,19 @@ class _Watch:
         self._tools.renew()
         code = one_pass.run_pass(self._tools, drain=True, standing=standing)
         signal.alarm(0)
+        self._code = code
+        tell_what_is_new(self._tools, code)
         self._count["passes"] += 1
+        for name, times in self._tools.forget_commands().items():
+            self._count[name] += times
         well = code in (os.EX_OK, os.EX_DATAERR)
         self._back_off = 0 if well else min(_LONGEST_BACK_OFF, max(1, 2 * self._back_off))
         may_take = well and one_pass.may_take(self._tools, standing)
         self._free = max(0, self._site.max_in_flight - standing.in_flight) if may_take else 0
         if time.monotonic() - begun > _HEARTBEAT:
             self._tools.close()
-        if not self._free:
+        self._queues = [queue.name for queue in self._site.queues if pilots.room(self._tools, queue) > 0]
+        if not (self._free and self._queues):
             self._hush()
 
     def _hush(self) -> None:
@@ -115,8 +123,7 @@ class _Watch:
             time.sleep(seconds)
             return False
         try:
-            queues = [queue.name for queue in self._site.queues][: self._free]
-            return self._tools.broker.listen(queues, seconds)
+            return self._tools.broker.listen(self._queues[: self._free], seconds)
         except Transient as error:
             log.warning("broker away why=%r", str(error))
             self._tools.close()
@@ -127,7 +134,7 @@ class _Watch:
         slurm, tools = self._site.slurm, self._tools
         if self._back_off:
             return self._back_off * random.uniform(0.8, 1.2)
-        if self._free and not os.listdir(tools.jobs.active):
+        if self._free and not os.listdir(tools.jobs.active) and pilots.idle(tools.jobs):
             return _HOUR
         if self._site.scheduler == "local":
             return max(1.0, slurm.poll_fastest)
@@ -139,9 +146,10 @@ class _Watch:
         if now - self._renewed_at > self._site.timing.lease_expires / _LEASE_RENEWALS:
             self._tools.check_lease()
             self._tools.quiet.save()
+            tell_what_is_new(self._tools, self._code)
             self._renewed_at = now
         if now - self._told_at > _HOUR:
             told = " ".join(f"{name}={times}" for name, times in sorted(self._count.items()))
-            log.info("in the last hour %s; slurm commands since the beginning %s", told, self._tools.commands_used)
+            log.info("in the last hour %s", told)
             self._count.clear()
             self._told_at = now

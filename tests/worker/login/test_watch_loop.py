@@ -184,7 +184,7 @@ def test_an_idle_pass_says_nothing_and_the_hour_s_line_says_what_was_done(
     monkeypatch.setattr(watch, "_HOUR", -1.0)
     watching._keep_up()
 
-    assert "in the last hour passes=5;" in caplog.text and not watching._count
+    assert "in the last hour passes=5" in caplog.text and not watching._count
 
 
 def test_what_waits_for_its_queue_is_said_once_and_not_in_each_pass(watching: Watching) -> None:

@@ -80,6 +80,7 @@ faults = st.one_of(
     event("api_is", st.sampled_from(("refused", "away"))),
     event("disk_full", st.just(True)),
     event("operator_resends"),
+    event("operator_cancels", which),
 )
 
 
