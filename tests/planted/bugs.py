@@ -20,7 +20,7 @@ from worker.folder import AttemptFolder, JobFolder, JobId, JobsFolder
 from worker.in_job import run
 from worker.in_job.publish import publish as publish_answer
 from worker.in_job.steps import Placement
-from worker.login import archive, claim, judge, one_pass
+from worker.login import archive, claim, judge, one_pass, quiet
 from worker.login.judge import Observed, Step
 from worker.login.snapshot import AttemptFacts, JobFacts
 from worker.login.tools import Tools
@@ -182,3 +182,9 @@ def every_redelivery_is_taken_for_known(patch: pytest.MonkeyPatch) -> None:
         return None if delivery.redelivered else right(jobs, delivery)
 
     patch.setattr(claim, "free_id", wrong)
+
+
+@bug
+def a_job_that_was_quiet_once_is_quiet_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(quiet.Row, "still", lambda row, views: True)
+    patch.setattr(quiet, "LOOK_AGAIN", 9e9)

@@ -45,8 +45,7 @@ def _run(tools: Tools, standing: Standing, drain: bool) -> int:
         reconcile.reconcile(tools, standing, pilots.open_attempts(tools))
         pilots.tend(tools, standing)
         _submit_all(tools, standing)
-        standing.may_take = _may_take(tools, standing)
-        if standing.may_take:
+        if may_take(tools, standing):
             most = tools.config.site.max_in_flight - standing.in_flight
             _take(tools, standing, most if drain else min(most, 1))
             _submit_all(tools, standing)
@@ -62,7 +61,7 @@ def _run(tools: Tools, standing: Standing, drain: bool) -> int:
     return os.EX_DATAERR if standing.left_alone else os.EX_OK
 
 
-def _may_take(tools: Tools, standing: Standing) -> bool:
+def may_take(tools: Tools, standing: Standing) -> bool:
     """Not while an sbatch is unclear, or answers can't leave: the queue is the right place to wait."""
     if standing.unclear:
         fault = folder.read(SiteFault, tools.jobs.site_fault)
