@@ -12,23 +12,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from slurm.survey import Partition, parse_minutes, parse_partitions
-from tests.doctor.examined import Crontab
+from tests.doctor.examined import Crontab, connect
 from tests.installation import ROOT, cron_environment
 from tests.requester import Requester
 from tests.services.broker import Broker
+from tests.services.daemon import free_ports
+from tests.services.rabbitmq import RabbitMQ
 from tests.services.slurm import SlurmCluster
 from tests.services.upstream import Upstream
+from worker.broker.management import list_queues
 from worker.config import credentials_text, read_separately, read_variables
 from worker.doctor.crontab import pass_lines
 from worker.install.files import create, site_text, toml
 from worker.install.proposals import _caps, _choose
 from worker.install.starting import Start
+from worker.settings import Credentials, Secret
 
 
 @dataclass
@@ -137,6 +141,25 @@ def test_a_queue_is_described_as_it_is(newcomer: Newcomer, rabbitmq: Broker) -> 
     site, _, _ = read_separately(ROOT, newcomer.site, newcomer.credentials)
     assert site is not None
     assert (site.queues[0].durable, site.queues[0].arguments) == (True, {"x-queue-type": "quorum"})
+
+
+def test_the_queues_of_a_broker_with_its_management_plugin_are_listed(tmp_path: Path) -> None:
+    broker = RabbitMQ(tmp_path / "rabbitmq")
+    (port,) = free_ports(1)
+    (broker.folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
+    with (broker.folder / "rabbitmq.conf").open("a") as configuration:
+        configuration.write(f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n")
+    with broker, connect(broker) as connection:
+        connection.channel().queue_declare("hpc-jobs")
+        connection.channel().queue_declare("hpc results")
+        known = Credentials(
+            broker.host, broker.port, broker.user, Secret(broker.password), "/", False, "http://x", "", Secret("")
+        )
+
+        found = list_queues(known, None, port)
+        refused = list_queues(replace(known, rabbitmq_password=Secret("wrong")), None, port)
+
+    assert sorted(found) == [("hpc results", 0), ("hpc-jobs", 0)] and refused == []
 
 
 def test_files_that_exist_stay_as_they_are(newcomer: Newcomer) -> None:
