@@ -92,8 +92,8 @@ def test_it_takes_nothing_and_leaves_nothing(examined: Examined, scene: Scene) -
 
     assert sorted(path.relative_to(examined.files.folder) for path in examined.files.folder.rglob("*")) == before
     assert scene.requester.waiting_jobs() == 1
-    (answer,) = [scene.answer(str(scene.requester.ask({"Image": IMAGE}, {})))]
-    assert answer.error is None
+    method, _, _ = scene.requester.channel.basic_get(examined.files.queue, auto_ack=True)
+    assert not method.redelivered
 
 
 def test_people_get_a_line_per_check_with_a_sign(examined: Examined) -> None:
@@ -127,6 +127,14 @@ def test_a_credentials_file_that_others_can_read(examined: Examined) -> None:
     is_the_only_fault(
         examined.doctor(), "files", "credentials.env", "can be read by others", "chmod 600 credentials.env"
     )
+
+
+def test_a_site_file_that_others_may_change(examined: Examined) -> None:
+    examined.files.site_file.chmod(0o666)
+
+    line = examined.line("files", "who may change the code")
+
+    assert line.mark == "warning" and "site.toml" in line.found and line.mend.startswith("chmod go-w ")
 
 
 def test_every_fault_of_a_site_file_with_its_line(examined: Examined) -> None:
@@ -549,6 +557,19 @@ def test_two_lines_in_the_crontab(examined: Examined) -> None:
     examined.crontab.write(examined.cron_line(), "# and once more", examined.cron_line())
 
     is_the_only_fault(examined.doctor(), "passes", "crontab", "line 1 of the crontab, line 3", "Remove all but one")
+
+
+def test_a_line_in_the_crontab_and_a_unit_of_systemd(examined: Examined, tmp_path: Path) -> None:
+    units = tmp_path / ".config" / "systemd" / "user"
+    units.mkdir(parents=True)
+    (units / "batchferry.service").write_text(f'[Service]\nExecStart="{ROOT}/run_check"\n')
+
+    printed = examined.files.check(
+        "doctor", "--json", expect=os.EX_CONFIG, stderr=False, PATH=examined.path, HOME=str(tmp_path)
+    )
+
+    lines = [Line(**each) for each in json.loads(printed)]
+    is_the_only_fault(lines, "passes", "crontab", "started 2 times: line 3 of the crontab, ", "Remove all but one")
 
 
 def test_a_line_whose_log_has_no_folder(examined: Examined) -> None:

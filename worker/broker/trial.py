@@ -92,7 +92,7 @@ class Trial(RabbitMQ):
         return Seen("there", messages, consumers)
 
     def may_read(self, queue: str) -> bool:
-        """Takes a message, should there be one, and gives it back: not for a queue that counts its deliveries."""
+        """For an empty queue: a message that comes just then is given back, and is marked as redelivered."""
         with self._translated():
             try:
                 method, _, _ = self._jobs_channel().basic_get(queue)

@@ -107,7 +107,7 @@ def _groups(root: Path, site_file: Path, credentials_file: Path, an_input: str, 
     from .service import look_at_api
     from .subject import read_subject
 
-    subject = read_subject(root, site_file, credentials_file, an_input)
+    subject = read_subject(root, site_file, credentials_file, an_input, on_node)
 
     def python(report: Report) -> None:
         packages.look_at_python(report, root)

@@ -23,10 +23,12 @@ _UNITS = Path(".config/systemd/user")
 def look_at_schedule(report: Report, subject: Subject) -> None:
     age = _look_at_last_pass(report, subject)
     report.begin("crontab")
-    texts = [read_crontab(), read_crontab(scrontab=True)]
-    lines = [line for text in texts if text for line in pass_lines(text)]
-    ours = [line for line in lines if _is_ours(line, subject)]
-    starters = [*(f"line {line.number} of the crontab" for line in ours), *map(str, _units(subject))]
+    texts = {"crontab": read_crontab(), "scrontab": read_crontab(scrontab=True)}
+    lines = [
+        (line, f"line {line.number} of the {name}") for name, text in texts.items() for line in pass_lines(text or "")
+    ]
+    ours = [line for line, _ in lines if _is_ours(line, subject)]
+    starters = [*(where for line, where in lines if line in ours), *map(str, _units(subject))]
     if len(starters) > 1:
         report.fault(f"passes are started {len(starters)} times: {', '.join(starters)}", "Remove all but one of them.")
     elif ours:
@@ -35,7 +37,7 @@ def look_at_schedule(report: Report, subject: Subject) -> None:
         report.ok(starters[0])
     elif age is not None and age < _RECENT:
         report.ok("no line here, but another host's starts passes")
-    elif texts == [None, None]:
+    elif set(texts.values()) == {None}:
         report.warn("this host has no crontab program, and no pass is started from elsewhere",
                     "Install the crontab line on a host that has one (README, Install on a cluster).")  # fmt: skip
     else:
@@ -124,12 +126,12 @@ def _look_at_line(report: Report, line: Line, subject: Subject) -> None:
         report.ok(f"{where}, {line.schedule}")
 
 
-def _rivals(lines: Sequence[Line], subject: Subject) -> Iterator[str]:
+def _rivals(lines: Sequence[tuple[Line, str]], subject: Subject) -> Iterator[str]:
     from ..config import read_separately
 
     if subject.site is None:
         return
-    for line in lines:
+    for line, where in lines:
         if _is_ours(line, subject):
             continue
         site_file = line.site_file or line.root / "site.toml"
@@ -139,9 +141,9 @@ def _rivals(lines: Sequence[Line], subject: Subject) -> Iterator[str]:
         if site is None:
             continue
         if _same(site.jobs_dir, subject.site.jobs_dir):
-            yield f"{site_file} (line {line.number} of the crontab) uses the same jobs_dir"
+            yield f"{site_file} ({where}) uses the same jobs_dir"
         elif shared := _shared(site, credentials, subject):
-            yield f"{site_file} (line {line.number} of the crontab) takes from the same queue {', '.join(shared)}"
+            yield f"{site_file} ({where}) takes from the same queue {', '.join(shared)}"
 
 
 def _shared(site: Site, credentials: Optional[Credentials], subject: Subject) -> list[str]:
