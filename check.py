@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib
 import logging
 import os
 import shlex
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent
-VERSION = "0.1.0"
 
 HELP = """\
 One pass: send answers that could not be sent, find out what earlier jobs came to, then take one message from the
@@ -35,21 +35,41 @@ EXAMPLES = """\
 examples:
   ./check.py                 take one message
   ./check.py --drain         go on until the queue is empty or max_in_flight is reached (what run_check does)
+  ./check.py --watch         go on for ever: wake on each message and on each job that has answered
   ./check.py --dry-run       show what would be submitted, and take nothing
   ./check.py init            make credentials.env and site.toml, and show what starts the passes
   ./check.py doctor          look at everything that Batchferry needs, and say how to mend what is wrong
+  ./check.py status          what is in flight, since when, and what waits
+  ./check.py show JOB        one job's whole life, as a timeline
+  ./check.py explain JOB     why it is where it is, and what happens next
+  ./check.py cancel JOB      end it, and have it answered `cancelled`; retry, rerun and replay put jobs to work again
+  ./check.py pilots          what pilots have to do, have, and have done
   ./check.py resend          show the answers that no queue took; `resend --all` sends them again
+
+`./check.py VERB --help` teaches each verb.
 """
+VERBS = {
+    "status": "worker.operate.status",
+    "show": "worker.operate.show",
+    "explain": "worker.operate.explain",
+    "cancel": "worker.operate.cancel",
+    "retry": "worker.operate.retry",
+    "rerun": "worker.operate.rerun",
+    "replay": "worker.operate.replay",
+    "pilots": "worker.operate.pilots",
+}
+"""Where a verb's SUMMARY, HELP, EXAMPLES, add_arguments and run are; a module is imported only when it is needed."""
 
 
 def main() -> int:
-    options = _parser().parse_args()
+    parser = _parser()
+    options = parser.parse_args()
+    if options.watch and (options.dry_run or options.verb):
+        parser.error("--watch goes with no verb, and not with --dry-run")
     os.umask(0o077)  # nothing here is for others; Slurm hands it on to the job's log
     logging.basicConfig(
-        stream=sys.stderr if options.verb else sys.stdout,
+        handlers=[_handler(options.log_format, to_stderr=bool(options.verb))],
         level=logging.DEBUG if options.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(message)s",
-        datefmt="%Y-%m-%d %H:%M:%S",
     )
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs what it also raises, with tracebacks
     if options.verb == "doctor":
@@ -69,13 +89,20 @@ def main() -> int:
         from worker.login.resend import resend
 
         return resend(config, options.job, options.all, options.dry_run, options.json)
+    if options.verb in VERBS:
+        code: int = importlib.import_module(VERBS[options.verb]).run(config, options)
+        return code
     if options.dry_run:
         from worker.login.dry_run import dry_run
 
         return dry_run(config, options.drain, options.json)
+    signal.signal(signal.SIGALRM, _took_too_long)
+    if options.watch:
+        from worker.login.watch import watch
+
+        return watch(config)
     from worker.login.guard import guarded_pass
 
-    signal.signal(signal.SIGALRM, _took_too_long)
     signal.alarm(max(1, int(config.site.timing.lease_expires)))
 
     return guarded_pass(config, options.drain)
@@ -93,7 +120,7 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.on_node:
         return answer_on_node(*files, options.input, options.on_node)
     wishes = Wishes(options.input, options.json, options.from_node, options.wait, options.bundle)
-    return doctor(*files, wishes, VERSION)
+    return doctor(*files, wishes, _version())
 
 
 def _init(options: argparse.Namespace) -> int:
@@ -110,12 +137,23 @@ def _other_python() -> str:
     return python if os.access(python, os.X_OK) and "again" not in sys._xoptions else ""  # -X again: once is enough
 
 
+def _handler(form: str, to_stderr: bool) -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr if to_stderr else sys.stdout)
+    if form == "json":
+        from worker.log_lines import JsonLines
+
+        handler.setFormatter(JsonLines())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    return handler
+
+
 def _main_with_packages() -> int:
     """Where packages are missing, goes on with the checkout's own python; where that is no better, says what to do."""
     try:
         return main()
     except ModuleNotFoundError as error:
-        if error.name not in ("pika", "requests", "dotenv", "tenacity", "tomli"):
+        if error.name not in ("pika", "requests", "dotenv", "tenacity", "tomli", "rich", "prometheus_client"):
             raise
         python = _other_python()
         if python:
@@ -138,14 +176,28 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--drain", action="store_true", help="take messages until the queue is empty or max_in_flight is reached"
     )
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="pass after pass until SIGTERM or SIGINT; no second one, and no cron pass, beside it",
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would be submitted, and take nothing")
     parser.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
     parser.add_argument("--site", type=Path, default=ROOT / "site.toml", metavar="FILE", help=_SITE)
     parser.add_argument("--credentials", type=Path, default=ROOT / "credentials.env", metavar="FILE", help=_CREDENTIALS)
     parser.add_argument("--verbose", action="store_true", help="also say what each job waits for")
-    parser.add_argument("--version", action="version", version=f"batchferry {VERSION}")
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="log lines for people, or a JSON object each"
+    )
+    parser.add_argument("--version", action="version", version=f"batchferry {_version()}")
     _add_verbs(parser)
     return parser
+
+
+def _version() -> str:
+    from worker import VERSION
+
+    return VERSION
 
 
 _SITE = "the site file (default: %(default)s)"
@@ -166,11 +218,30 @@ def _add_verbs(parser: argparse.ArgumentParser) -> None:
     verb.add_argument("job", nargs="*", metavar="JOB", help="a job's id, or its beginning")
     verb.add_argument("--all", action="store_true", help="all of them")
     verb.add_argument("--dry-run", action="store_true", help="only show them")
+    _add_common(verb)
+    _add_doctor(verbs)
+    _add_init(verbs)
+    for name, module in VERBS.items():
+        if {name, "-h", "--help"} & set(sys.argv[1:]):
+            _add_verb(verbs, name, module)
+        else:
+            verbs.add_parser(name)  # so that a word that is no verb is told what would be
+
+
+def _add_verb(verbs: argparse._SubParsersAction[_Parser], name: str, module: str) -> None:
+    about = importlib.import_module(module)
+    verb = verbs.add_parser(
+        name, help=about.SUMMARY, description=about.HELP, epilog=about.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    about.add_arguments(verb)
+    _add_common(verb)
+
+
+def _add_common(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json", action="store_true", help="as JSON")
     verb.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
     _add_files(verb)
-    _add_doctor(verbs)
-    _add_init(verbs)
 
 
 _DOCTOR = """\

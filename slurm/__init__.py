@@ -55,6 +55,38 @@ class JobView:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What accounting says that a job used; None where it does not say."""
+
+    elapsed_seconds: Optional[float] = None
+    cpus: Optional[int] = None
+    cpu_seconds: Optional[float] = None
+    memory_mb: Optional[float] = None
+    """The most that one of its steps had at one time."""
+
+
+@dataclass(frozen=True)
+class Stock:
+    """So much of something (CPUs, or GPUs of one type) the nodes of a partition have, and so much of it is in use."""
+
+    what: str
+    total: int
+    used: int
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Why a job waits, in the scheduler's words, and what it would have to fit into."""
+
+    state: str
+    reason: str
+    partition: str = ""
+    start_at: Optional[float] = None
+    """When it is expected to start, seconds since 1970; None where the scheduler has not planned it."""
+    stock: Sequence[Stock] = ()
+
+
+@dataclass(frozen=True)
 class BatchRequest:
     """One submission: what to run and with which resources."""
 
@@ -97,3 +129,13 @@ class Scheduler(Protocol):
 
     def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
         """Cancel; a job that has ended is no error. Raises Unavailable."""
+
+
+class Informant(Scheduler, Protocol):
+    """A scheduler that can tell people more about one job. None where it has nothing to tell."""
+
+    def usage(self, slurm_id: SlurmJobId) -> Optional[Usage]:
+        """What it used, once it has ended. Raises Unavailable."""
+
+    def outlook(self, slurm_id: SlurmJobId) -> Optional[Outlook]:
+        """Why it waits. Raises Unavailable."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Callable, Optional
 
-from . import BatchRequest, JobView, Refused, SlurmJobId, Unavailable, commands, states
+from . import BatchRequest, JobView, Outlook, Refused, SlurmJobId, Unavailable, Usage, commands, details, states
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,20 @@ class Slurm:
 
     def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
         self._ask(commands.scancel(ids, only_waiting))
+
+    def usage(self, slurm_id: SlurmJobId) -> Optional[Usage]:
+        return details.parse_usage(self._ask(commands.usage(slurm_id))) if self._accounting else None
+
+    def outlook(self, slurm_id: SlurmJobId) -> Optional[Outlook]:
+        try:
+            seen = details.parse_outlook(self._ask(commands.outlook(slurm_id)))
+        except Unavailable as error:
+            if "Invalid job id" in str(error):
+                return None
+            raise
+        if seen is None or not seen.partition:
+            return seen
+        return replace(seen, stock=details.parse_nodes(self._ask(commands.nodes(seen.partition))))
 
     def _parsed(self, parse: Callable[[str], list[JobView]], argv: list[str]) -> list[JobView]:
         try:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from . import BatchRequest, SlurmJobId
+from .details import OUTLOOK_FORMAT, SINFO_FIELDS, USAGE_FIELDS
 from .states import SACCT_FIELDS, SQUEUE_FORMAT
 
 _MOST_NAMES = 1000
@@ -94,6 +95,20 @@ def sacct(names: Sequence[str], age_seconds: int) -> list[str]:
     # Without a list of states, sacct 22.05 passes over jobs that were cancelled before they could start.
     argv += [f"--starttime=now-{age_seconds}seconds", "--endtime=now", f"--state={_ALL_STATES}"]
     return argv + ([f"--name={','.join(names)}"] if len(names) <= _MOST_NAMES else [])
+
+
+def usage(slurm_id: SlurmJobId) -> list[str]:
+    """What accounting knows of one job and its steps."""
+    return ["sacct", f"--jobs={slurm_id}", "--noheader", "--parsable2", f"--format={USAGE_FIELDS}"]
+
+
+def outlook(slurm_id: SlurmJobId) -> list[str]:
+    return ["squeue", "--me", "--array", "--noheader", f"--jobs={slurm_id}", f"--format={OUTLOOK_FORMAT}"]
+
+
+def nodes(partition: str) -> list[str]:
+    """A partition's nodes, one a line."""
+    return ["sinfo", "--Node", "--noheader", f"--partition={partition}", f"--Format={SINFO_FIELDS}"]
 
 
 def scancel(ids: Sequence[SlurmJobId], only_waiting: bool) -> list[str]:

@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
 
-from . import BatchRequest, JobView, Phase, SlurmJobId, Unavailable, element_id
+from . import BatchRequest, JobView, Outlook, Phase, SlurmJobId, Unavailable, Usage, element_id
 
 _KILL_WAIT = 10.0
 """Seconds between SIGTERM and SIGKILL, as Slurm's KillWait."""
@@ -67,6 +67,12 @@ class Local:
 
     def history(self, names: Sequence[str], since: float) -> list[JobView]:
         return []
+
+    def usage(self, slurm_id: SlurmJobId) -> Optional[Usage]:
+        return None
+
+    def outlook(self, slurm_id: SlurmJobId) -> Optional[Outlook]:
+        return None
 
     def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
         """No job waits here, so `only_waiting` cancels none."""

@@ -21,7 +21,7 @@ MODULES = sorted([*(ROOT / "slurm").rglob("*.py"), *(ROOT / "worker").rglob("*.p
 NAMES = [path.relative_to(ROOT).as_posix() for path in MODULES]
 
 ONLY_IN = {
-    "pika": {"worker/broker/rabbitmq.py", "worker/broker/trial.py"},
+    "pika": {"worker/broker/rabbitmq.py", "worker/broker/trial.py", "worker/broker/window.py"},
     "requests": {"worker/api.py"},
     "subprocess": {"slurm/cluster.py", "slurm/local.py", "worker/in_job/execute.py", "worker/doctor/programs.py"},
     "tenacity": {"worker/in_job/fetch.py", "worker/in_job/publish.py"},
@@ -29,9 +29,12 @@ ONLY_IN = {
     "dotenv": {"worker/config.py"},
     "tomllib": {"worker/config.py", "worker/toml_lines.py"},
     "tomli": {"worker/config.py", "worker/toml_lines.py"},
+    "rich": {"worker/operate/screen.py", "worker/operate/status.py", "worker/operate/show.py"},
+    "prometheus_client": {"worker/login/metrics.py"},
 }
 PURE = {
-    "slurm/commands.py", "slurm/states.py", "worker/spec.py", "worker/outcome.py", "worker/retry.py", "worker/sentences.py",
+    "slurm/commands.py", "slurm/details.py", "slurm/states.py",
+    "worker/spec.py", "worker/outcome.py", "worker/retry.py", "worker/sentences.py",
     "worker/login/judge.py",
 }  # fmt: skip
 PURE_ENOUGH = {"slurm", "worker.errors", "worker.settings", "worker.facts", "worker.login.snapshot"}

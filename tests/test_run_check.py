@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -89,6 +90,16 @@ def test_the_lock_ends_with_the_pass_and_not_with_what_the_pass_left_running(che
 
     assert run(checkout).returncode == 0
     assert run(checkout).returncode == 0
+
+
+def test_its_own_lines_are_json_too_where_that_is_wanted(checkout: Path) -> None:
+    write_check(checkout, "sys.exit(69)")
+
+    done = run(checkout, "--log-format", "json")
+
+    line = json.loads(done.stdout)
+    assert line["level"] == "WARNING" and line["event"].startswith("pass ended with exit code 69 ")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.000Z", line["at"])
 
 
 def test_without_a_venv_it_says_how_to_make_one(checkout: Path) -> None:

@@ -104,6 +104,15 @@ class Cancel:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far the workload says it is: a fraction, and words of its own."""
+
+    fraction: float
+    words: str
+    at: float
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What the job came to: exclusive, final. `reply` is the stem of the reply's two files in the attempt's folder."""
 
@@ -142,6 +151,40 @@ class NotTaken:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What an operator asked for; a pass obeys. `by`: user@host."""
+
+    by: str
+    at: float
+    reason: str = ""
+    """For the requester."""
+    attempt: int = 0
+    """For a retry: the attempt after which it does not wait any longer."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """This job was made of an earlier one's message, because an operator asked for it."""
+
+    of: str
+    verb: str
+    by: str
+    at: float
+    resources: Mapping[str, Union[int, str]] = field(default_factory=dict)
+    """What it gets instead of what its message asks for, under the names that a message uses."""
+
+
+@dataclass(frozen=True)
+class Again:
+    """In the earlier job's folder: it runs once more, as this job."""
+
+    job: str
+    verb: str
+    by: str
+    at: float
+
+
+@dataclass(frozen=True)
 class SiteFault:
     """Something of the site is away and claimed jobs wait for it: login, api, slurm or disk; since when."""
 
@@ -161,6 +204,14 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Unfit:
+    """No pilot can do its work here: why, and since when."""
+
+    why: str
+    since: float
+
+
+@dataclass(frozen=True)
 class Cluster:
     """What was asked of the scheduler once, and is remembered."""
 
@@ -177,6 +228,14 @@ def read_spec(job: JobFolder) -> Optional[JobSpec]:
 def read_result(attempt: AttemptFolder) -> Optional[Result]:
     """What the attempt came to. Where the worker could not know, the login side's verdict is what counts."""
     return read(Result, attempt.verdict) or read(Result, attempt.result)
+
+
+def read_progress(attempt: AttemptFolder) -> Optional[Progress]:
+    """For people; one that can't be read is none."""
+    try:
+        return read(Progress, attempt.progress)
+    except (Damaged, OSError):
+        return None
 
 
 @dataclass(frozen=True)

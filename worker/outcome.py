@@ -24,6 +24,18 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Used:
+    """What an attempt used, as its worker saw it."""
+
+    steps: Mapping[str, float] = field(default_factory=dict)
+    """Seconds in fetch, run and pack; a step that was not reached is missing."""
+    input_bytes: int = 0
+    cpu_seconds: float = 0
+    process_mb: int = 0
+    """The most memory that one process of it had; all of them together are the scheduler's to tell."""
+
+
+@dataclass(frozen=True)
 class Result:
     """What one attempt came to."""
 
@@ -45,6 +57,7 @@ class Result:
     outputs: Mapping[str, Output] = field(default_factory=dict)
     body: str = ""
     """For a success: the name of the file in the attempt's folder that holds the packed reply."""
+    used: Optional[Used] = None
 
 
 @dataclass(frozen=True)
@@ -63,10 +76,12 @@ class Reply:
     content_type: str = "application/json"
 
 
-def headers(result: Result, job_id: str, earlier: Sequence[Result] = ()) -> dict[str, Any]:
-    """The reply's headers: AMQP types only, so numbers are whole and absent facts are left out."""
+def headers(result: Result, job_id: str, earlier: Sequence[Result] = (), rerun_of: str = "") -> dict[str, Any]:
+    """The reply's headers: AMQP types only, so numbers are whole and absent facts are left out. `rerun_of`: the job whose
+    message an operator has put to work again."""
     facts = {
         "job_id": job_id,
+        "rerun_of": rerun_of or None,
         "outcome": result.outcome,
         "attempt": result.attempt,
         "earlier_attempts": [each.outcome for each in earlier] or None,

@@ -6,23 +6,27 @@ import contextlib
 import json
 import logging
 import os
+import resource
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Optional
 
 from .. import folder, sentences
 from ..errors import StepFailed
 from ..folder import AttemptFolder, JobId
-from ..outcome import Result, readable_tail
+from ..outcome import Result, Used, readable_tail
 from ..settings import Config, Workload
 from ..spec import JobSpec, Resources
 from .execute import Exit, execute
-from .fetch import fetch
+from .fetch import Fetcher, fetch
 from .interrupt import Interrupted, Interrupts
 from .memory import MemoryWatch
 from .pack import Packed, pack
+from .progress import PROGRESS, watched
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +46,40 @@ class Placement:
     """Whether the control group that this process is in is this job's alone."""
 
 
+class Meter:
+    """How long each step took, and what the attempt used; a step that fails counts too."""
+
+    def __init__(self) -> None:
+        self._steps: dict[str, float] = {}
+        self._before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.input_bytes = 0
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._steps[name] = round(time.monotonic() - begun, 3)
+
+    def used(self) -> Used:
+        """The program is our child, and what it has waited for counts with it (getrusage(2)). The most memory is of all
+        our children since we began: where it has not risen, another attempt had more, and this one's is unknown."""
+        before, now = self._before, resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu_seconds = now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime
+        process_mb = now.ru_maxrss // 1024 if now.ru_maxrss > before.ru_maxrss else 0
+        return Used(dict(self._steps), self.input_bytes, round(cpu_seconds, 2), process_mb)
+
+
+@dataclass(frozen=True)
+class InPilot:
+    """A job that shares its Slurm job with others. Its folder is gone when it has ended: the journal tells what it came to."""
+
+    fetcher: Fetcher
+    alone: bool
+    """No other one runs at the same time."""
+
+
 @dataclass(frozen=True)
 class Work:
     """Everything the steps need."""
@@ -55,8 +93,10 @@ class Work:
     place: Placement
     started_at: float
     interrupts: Interrupts
-    in_pilot: bool = False
-    """Beside others in one Slurm job, whose folder here is of no use to anybody afterwards."""
+    memory: MemoryWatch
+    pilot: Optional[InPilot] = None
+    """For a job that shares its Slurm job with others."""
+    meter: Meter = field(default_factory=Meter)
 
     @property
     def workload(self) -> Workload:
@@ -65,9 +105,8 @@ class Work:
 
 def attempt(work: Work) -> Result:
     """Fetch, execute, pack: whatever happens becomes a result, and memory that ran out explains whatever happened."""
-    memory = MemoryWatch(work.place.confined)
     # Where it can't be seen whether memory ran out, Slurm's verdict is waited for; without Slurm nothing is enforced.
-    unsure = not memory.known and work.config.site.scheduler == "slurm"
+    unsure = not work.memory.known and work.config.site.scheduler == "slurm"
     try:
         try:
             packed = _steps(work)
@@ -84,23 +123,44 @@ def attempt(work: Work) -> Result:
         # The outermost border of the steps: an unanswered job would be worse than an unforeseen sentence.
         log.exception("unforeseen job=%s attempt=%d", work.job_id, work.attempt.number)
         result = _result(work, "failed", _UNFORESEEN, step="run")
-    return _out_of_memory(work) if memory.ran_out() else result
+    return _after_memory_ran_out(work, result) if work.memory.ran_out() else result
+
+
+def _after_memory_ran_out(work: Work, result: Result) -> Result:
+    """The count of kills is that of the whole Slurm job: beside others, only one that was killed is surely meant, and
+    another one has to show by itself what it comes to."""
+    if work.pilot is None or work.pilot.alone or result.signal == signal.SIGKILL:
+        return _out_of_memory(work)
+    return _result(work, "failed", sentences.beside_one_without_memory(), step="start", may_work_again=True)
 
 
 def _steps(work: Work) -> Packed:
     with _scratch(work) as scratch:
         try:
-            with work.interrupts.allowed():
-                fetch(work.config, work.spec, work.attempt.token, scratch / "inputs")
+            with work.meter.step("fetch"), work.interrupts.allowed():
+                work.meter.input_bytes = _fetch(work, scratch / "inputs")
         except Interrupted as interrupted:
             interrupted.while_fetching = True
             raise
         _write_job_file(work, scratch)
         argv = _argv(work, scratch)
         environment = _environment(work, scratch)
-        exit = execute(argv, scratch, environment, work.attempt.log, work.interrupts, work.workload.stop_wait)
+        with work.meter.step("run"), _progress_watched(work, scratch):
+            exit = execute(argv, scratch, environment, work.attempt.log, work.interrupts, work.workload.stop_wait)
         _check_exit(work, exit)
-        return pack(work.spec, scratch / "outputs", work.attempt, work.config.site)
+        with work.meter.step("pack"):
+            return pack(work.spec, scratch / "outputs", work.attempt, work.config.site, durable=work.pilot is None)
+
+
+def _fetch(work: Work, inputs: Path) -> int:
+    if work.pilot is None:
+        return fetch(work.config, work.spec, work.attempt.token, inputs)
+    return work.pilot.fetcher.fetch_all(work.spec, inputs)
+
+
+def _progress_watched(work: Work, scratch: Path) -> contextlib.AbstractContextManager[None]:
+    """In a pilot nobody looks for it: its jobs are short."""
+    return contextlib.nullcontext() if work.pilot else watched(scratch / PROGRESS, work.attempt.progress)
 
 
 @contextlib.contextmanager
@@ -108,17 +168,22 @@ def _scratch(work: Work) -> Iterator[Path]:
     """The working folder, with inputs/ and outputs/; removed afterwards. Of a job that did not succeed, what it has made
     by then stays in the attempt's folder, for people."""
     place = work.config.site.scratch
-    path = work.attempt.work if place == "folder" else Path(place) / f"batchferry-{work.job_id}-{work.attempt.number}"
-    folder.remove_tree(path)
+    shared = place == "folder" or work.pilot is not None
+    path = work.attempt.work if shared else Path(place) / f"batchferry-{work.job_id}-{work.attempt.number}"
+    if work.pilot is None:
+        folder.remove_tree(path)
+    path.mkdir(mode=0o700, parents=True)
     for name in ("inputs", "outputs", "tmp"):
-        (path / name).mkdir(mode=0o700, parents=True)
+        os.mkdir(path / name, 0o700)
     try:
         yield path
     except BaseException:
-        folder.keep_files(path / "outputs", work.attempt.outputs, work.config.site.limits.output_bytes)
+        if work.pilot is None:
+            folder.keep_files(path / "outputs", work.attempt.outputs, work.config.site.limits.output_bytes)
         raise
     finally:
-        folder.remove_tree(path)
+        if work.pilot is None:
+            folder.remove_tree(path)
 
 
 def _write_job_file(work: Work, scratch: Path) -> None:
@@ -135,7 +200,7 @@ def _write_job_file(work: Work, scratch: Path) -> None:
             "time_seconds": work.resources.time_seconds,
         },
     }
-    (scratch / "job.json").write_text(json.dumps(job_file, indent=1) + "\n", encoding="utf-8")
+    (scratch / "job.json").write_text(json.dumps(job_file) + "\n", encoding="utf-8")
 
 
 def _argv(work: Work, scratch: Path) -> list[str]:
@@ -162,6 +227,7 @@ def _environment(work: Work, scratch: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": cpus,
         "OPENBLAS_NUM_THREADS": cpus,
         "MKL_NUM_THREADS": cpus,
+        "BATCHFERRY_PROGRESS": str(scratch / PROGRESS),
     }
     # Slurm tells a job which GPUs are its own only in this way.
     gpus = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES") if name in os.environ}
@@ -169,7 +235,8 @@ def _environment(work: Work, scratch: Path) -> dict[str, str]:
 
 
 def _check_exit(work: Work, exit: Exit) -> None:
-    log.info(
+    log.log(
+        logging.INFO if work.pilot is None or exit.code else logging.DEBUG,
         "program ended job=%s exit_code=%s signal=%s seconds=%.1f",
         work.job_id,
         exit.code,
@@ -223,5 +290,5 @@ def _interrupted(work: Work, interrupted: Interrupted) -> Result:
 def _result(work: Work, outcome: str, reason: str = "", **more: object) -> Result:
     return Result(
         outcome, work.attempt.number, reason, node=work.place.node, slurm_job_id=work.place.scheduler_id,
-        started_at=work.started_at, ended_at=time.time(), **more,  # type: ignore[arg-type]
+        started_at=work.started_at, ended_at=time.time(), used=work.meter.used(), **more,  # type: ignore[arg-type]
     )  # fmt: skip

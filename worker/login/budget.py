@@ -9,13 +9,13 @@ import contextlib
 import json
 import os
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
-    from slurm import BatchRequest, JobView, Scheduler, SlurmJobId
+    from slurm import BatchRequest, Informant, JobView, Outlook, Scheduler, SlurmJobId, Usage
 
 
 class Spent(Exception):
@@ -29,24 +29,41 @@ class Rationed:
         self._scheduler, self._budget = scheduler, budget
 
     def submit(self, request: BatchRequest) -> SlurmJobId:
-        self._budget.take("sbatch")
-        return self._scheduler.submit(request)
+        with self._budget.spent_on("sbatch"):
+            return self._scheduler.submit(request)
 
     def largest_array(self) -> int:
-        self._budget.take("scontrol")
-        return self._scheduler.largest_array()
+        with self._budget.spent_on("scontrol"):
+            return self._scheduler.largest_array()
 
     def queue(self) -> Sequence[JobView]:
-        self._budget.take("squeue")
-        return self._scheduler.queue()
+        with self._budget.spent_on("squeue"):
+            return self._scheduler.queue()
 
     def history(self, names: Sequence[str], since: float) -> Sequence[JobView]:
-        self._budget.take("sacct")
-        return self._scheduler.history(names, since)
+        with self._budget.spent_on("sacct"):
+            return self._scheduler.history(names, since)
 
     def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
-        self._budget.take("scancel")
-        self._scheduler.cancel(ids, only_waiting)
+        with self._budget.spent_on("scancel"):
+            self._scheduler.cancel(ids, only_waiting)
+
+
+class RationedInformant(Rationed):
+    """The same for what is asked for people."""
+
+    def __init__(self, scheduler: Informant, budget: Budget) -> None:
+        super().__init__(scheduler, budget)
+        self._informant = scheduler
+
+    def usage(self, slurm_id: SlurmJobId) -> Optional[Usage]:
+        with self._budget.spent_on("sacct"):
+            return self._informant.usage(slurm_id)
+
+    def outlook(self, slurm_id: SlurmJobId) -> Optional[Outlook]:
+        self._budget.take("squeue")
+        self._budget.take("sinfo")
+        return self._informant.outlook(slurm_id)
 
 
 class Budget:
@@ -55,10 +72,21 @@ class Budget:
     def __init__(self, file: Path, rate: float, burst: int) -> None:
         self._file, self._rate, self._burst = file, rate, burst
         self.used: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
 
     def left(self) -> int:
         """How many commands may be used now."""
         return int(self._tokens())
+
+    @contextlib.contextmanager
+    def spent_on(self, command: str) -> Iterator[None]:
+        """Takes a token, and notes how long the command took. Raises Spent."""
+        self.take(command)
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[command] += time.monotonic() - begun
 
     def take(self, command: str) -> None:
         """Raises Spent. The file is not synced: after a power failure a few commands more do no harm."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 from ..errors import Transient
 from ..folder import JobsFolder, remove
@@ -17,6 +19,9 @@ from .mark import NotOurs, check_mark, leave_mark
 from .tools import Tools
 
 log = logging.getLogger(__name__)
+
+_METRICS_EVERY = 300.0
+"""Seconds between two writings of the metrics while nothing happens."""
 
 
 def guarded_pass(config: Config, drain: bool) -> int:
@@ -35,7 +40,9 @@ def guarded(config: Config, work: Callable[[Tools], int]) -> int:
                 leave_mark(config, jobs)
             tools = Tools(config, jobs, held)
             try:
-                return work(tools)
+                code = work(tools)
+                tell_what_is_new(tools, code)
+                return code
             finally:
                 tools.close()
                 tools.tell_commands()
@@ -51,6 +58,22 @@ def guarded(config: Config, work: Callable[[Tools], int]) -> int:
     except OSError as error:
         log.error("jobs folder can't be used why=%r", str(error))
         return os.EX_CANTCREAT
+
+
+def tell_what_is_new(tools: Tools, code: int) -> None:
+    """Counts what was seen and writes the metrics; where nothing was seen, only now and then."""
+    file = tools.config.site.metrics_file
+    if tools.ended or tools.used_slurm or (file and _is_old(tools.config.root / file)):
+        from .telling import tell
+
+        tell(tools, code)
+
+
+def _is_old(file: Path) -> bool:
+    try:
+        return time.time() - os.stat(file).st_mtime >= _METRICS_EVERY
+    except OSError:
+        return True
 
 
 def _pass(tools: Tools, drain: bool) -> int:
@@ -70,4 +93,9 @@ def _nothing_to_do(tools: Tools) -> bool:
     """Raises Transient where only the broker could tell."""
     if os.listdir(tools.jobs.active):
         return False
+    if tools.jobs.pilots.is_dir():
+        from .pilots import idle
+
+        if not idle(tools.jobs):
+            return False
     return all(tools.broker.waiting(queue) == 0 for queue in tools.config.site.queues)

@@ -7,7 +7,6 @@ Slurm said that the attempt ended, because a network file system may show it lat
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional, Union
@@ -15,11 +14,11 @@ from typing import Optional, Union
 from slurm import JobView, Phase, states
 
 from .. import sentences
-from ..facts import Absent, Cancel, Ended, Intent, Stuck, Submission
+from ..facts import Absent, Asked, Cancel, Ended, Intent, Stuck, Submission
 from ..outcome import Result
 from ..retry import is_final, larger, next_attempt_at
 from ..settings import Timing
-from ..spec import JobSpec, Resources
+from ..spec import JobSpec, Resources, deadline_of
 from .snapshot import AttemptFacts, JobFacts
 
 _CUT_OFF = ("node_failed", "lost")
@@ -136,7 +135,7 @@ def _was_taken_out(a: AttemptFacts, timing: Timing, now: float) -> bool:
     still know (seen with Slurm 22.05). Nothing else takes one element away."""
     if a.absent is None or a.submission is None or a.started is not None:
         return False
-    return _is_lost(a, timing, Clock(now, now))
+    return is_lost(a, timing, Clock(now, now))
 
 
 def _over_at(a: AttemptFacts, timing: Timing) -> float:
@@ -223,12 +222,18 @@ def _deliver_for_the_job(job: JobFacts, timing: Timing, clock: Clock) -> Step:
 def _submit(job: JobFacts, number: int, max_wait: float, clock: Clock) -> Step:
     """An attempt after others gets more than the one before had, if that was too little."""
     assert job.spec is not None
+    if job.cancel_asked is not None:
+        return Record(Result("cancelled", number, _cancelled(job.cancel_asked), ended_at=clock.now))
     if number == 1:
         expired = _expired(job, max_wait, clock)
         if expired:
             return Record(Result("expired", 1, expired, ended_at=clock.now))
     intent = job.attempts[number - 1].intent if len(job.attempts) >= number else None
     return Submit(number, _given(job, job.spec, number), job.spec.workload, intent)
+
+
+def _cancelled(asked: Asked) -> str:
+    return sentences.cancelled_by_operator(asked.reason)
 
 
 def _given(job: JobFacts, spec: JobSpec, number: int) -> Resources:
@@ -250,7 +255,7 @@ def _during_attempt(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: fl
         return Record(_from_end(job, a, a.ended))
     if a.submission is None and a.started is None:
         return _unclear_submission(job, a, timing, max_wait, clock)
-    return Record(_lost(a, clock)) if _is_lost(a, timing, clock) else _while_open(job, a, timing, max_wait, clock)
+    return Record(_lost(a, clock)) if is_lost(a, timing, clock) else _while_open(job, a, timing, max_wait, clock)
 
 
 def _unclear_submission(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, clock: Clock) -> Step:
@@ -270,10 +275,17 @@ def _all_visible(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
 
 def _alive(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
     """Slurm may still tell of its end. Not of a job that it has forgotten, as it does early without accounting."""
-    return a.open and not _is_lost(a, timing, clock)
+    return a.open and not is_lost(a, timing, clock)
 
 
-def _is_lost(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
+def surely_over(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
+    """Whether nothing of it writes any more, and all that it wrote can be seen."""
+    cut_off = a.ended is not None and a.ended.end in _CUT_OFF
+    silent = clock.server - a.ended_noted
+    return _all_visible(a, timing, clock) and (not cut_off or silent >= timing.cut_off_after)
+
+
+def is_lost(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
     return a.absent is not None and a.absent.answers >= 2 and clock.now - a.absent.since >= timing.lost_after
 
 
@@ -284,6 +296,9 @@ def _lost(a: AttemptFacts, clock: Clock) -> Result:
 def _while_open(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, clock: Clock) -> Step:
     if a.stuck is not None and a.stuck.reason == _REQUEUED:
         return _withdraw_requeued(a, clock)
+    if job.cancel_asked is not None:
+        cancel = a.cancel or Cancel("cancelled", _cancelled(job.cancel_asked), clock.now)
+        return AskToCancel(a.number, cancel, only_waiting=False)
     if a.started is not None:
         return Wait("for the job to end")
     if a.cancel is not None:  # asked before; asked again, because that question may have been lost
@@ -310,7 +325,8 @@ def _after_result(
     if a.verdict is None and result.needs_verdict:
         return _give_verdict(job, a, result, timing, clock)
     if job.spec is not None and not is_final(result, job.spec, _had(job.spec, a)):
-        ready = clock.now >= next_attempt_at(result, job.spec.retry)
+        asked = job.cancel_asked is not None or (job.retry_asked and job.retry_asked.attempt == a.number)
+        ready = asked or clock.now >= next_attempt_at(result, job.spec.retry)
         return _submit(job, a.number + 1, max_wait, clock) if ready else Wait("before the next attempt")
     if _alive(a, timing, clock) and a.verdict is None:
         return Wait("for the job to answer")
@@ -325,7 +341,7 @@ def _give_verdict(job: JobFacts, a: AttemptFacts, result: Result, timing: Timing
         return GiveVerdict(_verdict(job, a, result, a.ended))
     if a.stuck is not None and a.stuck.reason == _REQUEUED:
         return _withdraw_requeued(a, clock)
-    return GiveVerdict(_lost(a, clock)) if _is_lost(a, timing, clock) else Wait("for Slurm's verdict")
+    return GiveVerdict(_lost(a, clock)) if is_lost(a, timing, clock) else Wait("for Slurm's verdict")
 
 
 def _from_end(job: JobFacts, a: AttemptFacts, ended: Ended) -> Result:
@@ -333,6 +349,8 @@ def _from_end(job: JobFacts, a: AttemptFacts, ended: Ended) -> Result:
     requeued = a.stuck is not None and a.stuck.reason == _REQUEUED
     if ended.end == "cancelled" and a.cancel is not None and (a.started is None or requeued):
         outcome, reason = a.cancel.outcome, a.cancel.reason
+    elif ended.end == "cancelled" and job.cancel_asked is not None:
+        outcome, reason = "cancelled", _cancelled(job.cancel_asked)
     else:
         outcome = "failed" if ended.end == "succeeded" else ended.end
         had, asked = (_had(job.spec, a), job.spec.resources) if job.spec else (None, None)
@@ -379,16 +397,3 @@ def _expired(job: JobFacts, max_wait: float, clock: Clock) -> Optional[str]:
     if clock.server - job.claimed_at >= max_wait:
         return sentences.waited_too_long(max_wait)
     return None
-
-
-def deadline_of(properties: Mapping[str, Union[str, bytes, int, None]], claimed_at: float) -> Optional[float]:
-    """Seconds since 1970: timestamp + expiration, or the claim + expiration; None without a readable expiration.
-
-    A sender's timestamp may be anything; one after the claim, or of before 2000, is no time of sending.
-    """
-    expiration, timestamp = properties.get("expiration"), properties.get("timestamp")
-    if not isinstance(expiration, str) or not re.fullmatch(r"[0-9]{1,15}", expiration):
-        return None
-    plausible = isinstance(timestamp, int) and 946684800 <= timestamp <= claimed_at
-    sent_at = float(timestamp) if plausible and isinstance(timestamp, int) else claimed_at
-    return sent_at + int(expiration) / 1000

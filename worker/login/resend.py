@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from . import reconcile
 from .guard import guarded
 from .reconcile import Standing
 from .tools import Tools
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ def _send(tools: Tools, row: Row) -> Row:
         job = folder.bring_back(job, tools.jobs)
     folder.remove(job.unroutable)
     folder.remove(job.undeliverable)
+    log.info("operator verb=resend job=%s", job.id)
     reconcile.settle(tools, job, Standing())
     after = tools.jobs.find(job.id)
     waits = replace(row, state="active", why=tools.broker_away or "the next pass sends it")
@@ -84,12 +88,12 @@ def _waiting(jobs: JobsFolder) -> Iterator[Row]:
 
 
 def _row(job: JobFolder) -> Optional[Row]:
-    message = read(Message, job.message)
+    delivered, gone = read(Delivered, job.delivered), read(Undeliverable, job.undeliverable)
+    kept = read(NotTaken, job.unroutable)
+    message = read(Message, job.message) if delivered or gone or kept else None
     if message is None:
         return None
     to = str(message.properties.get("reply_to") or "")
-    delivered, gone = read(Delivered, job.delivered), read(Undeliverable, job.undeliverable)
-    kept = read(NotTaken, job.unroutable)
     if delivered is not None:
         return Row(job.id, to, delivered.at, "delivered", delivered.note)
     if gone is not None:

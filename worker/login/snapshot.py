@@ -9,6 +9,7 @@ from ..errors import Damaged
 from ..facts import (
     FORMAT,
     Absent,
+    Asked,
     Cancel,
     Delivered,
     Ended,
@@ -71,6 +72,8 @@ class JobFacts:
     outcome_at: float = 0
     """When outcome.json was written, by the file server's clock."""
     not_taken: Optional[NotTaken] = None
+    cancel_asked: Optional[Asked] = None
+    retry_asked: Optional[Asked] = None
     delivered: bool = False
     undeliverable: bool = False
 
@@ -95,6 +98,8 @@ def read_facts(job: JobFolder) -> Optional[JobFacts]:
         outcome=outcome,
         outcome_at=job.outcome.stat().st_mtime if outcome else 0,
         not_taken=read(NotTaken, job.unroutable) if outcome else None,
+        cancel_asked=read(Asked, job.cancel_asked),
+        retry_asked=read(Asked, job.retry_asked),
         delivered=read(Delivered, job.delivered) is not None,
         undeliverable=read(Undeliverable, job.undeliverable) is not None,
     )

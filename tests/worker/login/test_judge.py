@@ -20,7 +20,7 @@ from tests.worker.login.situations import (
     started,
     submitted,
 )
-from worker.facts import Absent, Cancel, Ended, Started, Stuck, Submission
+from worker.facts import Absent, Asked, Cancel, Ended, Started, Stuck, Submission
 from worker.login.judge import (
     Archive,
     AskToCancel,
@@ -32,12 +32,13 @@ from worker.login.judge import (
     Submit,
     Understand,
     Wait,
-    deadline_of,
     judge,
     observe,
 )
 from worker.login.snapshot import AttemptFacts, JobFacts
+from worker.outcome import Result
 from worker.settings import RetryPolicy
+from worker.spec import deadline_of
 
 ENDS = ["succeeded", "failed", "out_of_memory", "timed_out", "node_failed", "preempted", "cancelled"]
 DAY = 86400.0
@@ -614,3 +615,75 @@ def test_a_deadline_is_believed_only_where_it_can_be_read(
 def test_a_slurm_id_is_a_text() -> None:
     assert started(slurm_id="8").slurm_id == SlurmJobId("8")
     assert replace(submitted(slurm_id="7"), started=started(slurm_id="8").started).slurm_id == "8"
+
+
+# --- what an operator asked for
+
+ASKED = Asked("mary@login1", NOW - 5, "It is not needed.")
+WORDS = "The job was cancelled by those who run the service: It is not needed."
+
+
+@pytest.mark.parametrize("facts", [
+    job(), job(AttemptFacts(1)),
+    job(intended(absent=Absent(LONG_AGO, 2))),
+    job(started(ended=ended("node_failed"), result=result("node_failed", ended_at=NOW)), spec=AGAIN),
+])  # fmt: skip
+def test_a_job_that_slurm_does_not_have_is_cancelled_at_once(facts: JobFacts) -> None:
+    number = 2 if facts.spec is AGAIN else 1
+
+    next_step = step(replace(facts, cancel_asked=ASKED))
+
+    assert next_step == Record(Result("cancelled", number, WORDS, ended_at=NOW))
+    assert step(replace(facts, cancel_asked=ASKED, attempts=(
+        *facts.attempts[: number - 1], AttemptFacts(number, result=next_step.result)
+    ))) == Conclude(number)  # fmt: skip
+
+
+def test_while_nobody_knows_whether_slurm_has_it_a_job_is_not_cancelled() -> None:
+    assert step(job(intended(), cancel_asked=ASKED)) == Wait(
+        "to see whether the unclear submission was taken", unclear=True
+    )
+
+
+@pytest.mark.parametrize("a", [submitted(), started()])
+def test_slurm_is_asked_to_cancel_it_wherever_it_stands_there(a: AttemptFacts) -> None:
+    assert step(job(a, cancel_asked=ASKED)) == AskToCancel(1, Cancel("cancelled", WORDS, NOW), only_waiting=False)
+
+
+@pytest.mark.parametrize("a", [
+    submitted(ended=ended("cancelled"), cancel=Cancel("cancelled", WORDS, NOW)),
+    started(ended=ended("cancelled", by="mary"), cancel=Cancel("cancelled", WORDS, NOW)),
+    started(ended=ended("cancelled", by="mary")),
+])  # fmt: skip
+def test_what_was_cancelled_for_an_operator_is_told_in_the_operator_s_words(a: AttemptFacts) -> None:
+    next_step = step(job(a, cancel_asked=ASKED))
+
+    assert isinstance(next_step, Record)
+    assert (next_step.result.outcome, next_step.result.reason) == ("cancelled", WORDS)
+
+
+def test_a_worker_that_was_told_to_stop_for_an_operator_says_so() -> None:
+    told = result("cancelled", needs_verdict=True)
+
+    next_step = step(job(started(ended=ended("cancelled"), result=told), cancel_asked=ASKED))
+
+    assert isinstance(next_step, GiveVerdict) and next_step.result.reason == WORDS
+
+
+@pytest.mark.parametrize("word", ["succeeded", "failed", "out_of_memory", "timed_out"])
+def test_a_job_that_came_to_its_own_end_first_keeps_its_outcome(word: str) -> None:
+    facts = job(started(ended=ended("failed"), result=result(word)), spec=ONCE, cancel_asked=ASKED)
+
+    assert step(facts) == Conclude(1)
+
+
+def test_an_attempt_that_was_to_wait_is_submitted_when_an_operator_asks() -> None:
+    first = started(ended=ended("node_failed"), result=result("node_failed", ended_at=NOW))
+
+    assert step(job(first, spec=AGAIN)) == Wait("before the next attempt")
+    assert step(job(first, spec=AGAIN, retry_asked=Asked("mary@login1", NOW, attempt=1))) == Submit(
+        2, SPEC.resources, SPEC.workload
+    )
+    assert step(job(first, spec=AGAIN, retry_asked=Asked("mary@login1", NOW, attempt=7))) == Wait(
+        "before the next attempt"
+    )

@@ -78,6 +78,8 @@ class Books:
         be the last one for days, and the next one finds nothing but the note."""
         self.lost_from: dict[Attempt, float] = {}
         """When an attempt may be given up that the scheduler did not know in its last answers, two or more."""
+        self.cancel_asked: set[str] = set()
+        """Jobs that an operator wanted to end."""
         self._outcomes: dict[str, bytes] = {}
         self._read_up_to = 0
         self._found: set[int] = set()
@@ -148,6 +150,7 @@ class Books:
         allowed = self.evidence[answer.attempt] | self._of_message(answer, now)
         if "lost" in allowed:
             allowed |= {"cancelled"}  # Slurm forgets one element of an array only where somebody cancelled it
+        allowed |= {"cancelled"} if answer.attempt[0] in self.cancel_asked else set()
         promise(
             outcome in allowed, f"{answer.attempt} is said to be {outcome}; known is {sorted(allowed)}: {answer.body!r}"
         )

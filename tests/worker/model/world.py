@@ -33,7 +33,7 @@ from worker import folder
 from worker.broker import Properties
 from worker.broker.embedded import Embedded
 from worker.errors import Damaged, Transient
-from worker.facts import Group
+from worker.facts import Asked, Group
 from worker.folder import JobId, JobsFolder
 from worker.in_job import memory
 from worker.in_job.run import run
@@ -102,6 +102,8 @@ class World:
         self.kernel = place / "memory.events"
         self._kills = 0
         self._names = 0
+        self._caches: list[bytes] = []
+        """What the passes left that is no fact."""
         self._broken: Optional[Broken] = None
         self.reply_queue(True)
 
@@ -151,6 +153,20 @@ class World:
     def luck_of_next_sbatch(self, luck: str) -> None:
         self.cluster.luck = luck
 
+    def cache_is(self, what: str, which: int) -> None:
+        """lost, damaged, or as an earlier pass left it; a bell is lost, or rings without a reason."""
+        if what == "lost":
+            self.jobs.standing.unlink(missing_ok=True)
+        elif what == "damaged":
+            self.jobs.standing.write_text(self.jobs.standing.read_text()[:-9] if self.jobs.standing.exists() else "{")
+        elif what == "stale" and self._caches:
+            self.jobs.standing.write_bytes(self._caches[which % len(self._caches)])
+        elif what == "deaf":
+            self.jobs.hear()
+        elif what == "rings":
+            for job in self.jobs.active_jobs():
+                self.jobs.ring(job.id)
+
     def slurm_ends(self, which: int, state: str) -> None:
         """`state`: Slurm's word, or "as it was"; a job that its worker has left is looked for first."""
         job = self._pick(which, lambda job: job.state == "RUNNING") or self._pick(which, lambda job: job.alive)
@@ -189,6 +205,8 @@ class World:
             self.cluster.alone = sum(process.kind == "pass" for process in self.processes) == 1
             guarded(self.config, lambda tools: self._pass(tools, drain))
         self._note_away()
+        if self.jobs.standing.exists():
+            self._caches.append(self.jobs.standing.read_bytes())
 
     def _pass(self, tools: Tools, drain: bool) -> int:
         tools.__dict__["scheduler"] = Rationed(self.cluster, tools.budget)
@@ -199,6 +217,15 @@ class World:
         config = replace(self.config, site=replace(self.config.site, scheduler="local"))
         with self._process(Process("resend", ())), contextlib.redirect_stdout(io.StringIO()):
             resend(config, [], everything=True, dry_run=False, as_json=False)
+
+    def operator_cancels(self, which: int) -> None:
+        """As `check.py cancel` does it: a fact that the passes obey, or nothing for a job that has its outcome."""
+        open_ones = [job for job in self.jobs.active_jobs() if job.message.exists() and not job.outcome.exists()]
+        if open_ones:
+            job = open_ones[which % len(open_ones)]
+            self.books.cancel_asked.add(job.id)
+            with self._process(Process("operator", ())), contextlib.suppress(OSError):
+                folder.write(job.cancel_asked, Asked("mary@login1", self.now, "It is not needed."))
 
     # --- what must come of it
 

@@ -1,0 +1,103 @@
+"""A job's state is told by the names of its files, and agrees with what the judge would do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.worker.examples import NOW, SPEC
+from tests.worker.login.situations import ended, intended, job, outcome, result, started, submitted
+from tests.worker.operate.ground import jobs_in, put
+from worker.facts import Asked, Cancel, Delivered, NotTaken, Undeliverable
+from worker.login.snapshot import AttemptFacts, JobFacts
+from worker.operate.state import OUTCOME_WORDS, STATES, state_of, words_in_help
+from worker.outcome import OUTCOMES
+from worker.settings import RetryPolicy
+
+AGAIN = replace(SPEC, retry=RetryPolicy(attempts=2, on=("node_failed",)))
+CANCEL = Cancel("expired", "It took too long.", NOW)
+SITUATIONS: dict[str, tuple[str, JobFacts]] = {
+    "not read yet": ("claimed", job(spec=None)),
+    "read": ("claimed", job()),
+    "about to be submitted": ("claimed", job(AttemptFacts(1))),
+    "sbatch was unclear": ("unclear", job(intended())),
+    "in Slurm": ("pending", job(submitted())),
+    "at work": ("running", job(started())),
+    "at work before sbatch's answer was noted": ("running", job(replace(started(), submission=None))),
+    "asked to end": ("cancelling", job(submitted(cancel=CANCEL))),
+    "ended without a result": ("ending", job(started(ended=ended("node_failed")))),
+    "with a final result": ("ending", job(started(result=result()))),
+    "whose result Slurm must confirm": ("ending", job(started(result=result(needs_verdict=True)))),
+    "that may be tried again": ("retrying", job(started(result=result("node_failed")), spec=AGAIN)),
+    "that is being tried again": ("retrying", job(started(result=result("node_failed")), AttemptFacts(2), spec=AGAIN)),
+    "in its second attempt": ("pending", job(started(result=result("node_failed")), submitted(2), spec=AGAIN)),
+    "that was rejected": ("ending", job(AttemptFacts(1, result=result("rejected")), spec=None)),
+    "with an outcome": ("answering", job(started(result=result()), outcome=outcome("job"))),
+    "whose answer nobody takes": (
+        "unanswered", job(started(), outcome=outcome("job"), not_taken=NotTaken(NOW, "no queue", 3, NOW)),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_the_state_of_a_job(situation: str, tmp_path: Path) -> None:
+    word, facts = SITUATIONS[situation]
+
+    state = state_of(put(jobs_in(tmp_path), "a", facts))
+
+    assert state is not None and state.word == word
+    assert state.attempt == len(facts.attempts)
+
+
+@pytest.mark.parametrize(
+    "fact", [("delivered.json", Delivered("q", NOW)), ("undeliverable.json", Undeliverable("x", NOW))]
+)
+def test_a_job_that_is_over_for_its_requester_only_waits_to_be_put_away(
+    fact: tuple[str, object], tmp_path: Path
+) -> None:
+    put_there = put(jobs_in(tmp_path), "a", job(started(), outcome=outcome("job")), "active", fact)
+
+    state = state_of(put_there)
+
+    assert state is not None and state.word == "closing"
+
+
+@pytest.mark.parametrize("facts", [job(spec=None), job(), job(intended()), job(submitted()), job(started())])
+def test_a_job_that_an_operator_wants_gone_is_being_cancelled_wherever_it_stands(
+    facts: JobFacts, tmp_path: Path
+) -> None:
+    asked = ("cancel_asked.json", Asked("mary@login1", NOW))
+
+    state = state_of(put(jobs_in(tmp_path), "a", facts, "active", asked))
+
+    assert state is not None and state.word == "cancelling"
+
+
+def test_a_folder_without_its_message_is_no_job_yet(tmp_path: Path) -> None:
+    put_there = put(jobs_in(tmp_path), "a", job())
+    put_there.message.unlink()
+
+    assert state_of(put_there) is None
+
+
+def test_a_job_that_moves_away_while_it_is_looked_at_is_passed_over(tmp_path: Path) -> None:
+    assert state_of(jobs_in(tmp_path).job("gone")) is None  # type: ignore[arg-type]
+
+
+def test_a_job_whose_result_can_t_be_read_is_damaged(tmp_path: Path) -> None:
+    put_there = put(jobs_in(tmp_path), "a", job(started(result=result())))
+    put_there.attempt(1).result.write_text("{")
+
+    state = state_of(put_there)
+
+    assert state is not None and state.word == "damaged"
+
+
+def test_every_word_of_the_table_is_explained_in_the_help() -> None:
+    words = words_in_help()
+
+    assert set(OUTCOME_WORDS) == set(OUTCOMES)
+    assert all(f"  {word} " in words for word in [*STATES, *OUTCOMES])
+    assert {word for word, _ in SITUATIONS.values()} | {"closing", "damaged"} == set(STATES)

@@ -1,0 +1,56 @@
+"""`check.py cancel JOB`: ends jobs, wherever they stand, and has them answered `cancelled`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from .. import folder
+from ..facts import Asked
+from ..settings import Config
+from . import asking
+from .asking import Action, NotPossible
+from .places import Found
+from .state import ENDED_STATES, STATES
+
+SUMMARY = "end jobs and have them answered `cancelled`"
+HELP = """\
+Writes down that a job shall end; the next pass takes it out of Slurm, wherever it stands, and its requester gets the
+answer `cancelled`. A job that comes to its own end before that keeps its own outcome. Without a JOB, a filter or --all:
+shows what could be cancelled.
+"""
+EXAMPLES = """\
+examples:
+  ./check.py cancel 4f0c --reason "The scan was uploaded upside down."
+  ./check.py cancel --state pending --older-than 2d --dry-run
+  ./check.py cancel --workload train --yes
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    asking.add_arguments(parser)
+    parser.add_argument("--reason", metavar="TEXT", help="a sentence for the requester")
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    """Returns an exit code."""
+    said = asking.reason(options.reason)
+    return asking.perform(config, options, Action("cancel", tuple(STATES), _plan, lambda f, by: _act(f, by, said)))
+
+
+def _plan(found: Found) -> str:
+    if found.word in ENDED_STATES:
+        raise NotPossible("is over already")
+    if found.job.outcome.exists():
+        raise NotPossible("has its outcome already")
+    if found.word == "damaged":
+        raise NotPossible("is damaged; mend its folder first (explain says which file)")
+    if found.job.cancel_asked.exists():
+        raise NotPossible("is asked to end already")
+    return "will be cancelled by the next pass"
+
+
+def _act(found: Found, by: str, reason: str) -> str:
+    words = _plan(found)
+    folder.write(found.job.cancel_asked, Asked(by, time.time(), reason))
+    return words

@@ -1,0 +1,340 @@
+"""`check.py explain JOB`: why a job is where it is, and what happens next, in sentences.
+
+What happens next is not guessed: it is what the judge, which every pass obeys, says of the job's facts now.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Optional
+
+from slurm import JobView, Outlook, SlurmJobId, Unavailable, states
+
+from ..errors import Damaged
+from ..facts import Delivered, Outcome, SiteFault, Undeliverable, read_progress, read_result
+from ..folder import JobFolder, JobsFolder, read
+from ..login import judge
+from ..login.snapshot import AttemptFacts, JobFacts, read_facts
+from ..settings import Config
+from ..spec import Resources, deadline_of
+from . import outside, places, screen
+from .places import Found
+from .timeline import resources
+
+SUMMARY = "why a job is where it is, and what happens next"
+HELP = """\
+Says in sentences where a job stands, what it waits for, and what the next pass will do with it. Asks Slurm why a job
+waits, what its partition has, and when it may start (three commands at most); changes nothing.
+"""
+EXAMPLES = """\
+examples:
+  ./check.py explain 4f0c            the job whose id begins so
+  ./check.py explain 4f0c --offline  from its files alone
+"""
+_SILENT_AFTER = 600.0
+"""Seconds since the last pass after which somebody should look: cron fires every minute."""
+
+_REASONS = {
+    "Resources": "no node has enough of what it asks for free",
+    "Priority": "jobs of higher priority are before it",
+    "None": "Slurm has not looked at it yet",
+    "Dependency": "another submission of the same job has to end first",
+    "JobArrayTaskLimit": "as many elements of its array run as may run at a time (slurm.array_limit)",
+    "BeginTime": "its time to begin has not come",
+    "ReqNodeNotAvail": "a node that it needs is not available",
+    "Reservation": "it waits for its reservation",
+    "Licenses": "it waits for a licence",
+    "QOSMaxJobsPerUserLimit": "you have as many running jobs as your quality of service allows",
+    "AssocMaxJobsLimit": "the account has as many running jobs as it may have",
+}
+"""squeue(1), "JOB REASON CODES"; those that never pass are in slurm/states.py."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB", help="a job's id, or its beginning")
+    parser.add_argument("--offline", action="store_true", help="do not ask Slurm")
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    """Returns an exit code."""
+    jobs = JobsFolder(config.site.jobs_dir)
+    found = places.one(jobs, options.job)
+    if found is None:
+        print(f"check.py: {screen.plain(options.job)}: no job with this id, or several begin so", file=sys.stderr)
+        return os.EX_DATAERR
+    said = list(explain(config, jobs, found, options.offline))
+    if options.json:
+        print(json.dumps({"job": found.job.id, "state": found.word, "sentences": said}, indent=1))
+    else:
+        print(f"{found.job.id}  {found.word}")
+        print("\n".join(screen.plain(sentence, 1000) for sentence in said))
+    return os.EX_OK
+
+
+def explain(config: Config, jobs: JobsFolder, found: Found, offline: bool) -> Iterator[str]:
+    """The sentences, in the order in which a reader asks."""
+    if found.job.path.parent != jobs.active:
+        yield from _of_the_past(found)
+        return
+    try:
+        facts = read_facts(found.job)
+    except (Damaged, OSError) as error:
+        yield f"Its folder {found.job.path} can't be read: {error}."
+        yield "It is left alone, and the others go on. Mend the file, or put it back from a backup; then a pass goes on."
+        return
+    if facts is None:
+        yield "Its message is not on disk yet: it is being claimed at this moment, or a redelivery will complete it."
+        return
+    scene = _Scene(config, jobs, found.job, facts, None if offline else outside.ask(config, jobs, broker=False))
+    yield from _where(scene)
+    yield from _next(scene)
+    yield from _about_passes(scene)
+
+
+@dataclass(frozen=True)
+class _Scene:
+    config: Config
+    jobs: JobsFolder
+    job: JobFolder
+    facts: JobFacts
+    outside: Optional[outside.Outside]
+
+    @property
+    def now(self) -> float:
+        return time.time()
+
+    @property
+    def last(self) -> Optional[AttemptFacts]:
+        return self.facts.attempts[-1] if self.facts.attempts else None
+
+    @property
+    def max_wait(self) -> float:
+        queue = self.config.queue(self.facts.message.queue)
+        return queue.max_wait if queue else float("inf")
+
+    @property
+    def view(self) -> Optional[JobView]:
+        return self.outside.view(self.last.intent) if self.outside and self.last else None
+
+
+def _ago(scene: _Scene, at: float) -> str:
+    return f"{screen.lasted(scene.now - at)} ago"
+
+
+# --- where it is
+
+
+def _where(scene: _Scene) -> Iterator[str]:
+    facts, a = scene.facts, scene.last
+    yield f"Claimed {_ago(scene, facts.claimed_at)} from the queue {facts.message.queue}; it is on disk and safe."
+    if facts.outcome is not None:
+        yield from _after_outcome(scene, facts.outcome)
+    elif a is None or a.intent is None:
+        yield "Slurm does not have it yet."
+    elif a.what_counts is not None:
+        reason = a.what_counts.reason
+        yield f"Attempt {a.number} came to {a.what_counts.outcome}{f': {reason}' if reason else '.'}"
+    elif a.ended is not None:
+        yield f"Slurm says that attempt {a.number} ended ({a.ended.state}) {_ago(scene, a.ended.at)}, without a result."
+    elif a.started is not None:
+        yield from _running(scene, a)
+    elif a.submission is None:
+        yield f"sbatch was called {_ago(scene, a.intent.at)} and gave no clear answer, so Slurm may or may not have it."
+    else:
+        yield from _pending(scene, a)
+
+
+def _running(scene: _Scene, a: AttemptFacts) -> Iterator[str]:
+    assert a.started is not None and a.intent is not None
+    limit = a.intent.resources.minutes * 60
+    stopped_at = a.started.at + limit - scene.config.site.timing.margin(limit)
+    yield (
+        f"Attempt {a.number} runs on {a.started.node} since {screen.when(a.started.at)} (Slurm's id {a.slurm_id}), with "
+        f"{resources(a.intent.resources)}. It is stopped at {screen.when(stopped_at)} at the latest."
+    )
+    progress = read_progress(scene.job.attempt(a.number))
+    if progress is not None:
+        yield f"It says that it is {progress.fraction:.0%} done{f' ({progress.words})' if progress.words else ''}."
+    if a.cancel is not None:
+        yield f"Slurm was asked {_ago(scene, a.cancel.at)} to cancel it: {a.cancel.reason}"
+    if a.absent is not None:
+        yield f"Slurm does not show it any more since {screen.when(a.absent.since)}."
+
+
+def _pending(scene: _Scene, a: AttemptFacts) -> Iterator[str]:
+    assert a.submission is not None and a.intent is not None
+    yield from _slurm_away(scene)
+    view, since = scene.view, screen.when(a.submission.at)
+    if a.absent is not None:
+        yield f"Submitted at {since} (Slurm's id {a.slurm_id}), and not shown by Slurm since {screen.when(a.absent.since)}."
+    elif view is None:
+        yield f"Submitted at {since} (Slurm's id {a.slurm_id}); it waits there."
+    else:
+        outlook = _outlook(scene, view)
+        reason = outlook.reason if outlook else view.reason
+        yield f"Waiting in Slurm since {since} (id {a.slurm_id}): {reason or view.state}{_reason_words(reason)}."
+        yield from _room(a.intent.resources, outlook)
+    if a.stuck is not None:
+        end = a.stuck.since + scene.config.site.timing.hopeless_after
+        yield f"This does not pass by itself. If it stands at {screen.when(end)}, the job is cancelled and answered rejected."
+    if a.cancel is not None:
+        yield f"Slurm was asked {_ago(scene, a.cancel.at)} to cancel it: {a.cancel.reason}"
+    elif a.number == 1:
+        yield from _must_start_by(scene)
+
+
+def _slurm_away(scene: _Scene) -> Iterator[str]:
+    if scene.outside is not None and scene.outside.slurm_away:
+        yield f"Slurm gives no answer now: {scene.outside.slurm_away}."
+
+
+def _reason_words(reason: str) -> str:
+    words = states.hopeless(reason) or _REASONS.get(reason)
+    return f", {words}" if words else ""
+
+
+def _outlook(scene: _Scene, view: JobView) -> Optional[Outlook]:
+    from ..login.budget import Spent
+    from ..login.tools import Tools
+
+    try:
+        return Tools(scene.config, scene.jobs).informant.outlook(SlurmJobId(view.slurm_id))
+    except (Unavailable, Spent):
+        return None
+
+
+def _room(asked: Resources, outlook: Optional[Outlook]) -> Iterator[str]:
+    """What it asks for against what its partition has."""
+    if outlook is None:
+        yield f"It asks for {resources(asked)}."
+        return
+    kind, _, number = (asked.gres or "").rpartition(":")
+    rows = [row for row in outlook.stock if row.what == "CPUs" or (kind and row.what.startswith(kind))]
+    has = "; ".join(f"{row.total} {row.what}, {'all' if row.used >= row.total else row.used} in use" for row in rows)
+    where = f"; the partition {outlook.partition} has {has}" if has else ""
+    yield f"It asks for {resources(asked)}{where}."
+    if outlook.start_at is not None:
+        yield f"Slurm's estimate of its start: {screen.when(outlook.start_at)}."
+
+
+def _must_start_by(scene: _Scene) -> Iterator[str]:
+    facts = scene.facts
+    deadline = deadline_of(facts.message.properties, facts.claimed_at)
+    ends = [
+        (facts.claimed_at + scene.max_wait, "max_wait"),
+        *([(deadline, "its deadline")] if deadline is not None else []),
+    ]
+    at, why = min(ends)
+    if at != float("inf"):
+        yield f"If it has not started at {screen.when(at)} ({why}), it is answered expired."
+
+
+def _after_outcome(scene: _Scene, outcome: Outcome) -> Iterator[str]:
+    result = read_result(scene.job.attempt(outcome.attempt))
+    reason = f": {result.reason}" if result and result.reason else "."
+    yield f"It came to {outcome.outcome} {_ago(scene, outcome.at)}{reason}"
+    kept = scene.facts.not_taken
+    if scene.facts.delivered:
+        yield "Its requester has the answer."
+    elif scene.facts.undeliverable:
+        yield "Its answer was given up."
+    elif kept is not None:
+        end = kept.since + scene.config.site.replies.give_up_after
+        yield (
+            f"No queue takes its answer since {screen.when(kept.since)}: {kept.why}. Tried {kept.times} times, again at "
+            f"{screen.when(kept.again_at)}, given up at {screen.when(end)}."
+        )
+        yield f"Make the queue, or list it in [replies] create; then `./check.py resend {scene.job.id}` sends it at once."
+
+
+def _of_the_past(found: Found) -> Iterator[str]:
+    job = found.job
+    try:
+        outcome, delivered = read(Outcome, job.outcome), read(Delivered, job.delivered)
+        gone = read(Undeliverable, job.undeliverable)
+        result = read_result(job.attempt(outcome.attempt)) if outcome else None
+    except (Damaged, OSError) as error:
+        yield f"It is over, but its folder {job.path} can't be read: {error}."
+        return
+    if outcome is not None:
+        came = f"It came to {outcome.outcome} at {screen.when(outcome.at)}"
+        yield f"{came}{f': {result.reason}' if result and result.reason else '.'}"
+    if delivered is not None:
+        yield f"Its answer was delivered at {screen.when(delivered.at)}{f' to {delivered.to}' if delivered.to else ''}."
+    if gone is not None:
+        yield f"Its answer was given up at {screen.when(gone.at)}: {gone.why}."
+        yield f"Mend the cause; then ./check.py resend {job.id}."
+    yield f"It lies in {job.path}; nothing more happens with it by itself."
+
+
+# --- what happens next
+
+
+def _next(scene: _Scene) -> Iterator[str]:
+    facts, timing = scene.facts, scene.config.site.timing
+    if scene.config.queue(facts.message.queue) is None:
+        yield f"Its queue {facts.message.queue} is no longer in the site file: put it back, or the job stays as it is."
+    step = judge.judge(facts, timing, scene.max_wait, scene.now, scene.now)
+    if isinstance(step, judge.Wait):
+        yield f"It waits {step.why}."
+    elif isinstance(step, judge.Submit):
+        yield from _will_submit(scene, step)
+    elif isinstance(step, judge.Understand):
+        yield "The next pass reads its message and submits it."
+        yield from _site_fault(scene)
+    elif isinstance(step, (judge.Record, judge.GiveVerdict)):
+        yield f"The next pass notes that it came to {step.result.outcome}: {step.result.reason or 'as its worker said.'}"
+    elif isinstance(step, judge.Conclude):
+        yield "The next pass makes this the job's outcome and sends the answer."
+    elif isinstance(step, judge.Deliver):
+        yield "The next pass sends the answer."
+    elif isinstance(step, judge.AskToCancel):
+        yield f"The next pass asks Slurm to cancel it: {step.cancel.reason}"
+    else:
+        yield "The next pass puts it away."
+
+
+def _will_submit(scene: _Scene, step: judge.Submit) -> Iterator[str]:
+    fault = _fault(scene)
+    if fault is None:
+        yield f"The next pass submits it as attempt {step.attempt}, with {resources(step.resources)}."
+    yield from _site_fault(scene)
+    if step.attempt == 1:
+        yield from _must_start_by(scene)
+
+
+def _site_fault(scene: _Scene) -> Iterator[str]:
+    fault, timing = _fault(scene), scene.config.site.timing
+    if fault is None:
+        return
+    patience = timing.login_patience if fault.kind == "login" else timing.patience
+    end = max(fault.since, scene.facts.message.claimed_at) + patience
+    yield f"The site is away since {screen.when(fault.since)} ({fault.kind}): {fault.words}."
+    yield (
+        "While that lasts, claimed jobs wait and no message is taken; the first pass after it submits this job. "
+        f"If it is still away at {screen.when(end)}, the job is answered failed."
+    )
+
+
+def _fault(scene: _Scene) -> Optional[SiteFault]:
+    try:
+        return read(SiteFault, scene.jobs.site_fault)
+    except Damaged:
+        return None
+
+
+def _about_passes(scene: _Scene) -> Iterator[str]:
+    """Nothing happens without passes."""
+    try:
+        silent = scene.now - scene.jobs.lease.stat().st_mtime
+    except OSError:
+        yield "No pass has run yet: is run_check in the crontab?"
+        return
+    if silent > _SILENT_AFTER:
+        yield f"The last sign of life of a pass was {screen.lasted(silent)} ago: is run_check still in the crontab?"

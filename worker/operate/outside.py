@@ -1,0 +1,65 @@
+"""What only others know: how many messages wait, and what Slurm shows. Whoever does not answer is named, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Optional
+
+from slurm import JobView, states
+
+from ..errors import Transient
+from ..facts import Intent
+from ..folder import JobsFolder
+from ..login.budget import Spent
+from ..login.tools import Tools
+from ..settings import Config
+
+
+@dataclass
+class Outside:
+    """The answers, and for each one that did not answer, why."""
+
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    """Messages by queue."""
+    broker_away: str = ""
+    slurm_away: str = ""
+    views: Mapping[tuple[str, Optional[int]], JobView] = field(default_factory=dict)
+    """By Slurm name and element (None for a job that is no array)."""
+
+    def view(self, intent: Optional[Intent]) -> Optional[JobView]:
+        if intent is None:
+            return None
+        return self.views.get((intent.name, intent.element)) or self.views.get((intent.name, None))
+
+
+def ask(config: Config, jobs: JobsFolder, broker: bool = True, slurm: bool = True) -> Outside:
+    """One passive declare per queue, and one squeue, which counts against the budget of Slurm commands."""
+    outside, tools = Outside(), Tools(config, jobs)
+    try:
+        if broker:
+            _ask_broker(outside, tools)
+        if slurm:
+            _ask_slurm(outside, tools)
+    finally:
+        tools.close()
+    return outside
+
+
+def _ask_broker(outside: Outside, tools: Tools) -> None:
+    try:
+        outside.waiting = {queue.name: tools.broker.waiting(queue) for queue in tools.config.site.queues}
+    except Transient as error:
+        outside.broker_away = str(error)
+
+
+def _ask_slurm(outside: Outside, tools: Tools) -> None:
+    try:
+        views = tools.ask_queue()
+    except Spent:
+        outside.slurm_away = "its commands are used up for now (slurm.commands_per_second)"
+        return
+    outside.slurm_away = tools.slurm_away
+    outside.views = {
+        (view.name, element): view for view in views for element in states.elements(view.slurm_id) or [None]
+    }

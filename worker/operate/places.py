@@ -1,0 +1,234 @@
+"""Which jobs there are, and which of them are meant: by id or its beginning, state, workload, outcome, queue and age.
+
+A million finished jobs are counted by listing their days; what a file says is read only where it was asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from ..config import parse_duration
+from ..errors import Damaged
+from ..facts import Message, Outcome, read_spec
+from ..folder import JobFolder, JobId, JobsFolder, read
+from ..outcome import OUTCOMES
+from .state import ENDED_STATES, STATES, state_of
+
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A job that was met, and where: `word` is its state, `since` the time of its last fact, `claimed_at` of its message
+    (seconds since 1970)."""
+
+    job: JobFolder
+    word: str
+    since: float
+    claimed_at: float
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the operator named; nothing at all means every active job."""
+
+    jobs: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
+    workload: str = ""
+    outcome: str = ""
+    queue: str = ""
+    older_than: float = 0
+    newer_than: float = 0
+
+    @property
+    def filters(self) -> bool:
+        return self != Wanted(self.jobs)
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("which jobs")
+    group.add_argument("job", nargs="*", metavar="JOB", help="a job's id, or its beginning")
+    words = [*STATES, *ENDED_STATES]
+    group.add_argument("--state", action="append", default=[], choices=words, metavar="STATE", help="in this state")
+    group.add_argument("--workload", default="", metavar="NAME", help="of this workload")
+    group.add_argument("--outcome", default="", choices=OUTCOMES, metavar="OUTCOME", help="with this outcome")
+    group.add_argument("--queue", default="", metavar="NAME", help="from this jobs queue")
+    for name, text in (("older", "longer"), ("newer", "less long")):
+        group.add_argument(
+            f"--{name}-than", type=_age, default=0.0, metavar="AGE",
+            help=f'claimed {text} ago than this, such as "90s", "15min", "2h" or "7d"',
+        )  # fmt: skip
+
+
+def wanted(options: argparse.Namespace) -> Wanted:
+    return Wanted(
+        tuple(options.job), tuple(options.state), options.workload, options.outcome, options.queue,
+        options.older_than, options.newer_than,
+    )  # fmt: skip
+
+
+def _age(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+# --- what there is
+
+
+def active(jobs: JobsFolder) -> Iterator[Found]:
+    for name in _names(jobs.active):
+        found = _found(jobs.job(JobId(name)))
+        if found is not None:
+            yield found
+
+
+def _found(job: JobFolder) -> Optional[Found]:
+    state = state_of(job)
+    if state is None:
+        return None
+    try:
+        claimed_at = job.message.stat().st_mtime
+    except OSError:
+        claimed_at = state.since
+    return Found(job, state.word, state.since, claimed_at, state.attempt)
+
+
+def put_away(jobs: JobsFolder, words: Sequence[str] = tuple(ENDED_STATES)) -> Iterator[Found]:
+    """Those that are no longer active; of the done ones, the last day first."""
+    for word, place in (("rejected", jobs.rejected), ("undelivered", jobs.undelivered)):
+        if word in words:
+            yield from _in(place, word)
+    if "done" in words:
+        for day in sorted(done_days(jobs), reverse=True):
+            yield from _in(jobs.done / day, "done")
+
+
+def _in(place: Path, word: str) -> Iterator[Found]:
+    for name in sorted(_names(place)):
+        found = _put_away(JobFolder(place / name), word)
+        if found is not None:
+            yield found
+
+
+def _put_away(job: JobFolder, word: str) -> Optional[Found]:
+    try:
+        claimed_at = job.message.stat().st_mtime
+        since = next((f.stat().st_mtime for f in (job.delivered, job.undeliverable) if f.exists()), claimed_at)
+    except OSError:
+        return None
+    return Found(job, word, since, claimed_at, (job.attempt_numbers() or [0])[-1])
+
+
+def done_days(jobs: JobsFolder) -> list[str]:
+    return [name for name in _names(jobs.done) if _DAY.fullmatch(name)]
+
+
+def count(place: Path) -> int:
+    return len(_names(place))
+
+
+def _names(place: Path) -> list[str]:
+    try:
+        return [name for name in os.listdir(place) if not name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+# --- which of them are meant
+
+
+def choose(jobs: JobsFolder, want: Wanted, now: float) -> tuple[Iterator[Found], list[str]]:
+    """The jobs that are meant, lazily; and the names among `want.jobs` that fit none, or several."""
+    if want.jobs:
+        named, unknown = _named(jobs, want.jobs)
+        return (found for found in named if fits(found, want, now)), unknown
+    return (found for found in _all(jobs, want) if fits(found, want, now)), []
+
+
+def _all(jobs: JobsFolder, want: Wanted) -> Iterator[Found]:
+    ended = [word for word in ENDED_STATES if word in want.states]
+    if not want.states and want.outcome:
+        ended = list(ENDED_STATES)
+    if not want.states or set(want.states) & set(STATES):
+        yield from sorted(active(jobs), key=lambda found: found.claimed_at)
+    yield from put_away(jobs, ended)
+
+
+def _named(jobs: JobsFolder, names: Sequence[str]) -> tuple[list[Found], list[str]]:
+    found: dict[JobId, Found] = {}
+    unknown = []
+    for name in names:
+        fitting = list(_fitting(jobs, name))
+        if len(fitting) == 1:
+            found[fitting[0].job.id] = fitting[0]
+        else:
+            unknown.append(name)
+    return list(found.values()), unknown
+
+
+def _fitting(jobs: JobsFolder, name: str) -> Iterator[Found]:
+    """The one with this id, else those whose ids begin so."""
+    if not re.fullmatch(r"[A-Za-z0-9-]+", name):
+        return
+    exact = jobs.find(JobId(name))
+    if exact is not None:
+        met = _met(jobs, exact)
+        if met is not None:
+            yield met
+        return
+    places = [jobs.active, jobs.rejected, jobs.undelivered, *(jobs.done / day for day in done_days(jobs))]
+    for place in places:
+        for each in _names(place):
+            met = _met(jobs, JobFolder(place / each)) if each.startswith(name) else None
+            if met is not None:
+                yield met
+
+
+def _met(jobs: JobsFolder, job: JobFolder) -> Optional[Found]:
+    place = job.path.parent
+    if place == jobs.active:
+        return _found(job)
+    return _put_away(job, place.name if place in (jobs.rejected, jobs.undelivered) else "done")
+
+
+def one(jobs: JobsFolder, name: str) -> Optional[Found]:
+    """The job with this id or beginning; None where there is none, or several."""
+    found, _ = _named(jobs, [name])
+    return found[0] if found else None
+
+
+def fits(found: Found, want: Wanted, now: float) -> bool:
+    """What costs nothing is asked first."""
+    age = now - found.claimed_at
+    if want.states and found.word not in want.states:
+        return False
+    if want.older_than and age <= want.older_than or want.newer_than and age >= want.newer_than:
+        return False
+    try:
+        return _fits_inside(found.job, want)
+    except (Damaged, OSError):
+        return False
+
+
+def _fits_inside(job: JobFolder, want: Wanted) -> bool:
+    if want.outcome:
+        outcome = read(Outcome, job.outcome)
+        if outcome is None or outcome.outcome != want.outcome:
+            return False
+    if want.workload:
+        spec = read_spec(job)
+        if spec is None or spec.workload != want.workload:
+            return False
+    if want.queue:
+        message = read(Message, job.message)
+        return message is not None and message.queue == want.queue
+    return True

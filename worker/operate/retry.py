@@ -1,0 +1,73 @@
+"""`check.py retry JOB`: the same once more, without waiting, or as a new job where the old one is over."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from .. import folder
+from ..facts import Asked, Outcome
+from ..folder import JobsFolder, read
+from ..settings import Config
+from . import again, asking
+from .asking import Action, NotPossible
+from .places import Found
+
+SUMMARY = "the same once more: the next attempt now, or an ended job again"
+HELP = """\
+A job that waits before its next attempt gets it in the next pass. A job that ended without success runs again as it was,
+in every respect: as a new job, with a new id, whose answer bears the header rerun_of. To change its resources, or to have
+its message read anew by today's site.toml, see rerun. Without a JOB, a filter or --all: shows what could be tried again.
+"""
+EXAMPLES = """\
+examples:
+  ./check.py retry 4f0c
+  ./check.py retry --state done --outcome node_failed --newer-than 1d --dry-run
+  ./check.py retry --state retrying --yes      what waits for its next attempt need not wait any longer
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    asking.add_arguments(parser)
+    parser.add_argument("--no-reply", action="store_true", help="answer nobody; the outputs stay in its folder")
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    """Returns an exit code."""
+    jobs, answer = JobsFolder(config.site.jobs_dir), not options.no_reply
+
+    def plan(found: Found) -> str:
+        if found.word == "retrying":
+            return "is tried again by the next pass"
+        _check_over(found)
+        again.same_spec(config, found.job)
+        again.check_not_running(jobs, found.job, named=bool(options.job))
+        return again.words(found.job, answer)
+
+    def act(found: Found, by: str) -> str:
+        words = plan(found)
+        if found.word == "retrying":
+            folder.write(found.job.retry_asked, Asked(by, time.time(), attempt=_waits_after(found)))
+            return words
+        spec = again.same_spec(config, found.job)
+        return f"{words}, as {again.run_again(jobs, found.job, 'retry', by, answer, {}, spec)}"
+
+    return asking.perform(config, options, Action("retry", ("retrying", "done", "undelivered"), plan, act))
+
+
+def _check_over(found: Found) -> None:
+    if found.word == "rejected":
+        raise NotPossible("was no valid job; see replay")
+    if found.word not in ("done", "undelivered"):
+        raise NotPossible(
+            f"is {found.word}; only a job that waits for its next attempt, or is over, can be tried again"
+        )
+    outcome = read(Outcome, found.job.outcome)
+    if outcome is None or outcome.outcome == "succeeded":
+        raise NotPossible("succeeded; see rerun")
+
+
+def _waits_after(found: Found) -> int:
+    """The last attempt that has a result."""
+    numbers = [n for n in found.job.attempt_numbers() if found.job.attempt(n).result.exists()]
+    return max(numbers, default=0)

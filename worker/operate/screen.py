@@ -1,0 +1,67 @@
+"""How things are put on a screen. What a message or a program said is shown as plain text, never as a terminal's commands."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Optional
+
+from .. import sentences
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_WIDTH_OF_A_FILE = 200
+"""Columns where nobody looks at a screen; rich would cut the table at 80."""
+
+
+def console() -> Console:
+    """Colour only on a terminal, and none where NO_COLOR is set."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
+    return Console(width=width, markup=False, emoji=False, highlight=False, soft_wrap=False)
+
+
+def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """Columns without lines between them, so that a row can be cut out and pasted."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in columns:
+        made.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
+    return made
+
+
+def plain(value: object, most: int = 300) -> str:
+    """On one line, without a character that a terminal would obey."""
+    text = value if isinstance(value, str) else str(value)
+    shown = "".join(c if c.isprintable() else " " if c in "\t\n\r" else "�" for c in text[: most + 1])
+    return shown if len(shown) <= most else shown[: most - 3] + "..."
+
+
+def when(at: float, now: Optional[float] = None) -> str:
+    """The time of day, with its date where that is not today's."""
+    then = time.localtime(at)
+    same_day = then[:3] == time.localtime(now if now is not None else time.time())[:3]
+    return time.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S", then)
+
+
+def lasted(seconds: float) -> str:
+    """A duration in words; clocks of two hosts may make it negative."""
+    seconds = max(0.0, seconds)
+    return sentences.duration(round(seconds) if seconds >= 10 else round(seconds, 1 if seconds >= 1 else 3))
+
+
+def size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            break
+        count, unit = count / 1000, {"bytes": "kB", "kB": "MB", "MB": "GB", "GB": "TB"}[unit]
+    return f"{count:.3g} {unit}" if unit != "bytes" else f"{count:.0f} bytes"
+
+
+def rate(count: float, seconds: float) -> str:
+    return f"{size(count / seconds)}/s" if seconds > 0 else ""

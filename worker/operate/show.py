@@ -1,0 +1,321 @@
+"""`check.py show JOB`: everything about one job, as a timeline; its inputs, outputs, what it used, and the end of its log."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from slurm import SlurmJobId, Unavailable, Usage
+
+from ..errors import Damaged
+from ..facts import Intent, Message, Outcome, Progress, read_progress, read_result, read_spec
+from ..folder import AttemptFolder, JobFolder, JobsFolder, read
+from ..settings import Config
+from . import places, screen
+from .places import Found
+from .state import STATES, words_in_help
+from .timeline import Event, resources, timeline
+
+SUMMARY = "one job's whole life: timeline, inputs, outputs, usage, log"
+HELP = f"""\
+Everything about one job. What it used comes from its worker, and from sacct where that answers.
+Times are this host's time zone; several hosts' clocks wrote them.
+
+{words_in_help()}
+"""
+EXAMPLES = """\
+examples:
+  ./check.py show 4f0c                the job whose id begins so
+  ./check.py show 4f0c --lines 200    with more of its log
+  ./check.py show 4f0c --follow       then its log as it grows, until it has ended; Ctrl-C ends it
+  ./check.py show 4f0c --json
+"""
+_LONGEST_LINE = 2000
+_BLOCK = 65536
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB", help="a job's id, or its beginning")
+    parser.add_argument("--follow", action="store_true", help="go on with its log as it grows")
+    parser.add_argument("--lines", type=int, default=10, metavar="N", help="of its log (default: 10)")
+    parser.add_argument("--offline", action="store_true", help="do not ask Slurm what it used")
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    """Returns an exit code."""
+    jobs = JobsFolder(config.site.jobs_dir)
+    found = places.one(jobs, options.job)
+    if found is None:
+        print(f"check.py: {screen.plain(options.job)}: no job with this id, or several begin so", file=sys.stderr)
+        return os.EX_DATAERR
+    try:
+        story = _story(config, jobs, found, options.lines, options.offline)
+    except (Damaged, OSError) as error:
+        print(f"check.py: {found.job.path} can't be read: {error}", file=sys.stderr)
+        return os.EX_DATAERR
+    if options.json:
+        print(json.dumps(asdict(story), indent=1))
+        return os.EX_OK
+    _print(story, options.follow)
+    if options.follow and found.attempt:
+        _follow(jobs, found, options.lines)
+    return os.EX_OK
+
+
+@dataclass(frozen=True)
+class Used:
+    """One attempt: what it was given, and what it used; None where nobody knows."""
+
+    attempt: int
+    asked_cpus: int
+    asked_memory_mb: int
+    asked_seconds: int
+    seconds: Optional[float] = None
+    cpu_seconds: Optional[float] = None
+    memory_mb: Optional[float] = None
+    memory_of: str = ""
+    """"all processes" (accounting), or "its largest process" (the worker)."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """What --json prints; times in seconds since 1970, sizes in bytes."""
+
+    job: str
+    state: str
+    folder: str
+    queue: str = ""
+    correlation_id: str = ""
+    reply_to: str = ""
+    workload: str = ""
+    asks_for: str = ""
+    body: str = ""
+    """The message's beginning, where it was no valid job."""
+    outcome: str = ""
+    reason: str = ""
+    progress: Optional[Progress] = None
+    inputs: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, Optional[int]] = field(default_factory=dict)
+    """Name -> size; None for one that is not made yet."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    timeline: list[Event] = field(default_factory=list)
+    used: list[Used] = field(default_factory=list)
+    slurm_away: str = ""
+    log: str = ""
+    """The path of the last attempt's log."""
+    log_tail: list[str] = field(default_factory=list)
+
+
+def _story(config: Config, jobs: JobsFolder, found: Found, lines: int, offline: bool) -> Story:
+    job = found.job
+    message, spec, outcome = read(Message, job.message), read_spec(job), read(Outcome, job.outcome)
+    result = read_result(job.attempt(outcome.attempt)) if outcome else None
+    last = job.attempt(found.attempt) if found.attempt else None
+    used, slurm_away = _used_by_all(config, jobs, job, offline)
+    properties = message.properties if message else {}
+    sizes = {name: output.size for name, output in result.outputs.items()} if result else {}
+    return Story(
+        job=job.id,
+        state=found.word,
+        folder=str(job.path),
+        queue=message.queue if message else "",
+        correlation_id=screen.plain(properties.get("correlation_id") or ""),
+        reply_to=screen.plain(properties.get("reply_to") or ""),
+        workload=spec.workload if spec else "",
+        body=_body(message) if message and not spec else "",
+        asks_for=resources(spec.resources) if spec else "",
+        outcome=outcome.outcome if outcome else "",
+        reason=result.reason if result else "",
+        progress=read_progress(last) if last else None,
+        # What follows the question mark may be a signature that lets anybody fetch it.
+        inputs={name: each.url.partition("?")[0] for name, each in spec.inputs.items()} if spec else {},
+        outputs={name: sizes.get(name) for name in spec.outputs} if spec else {},
+        settings=dict(spec.settings) if spec else {},
+        timeline=timeline(job),
+        used=used,
+        slurm_away=slurm_away,
+        log=str(last.log) if last else "",
+        log_tail=list(_tail(last.log, lines)) if last else [],
+    )
+
+
+def _body(message: Message) -> str:
+    body = message.body if isinstance(message.body, str) else message.body.decode("utf-8", "replace")
+    return body[:_LONGEST_LINE]
+
+
+# --- what it used
+
+
+def _used_by_all(config: Config, jobs: JobsFolder, job: JobFolder, offline: bool) -> tuple[list[Used], str]:
+    """Of each attempt that ended; Slurm is asked until it gives no answer once."""
+    rows, away = [], ""
+    for number in job.attempt_numbers():
+        attempt = job.attempt(number)
+        intent, result = read(Intent, attempt.intent), read_result(attempt)
+        if intent is None or result is None:
+            continue
+        usage: Optional[Usage] = None
+        if not offline and not away and result.slurm_job_id:
+            usage, away = _ask(config, jobs, result.slurm_job_id)
+        rows.append(_used(attempt, intent, usage))
+    return rows, away
+
+
+def _ask(config: Config, jobs: JobsFolder, slurm_id: str) -> tuple[Optional[Usage], str]:
+    from ..login.budget import Spent
+    from ..login.tools import Tools
+
+    try:
+        return Tools(config, jobs).informant.usage(SlurmJobId(slurm_id)), ""
+    except Unavailable as error:
+        return None, str(error)
+    except Spent:
+        return None, "its commands are used up for now (slurm.commands_per_second)"
+
+
+def _used(attempt: AttemptFolder, intent: Intent, usage: Optional[Usage]) -> Used:
+    result, told = read_result(attempt), usage or Usage()
+    own = result.used if result else None
+    seconds = told.elapsed_seconds
+    if seconds is None and result and result.started_at is not None and result.ended_at is not None:
+        seconds = result.ended_at - result.started_at
+    memory = [(told.memory_mb or 0.0, "all processes"), (float(own.process_mb) if own else 0.0, "its largest process")]
+    most, of = max(memory)  # accounting looks now and then, and misses a peak
+    return Used(
+        attempt.number, intent.resources.cpus, intent.resources.memory_mb, intent.resources.time_seconds,
+        seconds=seconds,
+        cpu_seconds=told.cpu_seconds or (own.cpu_seconds if own else None),
+        memory_mb=most or None,
+        memory_of=of if most else "",
+    )  # fmt: skip
+
+
+def _used_words(u: Used) -> str:
+    parts = []
+    if u.seconds is not None:
+        parts.append(f"{screen.lasted(u.seconds)} of {screen.lasted(u.asked_seconds)}")
+    if u.cpu_seconds is not None and u.seconds:
+        share = u.cpu_seconds / (u.seconds * u.asked_cpus)
+        parts.append(f"{screen.lasted(u.cpu_seconds)} of CPU time, {share:.0%} of {u.asked_cpus} CPUs")
+    if u.memory_mb is not None:
+        share = u.memory_mb / u.asked_memory_mb
+        parts.append(f"{u.memory_mb:.0f} MB of {u.asked_memory_mb} MB ({share:.0%}, {u.memory_of})")
+    return "; ".join(parts) or "nobody has said"
+
+
+# --- for people
+
+
+def _print(story: Story, follow: bool) -> None:
+    from rich.text import Text
+
+    console, head = screen.console(), screen.table("", "")
+    head.show_header = False
+    for name, words in _head(story):
+        head.add_row(Text(name, style="bold"), Text(words))
+    console.print(head)
+    console.print()
+    made = screen.table("when", "attempt", "what", "", right=("attempt",))
+    for event in story.timeline:
+        made.add_row(
+            *map(Text, (screen.when(event.at), str(event.attempt or ""), event.what, screen.plain(event.words)))
+        )
+    console.print(made)
+    if story.log and not follow:
+        console.print(Text(f"\n{story.log}", style="bold"))
+        for line in story.log_tail:
+            console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def _head(story: Story) -> Iterator[tuple[str, str]]:
+    yield "job", story.job
+    yield "state", f"{story.state}: {STATES[story.state]}" if story.state in STATES else story.state
+    if story.outcome:
+        yield "outcome", f"{story.outcome}{f': {screen.plain(story.reason)}' if story.reason else ''}"
+    if story.progress is not None:
+        p = story.progress
+        yield "progress", f"{p.fraction:.0%} {p.words} ({screen.lasted(time.time() - p.at)} ago)"
+    yield "folder", story.folder
+    yield "message", f"from {screen.plain(story.queue)}, correlation_id {story.correlation_id!r}, to {story.reply_to!r}"
+    if story.body:
+        yield "body", screen.plain(story.body)
+    if story.workload:
+        yield "workload", f"{screen.plain(story.workload)}, asks for {story.asks_for}"
+    for name, url in story.inputs.items():
+        yield "input", f"{screen.plain(name)}: {screen.plain(url)}"
+    for name, length in story.outputs.items():
+        yield "output", f"{screen.plain(name)}{f': {screen.size(length)}' if length is not None else ''}"
+    if story.settings:
+        yield "settings", screen.plain(json.dumps(story.settings))
+    for used in story.used:
+        yield "used", f"{f'attempt {used.attempt}: ' if len(story.used) > 1 else ''}{_used_words(used)}"
+    if story.slurm_away:
+        yield "slurm", f"gives no answer: {screen.plain(story.slurm_away)}"
+
+
+# --- its log
+
+
+def _tail(path: Path, lines: int) -> Iterator[str]:
+    """The last lines, as plain text; only the end of a large log is read."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - lines * 400 - 4096))
+            text = file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return
+    for line in deque(text.splitlines(), maxlen=max(0, lines)):
+        yield screen.plain(line, _LONGEST_LINE)
+
+
+def _follow(jobs: JobsFolder, found: Found, lines: int) -> None:
+    """The last attempt's log, until the job has its outcome; a later attempt's log is gone on with."""
+    number, position, rest = found.attempt, None, ""
+    job: JobFolder = found.job
+    while True:
+        job = jobs.find(job.id) or job
+        over = job.outcome.exists() and job.path.parent != jobs.active
+        log = job.attempt(number).log
+        if position is None:
+            for line in _tail(log, lines):
+                print(line)
+            position = log.stat().st_size if log.exists() else 0
+        position, rest = _print_new(log, position, rest)
+        latest = max(job.attempt_numbers(), default=number)
+        if latest > number:
+            print(f"--- attempt {latest}")
+            number, position, rest = latest, 0, ""
+        elif over or (job.outcome.exists() and not _alive(job, number)):
+            return
+        else:
+            time.sleep(0.5)
+
+
+def _alive(job: JobFolder, number: int) -> bool:
+    """Whether its worker may still have something to say."""
+    return not (job.delivered.exists() or job.undeliverable.exists() or job.attempt(number).ended.exists())
+
+
+def _print_new(log: Path, position: int, rest: str) -> tuple[int, str]:
+    """Whole lines only; returns where to go on, and the beginning of a line that is not complete yet."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(position)
+            while block := file.read(_BLOCK):
+                position += len(block)
+                *whole, rest = (rest + block.decode("utf-8", "replace")).split("\n")
+                for line in whole:
+                    print(screen.plain(line, _LONGEST_LINE), flush=True)
+                rest = rest[:_LONGEST_LINE]
+    except FileNotFoundError:
+        pass
+    return position, rest

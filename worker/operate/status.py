@@ -1,0 +1,371 @@
+"""`check.py status`: what is in flight, since when, and what waits."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import stat
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Optional
+
+from ..errors import Damaged
+from ..facts import (
+    Intent,
+    Message,
+    Outcome,
+    SiteFault,
+    Started,
+    Submission,
+    read_progress,
+    read_result,
+    read_spec,
+)
+from ..folder import JobsFolder, read
+from ..login import tally
+from ..settings import Config
+from . import places, screen
+from .places import Found, Wanted
+from .state import STATES, words_in_help
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from .outside import Outside
+
+SUMMARY = "what is in flight, since when, and what waits"
+HELP = f"""\
+Counts by state, the oldest first, and what the broker and Slurm say. Takes nothing and changes nothing.
+Filters choose which jobs are listed; the counts are always of all.
+
+{words_in_help()}
+"""
+EXAMPLES = """\
+examples:
+  ./check.py status                              everything that is in flight
+  ./check.py status --watch                      the same, refreshed in place; Ctrl-C ends it
+  ./check.py status --state running --older-than 6h
+  ./check.py status --state done --outcome failed --limit 50
+  ./check.py status 4f0c                         the jobs whose id begins so
+  ./check.py status --json | jq '.active'
+"""
+_DEFAULT_EVERY = 5.0
+_ASK_EVERY = 30.0
+"""Seconds: with --watch, the broker and Slurm are asked less often than the folder is read."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    places.add_filters(parser)
+    parser.add_argument("--limit", type=int, default=20, metavar="N", help="list at most this many (default: 20)")
+    parser.add_argument(
+        "--watch", type=float, nargs="?", const=_DEFAULT_EVERY, metavar="SECONDS",
+        help="refresh in place, every 5 s unless told otherwise",
+    )  # fmt: skip
+    parser.add_argument("--offline", action="store_true", help="ask neither the broker nor Slurm")
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    """Returns an exit code."""
+    jobs, want = JobsFolder(config.site.jobs_dir), places.wanted(options)
+    if options.watch is not None and not options.json:
+        return _watch(config, jobs, want, options)
+    standing = _look(config, jobs, want, options.limit, _ask(config, jobs, options.offline))
+    if options.json:
+        print(json.dumps(asdict(standing), indent=1))
+    else:
+        screen.console().print(_drawn(standing))
+    return os.EX_DATAERR if standing.unknown else os.EX_OK
+
+
+def _watch(config: Config, jobs: JobsFolder, want: Wanted, options: argparse.Namespace) -> int:
+    from rich.live import Live
+
+    outside, asked_at = _ask(config, jobs, options.offline), time.monotonic()
+    console, on_screen = screen.console(), sys.stdout.isatty()
+    with Live(console=console, screen=on_screen, auto_refresh=False, vertical_overflow="crop") as live:
+        while True:
+            if time.monotonic() - asked_at >= _ASK_EVERY:
+                outside, asked_at = _ask(config, jobs, options.offline), time.monotonic()
+            live.update(_drawn(_look(config, jobs, want, options.limit, outside)), refresh=True)
+            time.sleep(max(0.5, options.watch))
+
+
+def _ask(config: Config, jobs: JobsFolder, offline: bool) -> Optional[Outside]:
+    if offline:
+        return None
+    from .outside import ask
+
+    return ask(config, jobs, slurm=bool(places.count(jobs.active)))
+
+
+# --- what is shown, as --json has it
+
+
+@dataclass(frozen=True)
+class Row:
+    """One job; times in seconds since 1970."""
+
+    job: str
+    state: str
+    since: float
+    claimed_at: float
+    queue: str = ""
+    workload: str = ""
+    correlation_id: str = ""
+    outcome: str = ""
+    why: str = ""
+    attempt: int = 0
+    attempts: int = 0
+    """How many there may be."""
+    slurm: str = ""
+    slurm_state: str = ""
+    slurm_reason: str = ""
+    node: str = ""
+    progress: Optional[float] = None
+    progress_words: str = ""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """The last pass, or the one that runs now."""
+
+    host: str
+    at: float
+    running: bool
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Everything that status says."""
+
+    at: float
+    installation: str
+    max_in_flight: int
+    last_pass: Optional[Pass]
+    site_fault: Optional[SiteFault]
+    waiting: dict[str, int]
+    broker_away: str
+    slurm_away: str
+    active: dict[str, int]
+    oldest_claimed_at: Optional[float]
+    oldest_unanswered_since: Optional[float]
+    done: dict[str, int]
+    """Jobs by the day on which they were put away, as they lie there."""
+    outcomes: dict[str, dict[str, int]]
+    """By day and outcome, as the passes have counted them."""
+    rejected: int
+    undelivered: int
+    jobs: list[Row] = field(default_factory=list)
+    more: bool = False
+    """More jobs fit than are listed."""
+    unknown: list[str] = field(default_factory=list)
+
+
+def _look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: Optional[Outside]) -> Standing:
+    now = time.time()
+    everything = sorted(places.active(jobs), key=lambda found: found.claimed_at)
+    rows, more, unknown = _rows(jobs, want, limit, everything, outside, now)
+    unsent = [found.since for found in everything if found.word in ("answering", "unanswered")]
+    return Standing(
+        at=now,
+        installation=config.site.installation,
+        max_in_flight=config.site.max_in_flight,
+        last_pass=_last_pass(jobs),
+        site_fault=_site_fault(jobs),
+        waiting=dict(outside.waiting) if outside else {},
+        broker_away=outside.broker_away if outside else "",
+        slurm_away=outside.slurm_away if outside else "",
+        active=_counted(everything),
+        oldest_claimed_at=everything[0].claimed_at if everything else None,
+        oldest_unanswered_since=min(unsent, default=None),
+        done={day: places.count(jobs.done / day) for day in sorted(places.done_days(jobs), reverse=True)},
+        outcomes={day: dict(counts) for day, counts in tally.read(jobs.tally).days.items()},
+        rejected=places.count(jobs.rejected),
+        undelivered=places.count(jobs.undelivered),
+        jobs=rows,
+        more=more,
+        unknown=unknown,
+    )
+
+
+def _rows(jobs: JobsFolder, want: Wanted, limit: int, everything: Sequence[Found], outside: Optional[Outside],
+          now: float) -> tuple[list[Row], bool, list[str]]:  # fmt: skip
+    """Only those that are listed are opened."""
+    if not want.jobs and not want.filters:
+        listed: Sequence[Found] = everything[:limit]
+        return [_row(found, outside) for found in listed], len(everything) > limit, []
+    chosen, unknown = places.choose(jobs, want, now)
+    listed = list(itertools.islice(chosen, limit))
+    more = next(chosen, None) is not None
+    return [_row(found, outside) for found in listed], more, unknown
+
+
+def _counted(everything: Sequence[Found]) -> dict[str, int]:
+    """In the order of a job's life."""
+    counted = Counter(found.word for found in everything)
+    return {word: counted[word] for word in STATES if counted[word]}
+
+
+def _row(found: Found, outside: Optional[Outside]) -> Row:
+    base: dict[str, Any] = {
+        "job": found.job.id, "state": found.word, "since": found.since, "claimed_at": found.claimed_at,
+        "attempt": found.attempt,
+    }  # fmt: skip
+    try:
+        return Row(**{**base, **_of_the_job(found), **_of_the_attempt(found, outside)})
+    except (Damaged, OSError) as error:
+        return Row(**{**base, "state": "damaged" if found.word in STATES else found.word, "why": str(error)})
+
+
+def _of_the_job(found: Found) -> dict[str, Any]:
+    job = found.job
+    message, spec, outcome = read(Message, job.message), read_spec(job), read(Outcome, job.outcome)
+    result = read_result(job.attempt(outcome.attempt)) if outcome else None
+    correlation_id = message.properties.get("correlation_id") if message else ""
+    return {
+        "queue": message.queue if message else "",
+        "correlation_id": screen.plain(correlation_id or ""),
+        "workload": spec.workload if spec else "",
+        "attempts": spec.retry.attempts if spec else 1,
+        "outcome": outcome.outcome if outcome else "",
+        "why": result.reason if result else "",
+    }
+
+
+def _of_the_attempt(found: Found, outside: Optional[Outside]) -> dict[str, Any]:
+    if not found.attempt:
+        return {}
+    a = found.job.attempt(found.attempt)
+    started, submission, progress = read(Started, a.started), read(Submission, a.submission), read_progress(a)
+    fact = started or submission
+    view = outside.view(read(Intent, a.intent)) if outside and found.word in STATES else None
+    return {
+        "slurm": fact.slurm_id if fact else "",
+        "node": started.node if started else "",
+        "slurm_state": view.state if view else "",
+        "slurm_reason": view.reason if view and view.phase.value == "waiting" else "",
+        "progress": progress.fraction if progress else None,
+        "progress_words": progress.words if progress else "",
+    }
+
+
+def _last_pass(jobs: JobsFolder) -> Optional[Pass]:
+    """Told by the lease: its holder renews it, and leaves it read-only in the end."""
+    try:
+        found = jobs.lease.stat()
+        holder = json.loads(jobs.lease.read_text(encoding="utf-8"))
+        return Pass(screen.plain(holder["host"]), found.st_mtime, bool(found.st_mode & stat.S_IWUSR))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _site_fault(jobs: JobsFolder) -> Optional[SiteFault]:
+    try:
+        return read(SiteFault, jobs.site_fault)
+    except Damaged:
+        return None
+
+
+# --- for people
+
+
+def _drawn(standing: Standing) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    head = screen.table("", "")
+    head.show_header = False
+    for name, words in _head(standing):
+        head.add_row(Text(name, style="bold"), Text(words))
+    parts: list[RenderableType] = [head]
+    if standing.jobs:
+        parts += [Text(""), _table(standing)]
+    if standing.more:
+        parts.append(Text("There are more: --limit N lists more, filters list fewer."))
+    parts += [Text(f"{name}: no job with this id, or several begin so") for name in standing.unknown]
+    return Group(*parts)
+
+
+def _head(standing: Standing) -> Iterator[tuple[str, str]]:
+    now = standing.at
+    yield "batchferry", f"{standing.installation}, {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))}"
+    yield "pass", _pass_words(standing.last_pass, now)
+    fault = standing.site_fault
+    if fault is not None:
+        yield "site", f"away since {screen.when(fault.since, now)} ({fault.kind}): {screen.plain(fault.words)}"
+    for queue, waiting in standing.waiting.items():
+        yield "queue", f"{queue}: {waiting} message{'s' if waiting != 1 else ''} waiting"
+    for who, why in (("broker", standing.broker_away), ("slurm", standing.slurm_away)):
+        if why:
+            yield who, f"gives no answer: {screen.plain(why)}"
+    yield "active", _active_words(standing)
+    if standing.oldest_unanswered_since is not None:
+        yield "answers", f"the oldest unsent one waits for {screen.lasted(now - standing.oldest_unanswered_since)}"
+    yield "done", _done_words(standing)
+    if standing.rejected or standing.undelivered:
+        yield "kept", f"rejected {standing.rejected}, undelivered {standing.undelivered}"
+
+
+def _pass_words(last: Optional[Pass], now: float) -> str:
+    if last is None:
+        return "none yet (is run_check in the crontab?)"
+    age = screen.lasted(now - last.at)
+    return f"runs on {last.host}, last sign of life {age} ago" if last.running else f"ended {age} ago on {last.host}"
+
+
+def _active_words(standing: Standing) -> str:
+    total = sum(standing.active.values())
+    counts = ", ".join(f"{word} {n}" for word, n in standing.active.items())
+    oldest = standing.oldest_claimed_at
+    age = f"; the oldest was claimed {screen.lasted(standing.at - oldest)} ago" if oldest is not None else ""
+    return f"{total} of at most {standing.max_in_flight}{f': {counts}' if counts else ''}{age}"
+
+
+def _done_words(standing: Standing) -> str:
+    done = standing.done
+    if not done:
+        return "none kept"
+    recent = ", ".join(
+        f"{day} {n}{_outcome_words(standing.outcomes.get(day, {}))}" for day, n in itertools.islice(done.items(), 3)
+    )
+    return f"{sum(done.values())} kept of {len(done)} day{'s' if len(done) != 1 else ''}; {recent}"
+
+
+def _outcome_words(counts: dict[str, int]) -> str:
+    """Those that did not succeed."""
+    words = ", ".join(f"{outcome} {n}" for outcome, n in sorted(counts.items()) if outcome != "succeeded" and n)
+    return f" ({words})" if words else ""
+
+
+def _table(standing: Standing) -> Table:
+    from rich.text import Text
+
+    made = screen.table("job", "state", "for", "workload", "attempt", "slurm", "what")
+    for row in standing.jobs:
+        cells = (
+            row.job, row.state, screen.lasted(standing.at - row.since), screen.plain(row.workload),
+            f"{row.attempt}/{row.attempts}" if row.attempt else "", screen.plain(row.slurm), _what(row),
+        )  # fmt: skip
+        style = _STYLES.get(row.outcome) or _STYLES.get(row.state, "")
+        made.add_row(*(Text(cell, style=style if i == 1 else "") for i, cell in enumerate(cells)))
+    return made
+
+
+_STYLES = {
+    "running": "cyan", "succeeded": "green", "damaged": "bold red", "unanswered": "bold red", "unclear": "yellow",
+    "failed": "red", "rejected": "red", "out_of_memory": "red", "timed_out": "red", "lost": "red", "node_failed": "red",
+}  # fmt: skip
+
+
+def _what(row: Row) -> str:
+    progress = f"{row.progress:.0%} {row.progress_words}".strip() if row.progress is not None else ""
+    if row.outcome:
+        return screen.plain(f"{row.outcome}{f': {row.why}' if row.why else ''}", 160)
+    parts = [row.why, row.slurm_state, row.slurm_reason, row.node, progress]
+    return screen.plain(" ".join(part for part in parts if part), 160)

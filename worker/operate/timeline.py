@@ -1,0 +1,155 @@
+"""One job's life from its files, in the order of time: what happened, when, and how long it took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Optional
+
+from ..facts import (
+    Acked,
+    Asked,
+    Cancel,
+    Delivered,
+    Ended,
+    Intent,
+    Message,
+    NotTaken,
+    Origin,
+    Outcome,
+    Started,
+    Submission,
+    Undeliverable,
+    read_result,
+)
+from ..folder import AttemptFolder, JobFolder, read
+from ..outcome import Result, Used
+from ..spec import Resources
+from . import screen
+from .again import earlier
+
+
+@dataclass(frozen=True)
+class Event:
+    """`at`: seconds since 1970; `attempt`: 0 for what is about the whole job."""
+
+    at: float
+    what: str
+    words: str = ""
+    attempt: int = 0
+
+
+def timeline(job: JobFolder) -> list[Event]:
+    """Clocks of several hosts are in it, so what belongs together stays together where their times are equal."""
+    events = [*_asked(job), *_arrival(job)]
+    for number in job.attempt_numbers():
+        events += _attempt(job.attempt(number))
+    events += _answer(job)
+    return sorted(events, key=lambda event: event.at)
+
+
+def _arrival(job: JobFolder) -> Iterator[Event]:
+    message = read(Message, job.message)
+    if message is None:
+        return
+    sent = message.properties.get("timestamp")
+    # A sender's clock may say anything; only a time shortly before the claim is one.
+    if isinstance(sent, int) and 0 <= message.claimed_at - sent < 366 * 86400:
+        yield Event(float(sent), "sent", f"by the requester; {screen.lasted(message.claimed_at - sent)} in the queue")
+    yield Event(
+        message.claimed_at,
+        "claimed",
+        f"from {screen.plain(message.queue)}, {screen.size(message.body_size)}; on disk, then acked",
+    )
+    acked = read(Acked, job.acked)
+    if acked is not None:
+        yield Event(acked.at, "acked", "the broker has forgotten the message")
+    elif job.spec.exists():
+        yield Event(job.spec.stat().st_mtime, "understood", "it is a valid job")
+
+
+def _asked(job: JobFolder) -> Iterator[Event]:
+    """What operators asked for."""
+    origin = read(Origin, job.origin)
+    if origin is not None:
+        changed = ", ".join(f"{name} {value}" for name, value in origin.resources.items())
+        words = f"of {origin.of}, by {screen.plain(origin.by)}{f'; {screen.plain(changed)}' if changed else ''}"
+        yield Event(origin.at, origin.verb, words)
+    for path, verb in ((job.cancel_asked, "cancel"), (job.retry_asked, "retry")):
+        asked = read(Asked, path)
+        if asked is not None:
+            reason = f": {screen.plain(asked.reason)}" if asked.reason else ""
+            yield Event(asked.at, verb, f"asked for by {screen.plain(asked.by)}{reason}")
+    for again in earlier(job):
+        yield Event(again.at, again.verb, f"as {again.job}, by {screen.plain(again.by)}")
+
+
+def _attempt(a: AttemptFolder) -> Iterator[Event]:
+    intent, submission, started = read(Intent, a.intent), read(Submission, a.submission), read(Started, a.started)
+    n = a.number
+    if intent is not None:
+        yield Event(intent.at, "sbatch", f"asks for {resources(intent.resources)}; name {intent.name}", n)
+    if submission is not None:
+        how = ", found by its name" if submission.adopted else ""
+        yield Event(submission.at, "submitted", f"Slurm's id is {screen.plain(submission.slurm_id)}{how}", n)
+    if started is not None:
+        waited = f" after {screen.lasted(started.at - intent.at)} in Slurm" if intent else ""
+        yield Event(started.at, "started", f"on {screen.plain(started.node)}{waited}", n)
+    cancel, ended, result = read(Cancel, a.cancel), read(Ended, a.ended), read_result(a)
+    if cancel is not None:
+        yield Event(cancel.at, "scancel", screen.plain(cancel.reason), n)
+    if result is not None:
+        yield from _steps(a, result, started)
+    if ended is not None:
+        words = f"Slurm says {ended.state}{f', exit code {ended.exit_code}' if ended.exit_code else ''}"
+        at = ended.at + 0.999 if ended.at.is_integer() else ended.at  # Slurm counts whole seconds
+        yield Event(at, "ended", f"{words}{f', by {screen.plain(ended.by)}' if ended.by else ''}", n)
+
+
+def _steps(a: AttemptFolder, result: Result, started: Optional[Started]) -> Iterator[Event]:
+    """The worker measures how long each step took; they follow one another from the start."""
+    at = started.at if started else result.started_at
+    used = result.used or Used()
+    for step in ("fetch", "run", "pack"):
+        seconds = used.steps.get(step)
+        if at is not None and seconds is not None:
+            yield Event(
+                at + seconds, step, f"took {screen.lasted(seconds)}{_moved(step, seconds, used, result)}", a.number
+            )
+            at += seconds
+    reason = f": {screen.plain(result.reason)}" if result.reason else ""
+    ended_at = result.ended_at if result.ended_at is not None else a.result.stat().st_mtime
+    yield Event(ended_at, "result", f"{result.outcome}{reason}", a.number)
+
+
+def _moved(step: str, seconds: float, used: Used, result: Result) -> str:
+    if step == "fetch" and used.input_bytes:
+        return f", {screen.size(used.input_bytes)}, {screen.rate(used.input_bytes, seconds)}"
+    if step == "pack" and result.outputs:
+        return f", {screen.size(sum(output.size for output in result.outputs.values()))}"
+    return ""
+
+
+def _answer(job: JobFolder) -> Iterator[Event]:
+    outcome = read(Outcome, job.outcome)
+    if outcome is None:
+        return
+    who = {"job": "its own worker answers", "login": "a pass answers"}.get(outcome.by, "")
+    body = job.attempt(outcome.attempt).reply_body(outcome.reply)
+    length = f", {screen.size(body.stat().st_size)}" if body.exists() else ""
+    yield Event(outcome.at, "outcome", f"{outcome.outcome}; {who}{length}")
+    kept, delivered = read(NotTaken, job.unroutable), read(Delivered, job.delivered)
+    gone = read(Undeliverable, job.undeliverable)
+    if kept is not None:
+        yield Event(kept.since, "not taken", f"{screen.plain(kept.why)}; tried {kept.times} times")
+    if delivered is not None:
+        to = f"the broker confirmed it for {screen.plain(delivered.to)}" if delivered.to else ""
+        took = f" after {screen.lasted(delivered.at - outcome.at)}" if to else ""
+        yield Event(delivered.at, "confirmed", f"{to}{took}{' ' if to and delivered.note else ''}{delivered.note}")
+    if gone is not None:
+        yield Event(gone.at, "given up", screen.plain(gone.why))
+
+
+def resources(r: Resources) -> str:
+    cpus = f"{r.cpus} CPU{'s' if r.cpus != 1 else ''}"
+    return f"{cpus}, {r.memory_mb} MB, {screen.lasted(r.time_seconds)}{f', {r.gres}' if r.gres else ''}"
