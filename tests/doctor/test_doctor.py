@@ -26,6 +26,8 @@ from tests.services.certificates import Certificates
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.slurm import SlurmCluster
 from tests.services.upstream import Answer, Upstream
+from worker.doctor.schedule import _units
+from worker.doctor.subject import Subject
 
 
 @pytest.fixture
@@ -144,10 +146,16 @@ def test_every_fault_of_a_site_file_with_its_line(examined: Examined) -> None:
     found = [line.found for line in examined.doctor(expect=os.EX_CONFIG) if line.check == "site.toml"]
 
     assert [re.sub(r"^.*: (?=must|unknown)", "", words) for words in found] == [
-        "must be a whole number of 0 or more (line 3)",
-        "unknown setting 'memory' (line 21)",
-        "must be a whole number of 0 or more (line 22)",
+        f"must be a whole number of 0 or more (line {number(examined, 'max_in_flight')})",
+        f"unknown setting 'memory' (line {number(examined, 'memory = ')})",
+        f"must be a whole number of 0 or more (line {number(examined, 'memory_mb')})",
     ]
+
+
+def number(examined: Examined, beginning: str) -> int:
+    """Of the site file's line that begins so."""
+    lines = examined.files.site_file.read_text().split("\n")
+    return next(index for index, line in enumerate(lines, 1) if line.startswith(beginning))
 
 
 def test_a_site_file_that_is_no_toml_hides_no_other_fault(examined: Examined) -> None:
@@ -556,20 +564,42 @@ def test_no_line_in_the_crontab(examined: Examined) -> None:
 def test_two_lines_in_the_crontab(examined: Examined) -> None:
     examined.crontab.write(examined.cron_line(), "# and once more", examined.cron_line())
 
-    is_the_only_fault(examined.doctor(), "passes", "crontab", "line 1 of the crontab, line 3", "Remove all but one")
+    is_the_only_fault(examined.doctor(), "passes", "crontab", "line 1 of the crontab, line 3 of", "Remove all but one")
 
 
-def test_a_line_in_the_crontab_and_a_unit_of_systemd(examined: Examined, tmp_path: Path) -> None:
+def test_a_unit_of_systemd_starts_passes_too_alone_or_beside_cron(examined: Examined, tmp_path: Path) -> None:
     units = tmp_path / ".config" / "systemd" / "user"
     units.mkdir(parents=True)
-    (units / "batchferry.service").write_text(f'[Service]\nExecStart="{ROOT}/run_check"\n')
+    (units / "batchferry.service").write_text(f"[Service]\nWorkingDirectory={ROOT}\n")
 
-    printed = examined.files.check(
-        "doctor", "--json", expect=os.EX_CONFIG, stderr=False, PATH=examined.path, HOME=str(tmp_path)
-    )
+    beside = crontab_line_at_home(examined, tmp_path)
+    examined.crontab.file.unlink()
+    alone = crontab_line_at_home(examined, tmp_path)
 
-    lines = [Line(**each) for each in json.loads(printed)]
-    is_the_only_fault(lines, "passes", "crontab", "started 2 times: line 3 of the crontab, ", "Remove all but one")
+    assert beside.mark == alone.mark == "ok"
+    assert beside.found.startswith("line 3, * * * * *; and ") and beside.found.endswith(", one of them works at a time")
+    assert alone.found == str(units / "batchferry.service")
+
+
+def crontab_line_at_home(examined: Examined, home: Path) -> Line:
+    printed = examined.files.check("doctor", "--json", expect=None, stderr=False, PATH=examined.path, HOME=str(home))
+    return one([Line(**each) for each in json.loads(printed)], "passes", "crontab")
+
+
+@pytest.mark.parametrize(("place", "ours"), [
+    ("{home}/batch 50%%", True), ("%h/batch 50%%", True), ("%h/other", False), ("/opt/batch 50%%", False),
+])  # fmt: skip
+def test_a_unit_is_known_by_the_folder_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, ours: bool
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    root, units = tmp_path / "batch 50%", tmp_path / ".config" / "systemd" / "user"
+    units.mkdir(parents=True)
+    (units / "x.service").write_text(f"[Service]\nWorkingDirectory={place.format(home=tmp_path)}\n")
+
+    found = list(_units(Subject(root, root / "site.toml", root / "credentials.env", None, None)))
+
+    assert bool(found) == ours
 
 
 def test_a_line_whose_log_has_no_folder(examined: Examined) -> None:

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import stat
 import subprocess
@@ -294,18 +295,37 @@ def test_the_line_that_is_added_runs_as_cron_runs_it(newcomer: Newcomer) -> None
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
-def test_the_units_are_what_systemd_takes(newcomer: Newcomer, tmp_path: Path) -> None:
+def test_the_unit_is_one_that_systemd_takes(newcomer: Newcomer, tmp_path: Path) -> None:
     newcomer.init("--answers", str(newcomer.answers), "--schedule", "systemd", "--add")
-    folder = tmp_path / ".config" / "systemd" / "user"
+    (unit,) = (tmp_path / ".config" / "systemd" / "user").iterdir()
 
-    units = sorted(folder.iterdir())
     verified = subprocess.run(
-        ["systemd-analyze", "--user", "verify", *map(str, units)], capture_output=True, text=True,
+        ["systemd-analyze", "--user", "verify", str(unit)], capture_output=True, text=True,
         env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)},
     )  # fmt: skip
 
-    assert [unit.name for unit in units] == ["batchferry.service", "batchferry.timer"]
+    assert unit.name == "batchferry.service" and f"WorkingDirectory={ROOT}\n" in unit.read_text()
     assert verified.returncode == 0 and "batchferry" not in verified.stderr, verified.stderr
+
+
+def test_the_unit_starts_the_watch_of_this_installation(tmp_path: Path) -> None:
+    root = tmp_path / "it's 50% \\ $HOME"
+    (root / "contrib").mkdir(parents=True)
+    shutil.copy2(ROOT / "contrib" / "batchferry.service", root / "contrib")
+    start = Start(root, tmp_path / "a site.toml", root / "credentials.env", "/etc/slurm 2/slurm.conf")
+
+    lines = start.unit().splitlines()
+
+    (command,) = (line.partition("=")[2] for line in lines if line.startswith("ExecStart="))
+    # systemd.syntax(7): quotes and backslashes go, then %% and $$ are a single one.
+    quoted = re.fullmatch(r'/bin/sh -c "(.*)"', command)
+    assert quoted is not None
+    plain = re.sub(r"\\(.)", r"\1", quoted.group(1)).replace("%%", "%").replace("$$", "$")
+    words = shlex.split(plain.replace(">>", ">> "))
+    assert words[:4] == ["exec", ".venv/bin/python", "check.py", "--watch"]
+    assert words[4:] == ["--site", str(start.site_file), ">>", str(start.log), "2>&1"]
+    assert f"WorkingDirectory={root}".replace("%", "%%") in lines
+    assert 'Environment="SLURM_CONF=/etc/slurm 2/slurm.conf"' in lines and "Restart=always" in lines
 
 
 def test_a_unit_that_says_something_else_stays(newcomer: Newcomer, tmp_path: Path) -> None:

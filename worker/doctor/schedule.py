@@ -27,14 +27,16 @@ def look_at_schedule(report: Report, subject: Subject) -> None:
     lines = [
         (line, f"line {line.number} of the {name}") for name, text in texts.items() for line in pass_lines(text or "")
     ]
-    ours = [line for line, _ in lines if _is_ours(line, subject)]
-    starters = [*(where for line, where in lines if line in ours), *map(str, _units(subject))]
-    if len(starters) > 1:
-        report.fault(f"passes are started {len(starters)} times: {', '.join(starters)}", "Remove all but one of them.")
+    ours = [(line, where) for line, where in lines if _is_ours(line, subject)]
+    units = [str(unit) for unit in _units(subject)]
+    if len(ours) > 1:
+        report.fault(
+            f"passes are started twice: {', '.join(where for _, where in ours)}", "Remove all but one of them."
+        )
     elif ours:
-        _look_at_line(report, ours[0], subject)
-    elif starters:
-        report.ok(starters[0])
+        _look_at_line(report, ours[0][0], subject, units)
+    elif units:
+        report.ok(", ".join(units))
     elif age is not None and age < _RECENT:
         report.ok("no line here, but another host's starts passes")
     elif set(texts.values()) == {None}:
@@ -101,17 +103,20 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _units(subject: Subject) -> Iterator[Path]:
-    """Of systemd's user manager, those that name this checkout; a service and its timer count as one."""
-    folder = Path.home() / _UNITS
+    """Of systemd's user manager, those that name this checkout."""
+    home, root = Path.home(), str(subject.root).replace("%", "%%")
+    names = [root, *([f"%h{root[len(str(home)) :]}"] if root.startswith(f"{home}/") else [])]
+    folder = home / _UNITS
     for unit in sorted(folder.glob("*.service")) if folder.is_dir() else []:
         try:
-            if str(subject.root) in unit.read_text(encoding="utf-8", errors="replace"):
+            text = unit.read_text(encoding="utf-8", errors="replace")
+            if any(name in text for name in names):
                 yield unit
         except OSError:
             continue
 
 
-def _look_at_line(report: Report, line: Line, subject: Subject) -> None:
+def _look_at_line(report: Report, line: Line, subject: Subject, units: Sequence[str]) -> None:
     where = f"line {line.number}"
     if line.cut_at_percent:
         report.fault(f"{where} has a % that cron takes for the end of the command", r"Write \% there.")
@@ -123,7 +128,7 @@ def _look_at_line(report: Report, line: Line, subject: Subject) -> None:
     elif line.log is None:
         report.warn(f"{where} keeps no log", f"Let it end with: >> '{subject.root}/logs/run_check.log' 2>&1")
     else:
-        report.ok(f"{where}, {line.schedule}")
+        report.ok(f"{where}, {line.schedule}{''.join(f'; and {unit}, one of them works at a time' for unit in units)}")
 
 
 def _rivals(lines: Sequence[tuple[Line, str]], subject: Subject) -> Iterator[str]:
