@@ -167,8 +167,7 @@ def test_a_site_file_that_is_no_toml_hides_no_other_fault(examined: Examined) ->
 
     assert faults(lines) == [("files", "site.toml")] * 2 + [("broker", "login")]
     assert [line.mend.partition(" of")[0] for line in lines if line.check == "site.toml"] == [
-        "Mend line 3",
-        "Mend line 33",
+        f"Mend line {number(examined, beginning)}" for beginning in ("max_in_flight", "[workloads.probe")
     ]
 
 
