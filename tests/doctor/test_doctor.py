@@ -382,11 +382,6 @@ def test_a_broker_with_an_expired_certificate_or_rights_that_do_not_suffice(
         assert "Ask for the right to read" in one(lines, *faults(lines)[0]).mend
         assert "write to amq.default" in one(lines, *faults(lines)[1]).mend
 
-        broker.pause()
-        line = examined.line("broker", "login")
-        broker.resume()
-        assert line.mark == "fault" and line.mend
-
 
 def control(broker: RabbitMQ, *words: str) -> None:
     from tests.faults.test_broker_faults import control as told
@@ -458,6 +453,19 @@ def test_a_login_path_that_is_not_there(examined: Examined, upstream: Upstream) 
 ])  # fmt: skip
 def test_an_input_that_can_not_be_read(examined: Examined, path: str, found: str, mend: str) -> None:
     is_the_only_fault(examined.doctor("--input", path), "API", "one input", found, mend)
+
+
+def test_without_a_flag_an_input_of_the_last_job_is_tried(examined: Examined, scene: Scene) -> None:
+    scene.installation.change_site("[timing]", '[slurm]\nextra_options = ["--begin=now+1hour"]\n[timing]')
+    scene.ask()
+    scene.installation.check("--drain")
+
+    there = examined.line("API", "one input")
+    del scene.upstream.files[IMAGE]
+    gone = examined.line("API", "one input")
+
+    assert there.mark == "ok" and there.found.endswith(f"{IMAGE} can be read")
+    assert gone.mark == "warning" and "does not exist" in gone.found and "--input" in gone.mend
 
 
 # --- clocks

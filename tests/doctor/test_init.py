@@ -203,6 +203,7 @@ def test_all_that_is_missing_is_named_and_nothing_is_written(newcomer: Newcomer)
 
 @pytest.mark.parametrize(("mode", "line", "words"), [
     (0o640, "", "chmod 600"), (0o600, "QUEU=x\n", "unknown names: queu. Known are: rabbitmq_host"),
+    (0o600, "its my\nS3cret\n", "unknown names: one that is no name. Known"),
 ])  # fmt: skip
 def test_answers_that_can_not_be_taken(newcomer: Newcomer, mode: int, line: str, words: str) -> None:
     newcomer.answers.chmod(mode)

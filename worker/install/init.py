@@ -102,7 +102,7 @@ def _write_site(root: Path, site_file: Path, credentials_file: Path, answers: Ma
 
 def _tell(found: Proposals) -> None:
     for note in found.notes:
-        print(note)
+        print("".join(character if character.isprintable() else "?" for character in note))
 
 
 def _keep(file: Path, names: list[str], answers: Mapping[str, str]) -> None:
