@@ -352,6 +352,7 @@ def trust(examined: Examined, certificates: Certificates) -> None:
     site.write_text(f"ca_file = {json.dumps(str(certificates.ca))}\n{site.read_text()}")
 
 
+@pytest.mark.long(seconds=25)
 def test_a_broker_with_an_expired_certificate_or_rights_that_do_not_suffice(
     pytestconfig: pytest.Config, examined: Examined, tmp_path: Path
 ) -> None:
@@ -373,6 +374,11 @@ def test_a_broker_with_an_expired_certificate_or_rights_that_do_not_suffice(
         change_credentials(examined, "RABBITMQ_PORT", str(broker.port))
         found = "the broker takes 1000000 bytes at the most, and replies.max_bytes is 134217728"
         is_the_only_fault(examined.doctor(), "broker", "message size", found, "Set max_bytes = 1000000 in [replies]")
+
+        control(broker, "set_vm_memory_high_watermark", "0.0000001")
+        (line,) = [line for line in examined.doctor() if line.mark == "fault"]
+        assert line.group == "broker" and "memory or disk alarm" in line.mend, line
+        control(broker, "set_vm_memory_high_watermark", "0.4")
 
         with connect(broker) as connection:
             connection.channel().queue_declare(examined.files.queue)

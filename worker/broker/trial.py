@@ -76,6 +76,8 @@ class Trial(RabbitMQ):
             try:
                 self._jobs_channel().queue_declare(queue.name, durable=durable, arguments=arguments)
                 return Seen("there", messages, consumers, True, durable, arguments, tuple(differences))
+            except exceptions.ConnectionClosedByBroker:
+                break  # it does not make such queues any more, and says so in a rough way
             except exceptions.ChannelClosedByBroker as error:
                 told = _DIFFERENCE.search(error.reply_text)
                 if error.reply_code != _OTHER_ARGUMENTS or not told:
