@@ -42,7 +42,6 @@ class Standing:
         """Jobs of which nobody knows yet whether Slurm has them."""
         self.left_alone = 0
         """Jobs that can't be worked on until somebody mends them."""
-        self.may_take = False
 
 
 def reconcile(tools: Tools, standing: Standing, others: Sequence[tuple[JobFolder, AttemptFacts]] = ()) -> None:
@@ -292,7 +291,8 @@ def _indexed(views: Sequence[JobView]) -> Seen:
         array, elements = SlurmJobId(view.slurm_id.partition("_")[0]), states.elements(view.slurm_id)
         for element in elements or [None]:
             slurm_id = view.slurm_id if element is None else element_id(array, element)
-            seen.setdefault((view.name, element), {})[slurm_id] = replace(view, slurm_id=slurm_id)
+            own = view if slurm_id == view.slurm_id else replace(view, slurm_id=slurm_id)
+            seen.setdefault((view.name, element), {})[slurm_id] = own
     return seen
 
 
