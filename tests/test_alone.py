@@ -153,6 +153,17 @@ def test_a_job_whose_machine_forgot_it_is_lost(alone: Alone) -> None:
     assert alone.answer(correlation_id) == {"error": "The cluster lost track of the job and its result. Run it again."}
 
 
+def test_the_doctor_asks_for_neither_broker_nor_slurm(alone: Alone) -> None:
+    alone.installation.check("--drain")
+
+    lines = json.loads(alone.installation.check("doctor", "--json", "--from-node", expect=None, stderr=False))
+
+    assert {line["check"] for line in lines if line["mark"] == "fault"} <= {"crontab"}
+    told = {(line["group"], line["check"]): line["found"] for line in lines}
+    assert told["broker", "broker"].startswith("embedded, in ")
+    assert "local" in told["Slurm", "commands"] and "local" in told["compute node", "job"]
+
+
 def test_a_broken_message_does_not_stop_the_good_one_behind_it(alone: Alone) -> None:
     alone.broker.send("jobs", b"no job", Properties())
     correlation_id = alone.ask()

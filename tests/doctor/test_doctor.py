@@ -26,6 +26,8 @@ from tests.services.certificates import Certificates
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.slurm import SlurmCluster
 from tests.services.upstream import Answer, Upstream
+from worker.doctor.schedule import _units
+from worker.doctor.subject import Subject
 
 
 @pytest.fixture
@@ -92,8 +94,8 @@ def test_it_takes_nothing_and_leaves_nothing(examined: Examined, scene: Scene) -
 
     assert sorted(path.relative_to(examined.files.folder) for path in examined.files.folder.rglob("*")) == before
     assert scene.requester.waiting_jobs() == 1
-    (answer,) = [scene.answer(str(scene.requester.ask({"Image": IMAGE}, {})))]
-    assert answer.error is None
+    method, _, _ = scene.requester.channel.basic_get(examined.files.queue, auto_ack=True)
+    assert not method.redelivered
 
 
 def test_people_get_a_line_per_check_with_a_sign(examined: Examined) -> None:
@@ -129,6 +131,14 @@ def test_a_credentials_file_that_others_can_read(examined: Examined) -> None:
     )
 
 
+def test_a_site_file_that_others_may_change(examined: Examined) -> None:
+    examined.files.site_file.chmod(0o666)
+
+    line = examined.line("files", "who may change the code")
+
+    assert line.mark == "warning" and "site.toml" in line.found and line.mend.startswith("chmod go-w ")
+
+
 def test_every_fault_of_a_site_file_with_its_line(examined: Examined) -> None:
     examined.files.change_site("max_in_flight = 300", 'max_in_flight = "many"')
     examined.files.change_site("memory_mb = 200", "memory = 200\nmemory_mb = 1.5")
@@ -136,10 +146,16 @@ def test_every_fault_of_a_site_file_with_its_line(examined: Examined) -> None:
     found = [line.found for line in examined.doctor(expect=os.EX_CONFIG) if line.check == "site.toml"]
 
     assert [re.sub(r"^.*: (?=must|unknown)", "", words) for words in found] == [
-        "must be a whole number of 0 or more (line 3)",
-        "unknown setting 'memory' (line 21)",
-        "must be a whole number of 0 or more (line 22)",
+        f"must be a whole number of 0 or more (line {number(examined, 'max_in_flight')})",
+        f"unknown setting 'memory' (line {number(examined, 'memory = ')})",
+        f"must be a whole number of 0 or more (line {number(examined, 'memory_mb')})",
     ]
+
+
+def number(examined: Examined, beginning: str) -> int:
+    """Of the site file's line that begins so."""
+    lines = examined.files.site_file.read_text().split("\n")
+    return next(index for index, line in enumerate(lines, 1) if line.startswith(beginning))
 
 
 def test_a_site_file_that_is_no_toml_hides_no_other_fault(examined: Examined) -> None:
@@ -151,8 +167,7 @@ def test_a_site_file_that_is_no_toml_hides_no_other_fault(examined: Examined) ->
 
     assert faults(lines) == [("files", "site.toml")] * 2 + [("broker", "login")]
     assert [line.mend.partition(" of")[0] for line in lines if line.check == "site.toml"] == [
-        "Mend line 3",
-        "Mend line 33",
+        f"Mend line {number(examined, beginning)}" for beginning in ("max_in_flight", "[workloads.probe")
     ]
 
 
@@ -337,6 +352,7 @@ def trust(examined: Examined, certificates: Certificates) -> None:
     site.write_text(f"ca_file = {json.dumps(str(certificates.ca))}\n{site.read_text()}")
 
 
+@pytest.mark.long(seconds=25)
 def test_a_broker_with_an_expired_certificate_or_rights_that_do_not_suffice(
     pytestconfig: pytest.Config, examined: Examined, tmp_path: Path
 ) -> None:
@@ -359,6 +375,11 @@ def test_a_broker_with_an_expired_certificate_or_rights_that_do_not_suffice(
         found = "the broker takes 1000000 bytes at the most, and replies.max_bytes is 134217728"
         is_the_only_fault(examined.doctor(), "broker", "message size", found, "Set max_bytes = 1000000 in [replies]")
 
+        control(broker, "set_vm_memory_high_watermark", "0.0000001")
+        (line,) = [line for line in examined.doctor() if line.mark == "fault"]
+        assert line.group == "broker" and "memory or disk alarm" in line.mend, line
+        control(broker, "set_vm_memory_high_watermark", "0.4")
+
         with connect(broker) as connection:
             connection.channel().queue_declare(examined.files.queue)
             control(broker, "set_permissions", broker.user, "", "", "")
@@ -366,11 +387,6 @@ def test_a_broker_with_an_expired_certificate_or_rights_that_do_not_suffice(
         assert faults(lines) == [("broker", f"right to read {examined.files.queue}"), ("broker", "right to answer")]
         assert "Ask for the right to read" in one(lines, *faults(lines)[0]).mend
         assert "write to amq.default" in one(lines, *faults(lines)[1]).mend
-
-        broker.pause()
-        line = examined.line("broker", "login")
-        broker.resume()
-        assert line.mark == "fault" and line.mend
 
 
 def control(broker: RabbitMQ, *words: str) -> None:
@@ -443,6 +459,19 @@ def test_a_login_path_that_is_not_there(examined: Examined, upstream: Upstream) 
 ])  # fmt: skip
 def test_an_input_that_can_not_be_read(examined: Examined, path: str, found: str, mend: str) -> None:
     is_the_only_fault(examined.doctor("--input", path), "API", "one input", found, mend)
+
+
+def test_without_a_flag_an_input_of_the_last_job_is_tried(examined: Examined, scene: Scene) -> None:
+    scene.installation.change_site("[timing]", '[slurm]\nextra_options = ["--begin=now+1hour"]\n[timing]')
+    scene.ask()
+    scene.installation.check("--drain")
+
+    there = examined.line("API", "one input")
+    del scene.upstream.files[IMAGE]
+    gone = examined.line("API", "one input")
+
+    assert there.mark == "ok" and there.found.endswith(f"{IMAGE} can be read")
+    assert gone.mark == "warning" and "does not exist" in gone.found and "--input" in gone.mend
 
 
 # --- clocks
@@ -548,7 +577,42 @@ def test_no_line_in_the_crontab(examined: Examined) -> None:
 def test_two_lines_in_the_crontab(examined: Examined) -> None:
     examined.crontab.write(examined.cron_line(), "# and once more", examined.cron_line())
 
-    is_the_only_fault(examined.doctor(), "passes", "crontab", "line 1 of the crontab, line 3", "Remove all but one")
+    is_the_only_fault(examined.doctor(), "passes", "crontab", "line 1 of the crontab, line 3 of", "Remove all but one")
+
+
+def test_a_unit_of_systemd_starts_passes_too_alone_or_beside_cron(examined: Examined, tmp_path: Path) -> None:
+    units = tmp_path / ".config" / "systemd" / "user"
+    units.mkdir(parents=True)
+    (units / "batchferry.service").write_text(f"[Service]\nWorkingDirectory={ROOT}\n")
+
+    beside = crontab_line_at_home(examined, tmp_path)
+    examined.crontab.file.unlink()
+    alone = crontab_line_at_home(examined, tmp_path)
+
+    assert beside.mark == alone.mark == "ok"
+    assert beside.found.startswith("line 3, * * * * *; and ") and beside.found.endswith(", one of them works at a time")
+    assert alone.found == str(units / "batchferry.service")
+
+
+def crontab_line_at_home(examined: Examined, home: Path) -> Line:
+    printed = examined.files.check("doctor", "--json", expect=None, stderr=False, PATH=examined.path, HOME=str(home))
+    return one([Line(**each) for each in json.loads(printed)], "passes", "crontab")
+
+
+@pytest.mark.parametrize(("place", "ours"), [
+    ("{home}/batch 50%%", True), ("%h/batch 50%%", True), ("%h/other", False), ("/opt/batch 50%%", False),
+])  # fmt: skip
+def test_a_unit_is_known_by_the_folder_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, ours: bool
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    root, units = tmp_path / "batch 50%", tmp_path / ".config" / "systemd" / "user"
+    units.mkdir(parents=True)
+    (units / "x.service").write_text(f"[Service]\nWorkingDirectory={place.format(home=tmp_path)}\n")
+
+    found = list(_units(Subject(root, root / "site.toml", root / "credentials.env", None, None)))
+
+    assert bool(found) == ours
 
 
 def test_a_line_whose_log_has_no_folder(examined: Examined) -> None:

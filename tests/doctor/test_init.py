@@ -6,29 +6,34 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from slurm.survey import Partition, parse_minutes, parse_partitions
-from tests.doctor.examined import Crontab
+from tests.doctor.examined import Crontab, connect
 from tests.installation import ROOT, cron_environment
 from tests.requester import Requester
 from tests.services.broker import Broker
+from tests.services.daemon import free_ports
+from tests.services.rabbitmq import RabbitMQ
 from tests.services.slurm import SlurmCluster
 from tests.services.upstream import Upstream
+from worker.broker.management import list_queues
 from worker.config import credentials_text, read_separately, read_variables
 from worker.doctor.crontab import pass_lines
 from worker.install.files import create, site_text, toml
 from worker.install.proposals import _caps, _choose
 from worker.install.starting import Start
+from worker.settings import Credentials, Secret
 
 
 @dataclass
@@ -139,6 +144,25 @@ def test_a_queue_is_described_as_it_is(newcomer: Newcomer, rabbitmq: Broker) -> 
     assert (site.queues[0].durable, site.queues[0].arguments) == (True, {"x-queue-type": "quorum"})
 
 
+def test_the_queues_of_a_broker_with_its_management_plugin_are_listed(tmp_path: Path) -> None:
+    broker = RabbitMQ(tmp_path / "rabbitmq")
+    (port,) = free_ports(1)
+    (broker.folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
+    with (broker.folder / "rabbitmq.conf").open("a") as configuration:
+        configuration.write(f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n")
+    with broker, connect(broker) as connection:
+        connection.channel().queue_declare("hpc-jobs")
+        connection.channel().queue_declare("hpc results")
+        known = Credentials(
+            broker.host, broker.port, broker.user, Secret(broker.password), "/", False, "http://x", "", Secret("")
+        )
+
+        found = list_queues(known, None, port)
+        refused = list_queues(replace(known, rabbitmq_password=Secret("wrong")), None, port)
+
+    assert sorted(found) == [("hpc results", 0), ("hpc-jobs", 0)] and refused == []
+
+
 def test_files_that_exist_stay_as_they_are(newcomer: Newcomer) -> None:
     newcomer.credentials.write_text("mine\n")
     newcomer.site.write_text("mine too\n")
@@ -179,6 +203,7 @@ def test_all_that_is_missing_is_named_and_nothing_is_written(newcomer: Newcomer)
 
 @pytest.mark.parametrize(("mode", "line", "words"), [
     (0o640, "", "chmod 600"), (0o600, "QUEU=x\n", "unknown names: queu. Known are: rabbitmq_host"),
+    (0o600, "its my\nS3cret\n", "unknown names: one that is no name. Known"),
 ])  # fmt: skip
 def test_answers_that_can_not_be_taken(newcomer: Newcomer, mode: int, line: str, words: str) -> None:
     newcomer.answers.chmod(mode)
@@ -271,18 +296,37 @@ def test_the_line_that_is_added_runs_as_cron_runs_it(newcomer: Newcomer) -> None
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
-def test_the_units_are_what_systemd_takes(newcomer: Newcomer, tmp_path: Path) -> None:
+def test_the_unit_is_one_that_systemd_takes(newcomer: Newcomer, tmp_path: Path) -> None:
     newcomer.init("--answers", str(newcomer.answers), "--schedule", "systemd", "--add")
-    folder = tmp_path / ".config" / "systemd" / "user"
+    (unit,) = (tmp_path / ".config" / "systemd" / "user").iterdir()
 
-    units = sorted(folder.iterdir())
     verified = subprocess.run(
-        ["systemd-analyze", "--user", "verify", *map(str, units)], capture_output=True, text=True,
+        ["systemd-analyze", "--user", "verify", str(unit)], capture_output=True, text=True,
         env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)},
     )  # fmt: skip
 
-    assert [unit.name for unit in units] == ["batchferry.service", "batchferry.timer"]
+    assert unit.name == "batchferry.service" and f"WorkingDirectory={ROOT}\n" in unit.read_text()
     assert verified.returncode == 0 and "batchferry" not in verified.stderr, verified.stderr
+
+
+def test_the_unit_starts_the_watch_of_this_installation(tmp_path: Path) -> None:
+    root = tmp_path / "it's 50% \\ $HOME"
+    (root / "contrib").mkdir(parents=True)
+    shutil.copy2(ROOT / "contrib" / "batchferry.service", root / "contrib")
+    start = Start(root, tmp_path / "a site.toml", root / "credentials.env", "/etc/slurm 2/slurm.conf")
+
+    lines = start.unit().splitlines()
+
+    (command,) = (line.partition("=")[2] for line in lines if line.startswith("ExecStart="))
+    # systemd.syntax(7): quotes and backslashes go, then %% and $$ are a single one.
+    quoted = re.fullmatch(r'/bin/sh -c "(.*)"', command)
+    assert quoted is not None
+    plain = re.sub(r"\\(.)", r"\1", quoted.group(1)).replace("%%", "%").replace("$$", "$")
+    words = shlex.split(plain.replace(">>", ">> "))
+    assert words[:4] == ["exec", ".venv/bin/python", "check.py", "--watch"]
+    assert words[4:] == ["--site", str(start.site_file), ">>", str(start.log), "2>&1"]
+    assert f"WorkingDirectory={root}".replace("%", "%%") in lines
+    assert 'Environment="SLURM_CONF=/etc/slurm 2/slurm.conf"' in lines and "Restart=always" in lines
 
 
 def test_a_unit_that_says_something_else_stays(newcomer: Newcomer, tmp_path: Path) -> None:

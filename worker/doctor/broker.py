@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from ..broker.trial import Seen, Trial
 from ..errors import Transient
 from ..settings import Credentials, Queue, Site
@@ -13,6 +15,8 @@ from .subject import Subject
 _MIB = 2**20
 _TRIED_BYTES = 17 * _MIB
 """More than what RabbitMQ 4 takes unless it is told otherwise."""
+_SLOW = 1.5
+"""Seconds for a MiB."""
 _MEND_LOGIN = "Mend RABBITMQ_USER and RABBITMQ_PASSWORD in credentials.env."
 _MANY_CONSUMERS = "Find out who it is: no queue should be served by two (another installation, an older service)."
 
@@ -30,7 +34,7 @@ def look_at_broker(report: Report, subject: Subject) -> None:
             if _log_in(report, trial, credentials):
                 _look_inside(report, trial, site)
         except Transient as error:
-            report.fault(str(error), "See the broker's log for why it closed the connection.")
+            report.fault(str(error), _mend_loss(str(error)))
         finally:
             trial.close()
 
@@ -66,13 +70,19 @@ def _mend_login(words: str, credentials: Credentials) -> str:
     return f"See the broker's log. {_MEND_LOGIN}"
 
 
+def _mend_loss(words: str) -> str:
+    if "locked" in words:  # "Blocked connection timeout expired."
+        return "It takes no messages now (a memory or disk alarm of its own): tell its administrators."
+    return "See the broker's log for why it closed the connection."
+
+
 def _look_inside(report: Report, trial: Trial, site: Site) -> None:
     for queue in site.queues:
         report.begin(f"queue {queue.name}")
         seen = trial.look(queue)
         _tell_queue(report, queue, seen)
         if seen.state == "there" and seen.kind != "stream":
-            _try_reading(report, trial, queue, seen)
+            _try_reading(report, trial, queue, seen.messages)
     report.begin("right to answer")
     if trial.may_answer():
         report.ok("we may publish to the default exchange")
@@ -121,10 +131,12 @@ def _tell_what_it_is(report: Report, seen: Seen) -> None:
         report.ok(found)
 
 
-def _try_reading(report: Report, trial: Trial, queue: Queue, seen: Seen) -> None:
+def _try_reading(report: Report, trial: Trial, queue: Queue, waiting: int) -> None:
+    """Only on an empty queue: a message that was taken and given back is marked as redelivered, and may be taken for one
+    that was claimed before."""
     report.begin(f"right to read {queue.name}")
-    if seen.messages and seen.kind != "classic":
-        report.skip("not tried: messages wait, and each try would count as a delivery")
+    if waiting:
+        report.skip("not tried while messages wait, because they would be marked as redelivered")
     elif trial.may_read(queue.name):
         report.ok("we may take messages from it")
     else:
@@ -132,9 +144,13 @@ def _try_reading(report: Report, trial: Trial, queue: Queue, seen: Seen) -> None
 
 
 def _try_size(report: Report, trial: Trial, wanted: int) -> None:
+    """A small one first: on a slow line the large one would take minutes."""
     report.begin("message size")
-    tried = min(wanted, _TRIED_BYTES)
+    tried, begun = min(wanted, _MIB), monotonic()
     most = trial.largest(tried)
+    if most == tried < wanted and monotonic() - begun < _SLOW:
+        tried = min(wanted, _TRIED_BYTES)
+        most = trial.largest(tried)
     if most < tried:
         report.fault(f"the broker takes {most} bytes at the most, and replies.max_bytes is {wanted}",
                      f"Set max_bytes = {most} in [replies] of site.toml, or ask for a larger max_message_size.")  # fmt: skip

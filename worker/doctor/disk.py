@@ -34,7 +34,7 @@ def look_at_jobs_folder(report: Report, subject: Subject) -> None:
     if not _is_the_one(report, subject, site) or not _there(report, site.jobs_dir):
         return
     _look_at_room(report, site)
-    _look_at_kind(report, site)
+    _look_at_kind(report, site, subject.on_node)
     report.begin("writing")
     try:
         with tempfile.TemporaryDirectory(prefix=".doctor-", dir=site.jobs_dir) as made:
@@ -118,14 +118,14 @@ def _look_at_room(report: Report, site: Site) -> None:
         report.ok(found)
 
 
-def _look_at_kind(report: Report, site: Site) -> None:
+def _look_at_kind(report: Report, site: Site, on_node: bool) -> None:
     report.begin("file system")
     kind = file_system(site.jobs_dir)
     if kind in _GONE_AFTER_A_REBOOT:
         report.fault(
             f"{kind}: jobs and answers would be gone after a reboot", "Set jobs_dir in site.toml to a real disk."
         )
-    elif kind in _ON_ONE_HOST and site.scheduler == "slurm":
+    elif kind in _ON_ONE_HOST and site.scheduler == "slurm" and not on_node:
         report.warn(f"{kind}, which as a rule only this host sees", "Run ./check.py doctor --from-node to know.")
     else:
         report.ok(kind or "unknown")

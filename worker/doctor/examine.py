@@ -33,7 +33,7 @@ class Wishes:
     bundle: Optional[Path] = None
 
 
-def doctor(root: Path, site_file: Path, credentials_file: Path, wishes: Wishes, version: str) -> int:
+def doctor(root: Path, site_file: Path, credentials_file: Path, wishes: Wishes) -> int:
     """Prints one line per check. Returns an exit code: 78 if there is anything to mend."""
     found: list[Finding] = []
     groups = examine(root, site_file, credentials_file, wishes.input)
@@ -46,7 +46,7 @@ def doctor(root: Path, site_file: Path, credentials_file: Path, wishes: Wishes, 
     else:
         print(f"\n{_summary(found)}")
     sys.stdout.flush()
-    if wishes.bundle is not None and not _bundled(root, site_file, credentials_file, found, wishes.bundle, version):
+    if wishes.bundle is not None and not _bundled(root, site_file, credentials_file, found, wishes.bundle):
         return os.EX_CANTCREAT
     return os.EX_CONFIG if any(each.mark == FAULT for each in found) else os.EX_OK
 
@@ -69,14 +69,13 @@ def _from_node(root: Path, site_file: Path, credentials_file: Path, wishes: Wish
         yield [*report.findings, *told]
 
 
-def _bundled(
-    root: Path, site_file: Path, credentials_file: Path, found: list[Finding], target: Path, version: str
-) -> bool:
+def _bundled(root: Path, site_file: Path, credentials_file: Path, found: list[Finding], target: Path) -> bool:
+    from .. import VERSION
     from .bundle import write_bundle
     from .subject import read_subject
 
     try:
-        names = write_bundle(target, read_subject(root, site_file, credentials_file, ""), found, version)
+        names = write_bundle(target, read_subject(root, site_file, credentials_file, ""), found, VERSION)
     except OSError as error:
         print(f"check.py: {target}: {error.strerror}", file=sys.stderr)
         return False
@@ -107,7 +106,7 @@ def _groups(root: Path, site_file: Path, credentials_file: Path, an_input: str, 
     from .service import look_at_api
     from .subject import read_subject
 
-    subject = read_subject(root, site_file, credentials_file, an_input)
+    subject = read_subject(root, site_file, credentials_file, an_input, on_node)
 
     def python(report: Report) -> None:
         packages.look_at_python(report, root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -21,11 +22,11 @@ def look_at_files(report: Report, subject: Subject) -> None:
             report.ok("read, and nothing is wrong with it")
     _look_at_ca_file(report, subject)
     report.begin("who may change the code")
-    open_to = [
-        path for path in (subject.root, subject.root / "check.py", subject.root / "worker") if _others_write(path)
-    ]
+    code = [subject.root / name for name in ("", "check.py", "run_check", "worker", "slurm", "slurm/job.sh")]
+    open_to = [path for path in (*code, subject.site_file) if _others_write(path)]
     if open_to:
-        report.warn(f"others may write to {', '.join(map(str, open_to))}", f"chmod -R go-w {subject.root}")
+        report.warn(f"others may write to {', '.join(map(str, open_to))}, and so run what they like as you",
+                    f"chmod go-w {' '.join(shlex.quote(str(path)) for path in open_to)}")  # fmt: skip
     else:
         report.ok("only its owner")
 

@@ -16,15 +16,17 @@ from .report import Report
 from .subject import Subject
 
 OLDEST, NEWEST = (3, 9), (3, 13)
-MODULES = {"pika": "pika", "requests": "requests", "python-dotenv": "dotenv", "tenacity": "tenacity"}
-"""What nothing works without: distribution -> module. Before 3.11 there is tomli too."""
+MODULES = {
+    "pika": "pika", "requests": "requests", "python-dotenv": "dotenv", "tenacity": "tenacity", "rich": "rich",
+    "prometheus-client": "prometheus_client", **({"tomli": "tomli"} if sys.version_info < (3, 11) else {}),
+}  # fmt: skip
+"""What nothing works without: distribution -> module."""
 _WORKER = "import sys, pika, requests, dotenv, tenacity, worker.config; print('%d.%d.%d' % sys.version_info[:3])"
 
 
 def missing() -> list[str]:
     """The distributions without which only a few checks can be made."""
-    needed = {**MODULES, **({"tomli": "tomli"} if sys.version_info < (3, 11) else {})}
-    return [name for name, module in needed.items() if importlib.util.find_spec(module) is None]
+    return [name for name, module in MODULES.items() if importlib.util.find_spec(module) is None]
 
 
 def install(root: Path) -> str:

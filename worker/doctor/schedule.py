@@ -23,19 +23,23 @@ _UNITS = Path(".config/systemd/user")
 def look_at_schedule(report: Report, subject: Subject) -> None:
     age = _look_at_last_pass(report, subject)
     report.begin("crontab")
-    texts = [read_crontab(), read_crontab(scrontab=True)]
-    lines = [line for text in texts if text for line in pass_lines(text)]
-    ours = [line for line in lines if _is_ours(line, subject)]
-    starters = [*(f"line {line.number} of the crontab" for line in ours), *map(str, _units(subject))]
-    if len(starters) > 1:
-        report.fault(f"passes are started {len(starters)} times: {', '.join(starters)}", "Remove all but one of them.")
+    texts = {"crontab": read_crontab(), "scrontab": read_crontab(scrontab=True)}
+    lines = [
+        (line, f"line {line.number} of the {name}") for name, text in texts.items() for line in pass_lines(text or "")
+    ]
+    ours = [(line, where) for line, where in lines if _is_ours(line, subject)]
+    units = [str(unit) for unit in _units(subject)]
+    if len(ours) > 1:
+        report.fault(
+            f"passes are started twice: {', '.join(where for _, where in ours)}", "Remove all but one of them."
+        )
     elif ours:
-        _look_at_line(report, ours[0], subject)
-    elif starters:
-        report.ok(starters[0])
+        _look_at_line(report, ours[0][0], subject, units)
+    elif units:
+        report.ok(", ".join(units))
     elif age is not None and age < _RECENT:
         report.ok("no line here, but another host's starts passes")
-    elif texts == [None, None]:
+    elif set(texts.values()) == {None}:
         report.warn("this host has no crontab program, and no pass is started from elsewhere",
                     "Install the crontab line on a host that has one (README, Install on a cluster).")  # fmt: skip
     else:
@@ -99,17 +103,20 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _units(subject: Subject) -> Iterator[Path]:
-    """Of systemd's user manager, those that name this checkout; a service and its timer count as one."""
-    folder = Path.home() / _UNITS
+    """Of systemd's user manager, those that name this checkout."""
+    home, root = Path.home(), str(subject.root).replace("%", "%%")
+    names = [root, *([f"%h{root[len(str(home)) :]}"] if root.startswith(f"{home}/") else [])]
+    folder = home / _UNITS
     for unit in sorted(folder.glob("*.service")) if folder.is_dir() else []:
         try:
-            if str(subject.root) in unit.read_text(encoding="utf-8", errors="replace"):
+            text = unit.read_text(encoding="utf-8", errors="replace")
+            if any(name in text for name in names):
                 yield unit
         except OSError:
             continue
 
 
-def _look_at_line(report: Report, line: Line, subject: Subject) -> None:
+def _look_at_line(report: Report, line: Line, subject: Subject, units: Sequence[str]) -> None:
     where = f"line {line.number}"
     if line.cut_at_percent:
         report.fault(f"{where} has a % that cron takes for the end of the command", r"Write \% there.")
@@ -121,15 +128,15 @@ def _look_at_line(report: Report, line: Line, subject: Subject) -> None:
     elif line.log is None:
         report.warn(f"{where} keeps no log", f"Let it end with: >> '{subject.root}/logs/run_check.log' 2>&1")
     else:
-        report.ok(f"{where}, {line.schedule}")
+        report.ok(f"{where}, {line.schedule}{''.join(f'; and {unit}, one of them works at a time' for unit in units)}")
 
 
-def _rivals(lines: Sequence[Line], subject: Subject) -> Iterator[str]:
+def _rivals(lines: Sequence[tuple[Line, str]], subject: Subject) -> Iterator[str]:
     from ..config import read_separately
 
     if subject.site is None:
         return
-    for line in lines:
+    for line, where in lines:
         if _is_ours(line, subject):
             continue
         site_file = line.site_file or line.root / "site.toml"
@@ -139,9 +146,9 @@ def _rivals(lines: Sequence[Line], subject: Subject) -> Iterator[str]:
         if site is None:
             continue
         if _same(site.jobs_dir, subject.site.jobs_dir):
-            yield f"{site_file} (line {line.number} of the crontab) uses the same jobs_dir"
+            yield f"{site_file} ({where}) uses the same jobs_dir"
         elif shared := _shared(site, credentials, subject):
-            yield f"{site_file} (line {line.number} of the crontab) takes from the same queue {', '.join(shared)}"
+            yield f"{site_file} ({where}) takes from the same queue {', '.join(shared)}"
 
 
 def _shared(site: Site, credentials: Optional[Credentials], subject: Subject) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ..errors import LoginRefused, StepFailed, Transient
+from ..errors import Damaged, LoginRefused, StepFailed, Transient
+from ..facts import read_spec
+from ..folder import JobsFolder
 from ..settings import Credentials
 from .network import Server, reach
 from .report import Report
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
 CLOCKS_MAY_DIFFER, TOO_FAR = 5.0, 60.0
 """Seconds."""
+_JOBS_LOOKED_AT = 20
 MEND_CLOCK = "Ask this host's administrators to set its clock (NTP): deadlines and certificates depend on it."
 
 
@@ -81,14 +85,16 @@ def tell_clock(report: Report, whose: str, ahead: float) -> None:
 
 
 def _open_input(report: Report, subject: Subject, credentials: Credentials, api: Api, token: str) -> None:
+    """The one that was named; else one of a job that is in flight, which may have been removed since."""
     from ..api import TokenExpired
     from ..spec import Input, may_fetch
 
     report.begin("one input")
-    if not subject.input:
+    named = subject.input or _of_a_job(subject)
+    if not named:
         report.skip("not tried; name one with --input, as a message would: ./check.py doctor --input /uploads/page.png")
         return
-    url = subject.input if "://" in subject.input else f"{credentials.api_url}{subject.input}"
+    url = named if "://" in named else f"{credentials.api_url}{named}"
     if not may_fetch(url, credentials.api_url, subject.known_site.api.input_hosts):
         report.fault(
             f"{url} is on a host that is not allowed here", "Add its host to input_hosts in [api] of site.toml."
@@ -99,6 +105,21 @@ def _open_input(report: Report, subject: Subject, credentials: Credentials, api:
         report.ok(f"{url} can be read")
     except (StepFailed, Transient) as error:
         words = error.reason if isinstance(error, StepFailed) else str(error)
-        report.fault(words, f"Ask the service whether {credentials.api_user} may read it.")
+        if subject.input:
+            report.fault(words, f"Ask the service whether {credentials.api_user} may read it.")
+        else:
+            report.warn(f"{url}: {words}", "If it was removed since, name another one with --input.")
     except TokenExpired:
         report.fault("the API does not take the token that it gave", "Ask the service's administrators.")
+
+
+def _of_a_job(subject: Subject) -> str:
+    """The address of an input of a job in flight; empty where there is none."""
+    if subject.site is None:
+        return ""
+    active = JobsFolder(subject.site.jobs_dir)
+    try:
+        specs = (read_spec(job) for job in itertools.islice(active.active_jobs(), _JOBS_LOOKED_AT))
+        return next((source.url for spec in specs if spec for source in spec.inputs.values()), "")
+    except (OSError, Damaged):
+        return ""

@@ -21,6 +21,8 @@ class Subject:
     """Of both files, each with its place."""
     input: str = ""
     """A path or URL of the API that must be readable."""
+    on_node: bool = False
+    """Whether this is a compute node."""
 
     @property
     def known_site(self) -> Site:
@@ -35,8 +37,8 @@ class Subject:
         return Config(self.root, self.site_file, self.credentials_file, self.known_site, credentials)
 
 
-def read_subject(root: Path, site_file: Path, credentials_file: Path, an_input: str) -> Subject:
+def read_subject(root: Path, site_file: Path, credentials_file: Path, an_input: str, on_node: bool = False) -> Subject:
     from ..config import read_separately
 
     site, credentials, faults = read_separately(root, site_file, credentials_file)
-    return Subject(root, site_file, credentials_file, site, credentials, tuple(faults), an_input)
+    return Subject(root, site_file, credentials_file, site, credentials, tuple(faults), an_input, on_node)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import stat
 import sys
 from collections.abc import Mapping
@@ -72,7 +73,9 @@ def read_answers(path: Path) -> dict[str, str]:
     known = {each.name: each for each in (*CREDENTIALS, *SITE)}
     unknown = sorted(set(answers) - set(known))
     if unknown:
-        raise NotGiven(f"{path} has unknown names: {', '.join(unknown)}. Known are: {', '.join(known)}")
+        # What a broken line makes a name of may be a secret.
+        shown = [name if re.fullmatch(r"[a-z_]{1,30}", name) else "one that is no name" for name in unknown]
+        raise NotGiven(f"{path} has unknown names: {', '.join(shown)}. Known are: {', '.join(known)}")
     if any(known[name].secret for name in answers) and mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise NotGiven(f"{path} holds a password and can be read by others. Run: chmod 600 {path}")
     return answers

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Optional
 
 from ..config import credentials_text, read_separately
-from ..settings import Credentials
 from .answers import CREDENTIALS, SITE, NotGiven, complete, home_of, read_answers
 from .files import create, put_aside, site_text
-from .proposals import Proposals, ask_broker, ask_slurm
+from .proposals import Proposals, ask_broker, ask_for_queues, ask_slurm
 from .starting import NotAdded, Start, add
 
 
@@ -71,10 +70,20 @@ def _write_site(root: Path, site_file: Path, credentials_file: Path, answers: Ma
     bin_dir = answers.get("bin_dir") or home_of("sbatch")
     slurm = ask_slurm(bin_dir, answers.get("partition", ""))
     _tell(slurm)
-    values = complete(SITE, answers, {"bin_dir": bin_dir, **slurm.answers})
+    ca_file = answers.get("ca_file") or os.environ.get("SSL_CERT_FILE") or None
+    reachable = credentials is not None and bool(credentials.rabbitmq_host)
+    queues = (
+        ask_for_queues(credentials, ca_file) if credentials and reachable and not answers.get("queue") else Proposals()
+    )
+    _tell(queues)
+    values = complete(SITE, answers, {"bin_dir": bin_dir, **slurm.answers, **queues.answers})
     if values["partition"] != answers.get("partition", ""):
         slurm = ask_slurm(bin_dir, values["partition"])  # it was chosen only now: its caps count
-    broker = _ask_broker(credentials, values)
+    broker = (
+        ask_broker(credentials, values["ca_file"] or ca_file, values["queue"])
+        if credentials and reachable
+        else Proposals()
+    )
     _tell(broker)
     places = {("queues", "name"): values["queue"], ("queues", "workload"): values["workload"]}
     usual = {each.name: each.default for each in SITE}
@@ -91,16 +100,9 @@ def _write_site(root: Path, site_file: Path, credentials_file: Path, answers: Ma
     _write(site_file, site_text(example, {**slurm.settings, **broker.settings, **places}), replace)
 
 
-def _ask_broker(credentials: Optional[Credentials], values: Mapping[str, str]) -> Proposals:
-    if credentials is None or not credentials.rabbitmq_host:
-        return Proposals()
-    ca_file = values["ca_file"] or os.environ.get("SSL_CERT_FILE") or None
-    return ask_broker(credentials, ca_file, values["queue"])
-
-
 def _tell(found: Proposals) -> None:
     for note in found.notes:
-        print(note)
+        print("".join(character if character.isprintable() else "?" for character in note))
 
 
 def _keep(file: Path, names: list[str], answers: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ from ..settings import Credentials, Queue
 
 _SECONDS = 20.0
 _MOST_BYTES = 17 * 2**20
+_MOST_SHOWN = 30
 _Settings = dict[tuple[str, str], Any]
 """(table, name) -> value, of site.toml."""
 
@@ -86,6 +87,19 @@ def _accounting(slurm: Survey, notes: list[str]) -> _Settings:
         notes.append("There is no accounting here (sacct does not answer): accounting = false.")
         return {("slurm", "accounting"): False}
     return {}
+
+
+def ask_for_queues(credentials: Credentials, ca_file: Optional[str]) -> Proposals:
+    """What the broker has, where it tells; proposes the queue if there is one whose name speaks of jobs."""
+    from ..broker.management import list_queues
+
+    queues = [(name, messages) for name, messages in list_queues(credentials, ca_file) if not name.startswith("amq.")]
+    if not queues:
+        return Proposals()
+    shown = [f"{name} ({messages} waiting)" for name, messages in sorted(queues)[:_MOST_SHOWN]]
+    more = f" and {len(queues) - _MOST_SHOWN} more" if len(queues) > _MOST_SHOWN else ""
+    likely = [name for name, _ in queues if "job" in name.lower()]
+    return Proposals({"queue": likely[0]} if len(likely) == 1 else {}, {}, (f"Queues: {', '.join(shown)}{more}.",))
 
 
 def ask_broker(credentials: Credentials, ca_file: Optional[str], queue: str) -> Proposals:

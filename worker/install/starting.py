@@ -1,21 +1,23 @@
-"""What starts the passes: a line for cron, a block for scrontab, or a service and timer of systemd's user manager.
+"""What starts the passes: a line for cron, a block for scrontab, or a service of systemd's user manager that watches.
 
-Facts: crontab(5), scrontab(1), systemd.service(5), systemd.timer(5), systemd.unit(5) on specifiers.
+Facts: crontab(5), scrontab(1), systemd.service(5), systemd.unit(5) on specifiers.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from ..doctor.crontab import pass_lines
 from ..doctor.programs import run
 from .files import create
 
-KINDS = ("crontab", "scrontab", "systemd")
+UNIT = "batchferry.service"
 
 
 class NotAdded(Exception):
@@ -50,33 +52,33 @@ class Start:
         """Each pass is a small job; Slurm submits the next one when the last has ended."""
         return f"#SCRON --job-name=batchferry-pass --time=00:20:00 --mem=500M --output=/dev/null\n{self.cron_line()}"
 
-    def units(self) -> dict[str, str]:
-        """File name -> text."""
-        setting = f"Environment={_unit_quoted(f'SLURM_CONF={self.slurm_conf}')}\n" if self.slurm_conf else ""
-        log = f"append:{str(self.log).replace('%', '%%')}"
-        return {
-            "batchferry.service": (
-                "[Unit]\nDescription=Batchferry: one pass over the jobs queue\n\n"
-                f"[Service]\nType=oneshot\n{setting}ExecStart={' '.join(map(_unit_quoted, self.words()))}\n"
-                f"StandardOutput={log}\nStandardError={log}\n# Jobs of the local scheduler outlive the pass.\n"
-                "KillMode=process\n# Another pass was running.\nSuccessExitStatus=75\n"
-            ),
-            "batchferry.timer": (
-                "[Unit]\nDescription=Batchferry: a pass every minute\n\n"
-                "[Timer]\nOnCalendar=*-*-* *:*:00\nAccuracySec=1s\n\n[Install]\nWantedBy=timers.target\n"
-            ),
+    def unit(self) -> str:
+        """contrib/batchferry.service, with the paths of this installation."""
+        text = (self.root / "contrib" / UNIT).read_text(encoding="utf-8")
+        options = "".join(f" {_quoted(word)}" for word in self.words()[1:])
+        command = f"exec .venv/bin/python check.py --watch{options} >>{_quoted(str(self.log))} 2>&1"
+        page = quote(str(self.root / "docs" / "watch.md"))
+        lines = {
+            "Documentation=": f"Documentation=file://{page}".replace("%", "%%"),
+            "WorkingDirectory=": f"WorkingDirectory={self.root}".replace("%", "%%"),
+            "ExecStart=": f"ExecStart=/bin/sh -c {_unit_quoted(command)}",
         }
+        if self.slurm_conf:
+            lines["#Environment=SLURM_CONF="] = f"Environment={_unit_quoted(f'SLURM_CONF={self.slurm_conf}')}"
+        for begin, line in lines.items():
+            text = re.sub(rf"(?m)^{begin}.*$", line.replace("\\", r"\\"), text)
+        return text
 
     def shown(self, kind: str) -> str:
         if kind == "systemd":
-            return "\n".join(f"# ~/.config/systemd/user/{name}\n{text}" for name, text in self.units().items())
+            return f"# ~/.config/systemd/user/{UNIT}\n{self.unit()}"
         return self.cron_line() if kind == "crontab" else self.scrontab_block()
 
 
 def add(start: Start, kind: str) -> str:
     """Returns what was done, in a sentence. Raises NotAdded."""
     start.log.parent.mkdir(mode=0o700, exist_ok=True)
-    return _add_units(start) if kind == "systemd" else _add_lines(start, kind)
+    return _add_unit(start) if kind == "systemd" else _add_lines(start, kind)
 
 
 def _add_lines(start: Start, program: str) -> str:
@@ -108,16 +110,14 @@ def _present_lines(program: str) -> str:
     return answer.said if answer.code == 0 else ""
 
 
-def _add_units(start: Start) -> str:
+def _add_unit(start: Start) -> str:
     home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
-    folder = Path(home) / "systemd" / "user"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in start.units().items():
-        file = folder / name
-        if not create(file, text) and file.read_text(encoding="utf-8") != text:
-            raise NotAdded(f"{file} is there already and says something else; remove it first")
+    file, text = Path(home) / "systemd" / "user" / UNIT, start.unit()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not create(file, text) and file.read_text(encoding="utf-8") != text:
+        raise NotAdded(f"{file} is there already and says something else; remove it first")
     return (
-        f"Written to {folder}. Start it: systemctl --user daemon-reload && systemctl --user enable --now batchferry.timer. "
+        f"{file} is written. Start it: systemctl --user daemon-reload && systemctl --user enable --now batchferry. "
         "Keep it running when you are logged out: loginctl enable-linger"
     )
 

@@ -1,0 +1,52 @@
+"""`check.py init`: its help, its arguments, and what it calls."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .answers import CREDENTIALS, SITE
+
+SUMMARY = "make credentials.env and site.toml, and show what starts the passes"
+HELP = """\
+Makes credentials.env (0600) and site.toml, and shows the crontab line; with --add it adds it. What it must know it takes
+from flags and from --answers FILE (lines such as RABBITMQ_HOST=mq.example.org or QUEUE=hpc-jobs), and on a terminal it
+asks. Passwords come from that file, which must be yours alone (chmod 600), or from the terminal; never from a flag. It
+proposes what it can find out: partitions, accounts and limits from Slurm, queues and message size from the broker.
+A file that exists is never overwritten: it stays, or with --replace it is kept beside the new one.
+
+exit codes:
+   0  the files are there
+  64  answers are missing; all of them are named
+  73  a file or the crontab can't be written, or a given answer would be lost because a file exists
+"""
+EXAMPLES = """\
+examples:
+  ./check.py init                                         ask on the terminal
+  ./check.py init --answers answers.env --add             ask nothing, and add the crontab line
+  ./check.py init --schedule systemd                      show a unit for check.py --watch instead (or: scrontab)
+"""
+QUESTIONS = [each for each in (*CREDENTIALS, *SITE) if not each.secret]
+
+
+def add_arguments(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--answers", type=Path, metavar="FILE", help="answers, one NAME=VALUE a line; passwords too")
+    for each in QUESTIONS:
+        default = f" (default: {each.default})" if each.default else ""
+        verb.add_argument(each.flag, metavar=each.name.rpartition("_")[2].upper(), help=f"{each.words}{default}")
+    verb.add_argument(
+        "--schedule", choices=("crontab", "scrontab", "systemd"), default="crontab", help="what starts the passes"
+    )
+    verb.add_argument("--add", action="store_true", help="add it to the crontab, or write the unit")
+    verb.add_argument(
+        "--replace", action="store_true", help="make files that exist anew, and keep the old ones beside them"
+    )
+
+
+def run(root: Path, options: argparse.Namespace) -> int:
+    from .init import Wishes, init
+
+    told = vars(options)
+    given = {each.name: told[each.name] for each in QUESTIONS if told[each.name]}
+    wishes = Wishes(given, options.answers, options.schedule, options.add, options.replace)
+    return init(root, options.site.resolve(), options.credentials.resolve(), wishes)
