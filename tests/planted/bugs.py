@@ -25,7 +25,7 @@ from worker.login.judge import Observed, Step
 from worker.login.snapshot import AttemptFacts, JobFacts
 from worker.login.tools import Tools
 from worker.outcome import Reply, Result
-from worker.settings import Replies, Timing
+from worker.settings import Queue, Replies, Timing
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 BUGS: dict[str, Plant] = {}
@@ -40,9 +40,9 @@ def bug(plant: Plant) -> Plant:
 def acks_before_the_message_is_on_disk(patch: pytest.MonkeyPatch) -> None:
     right = one_pass._claim_or_give_back
 
-    def wrong(tools: Tools, delivery: Delivery, keep_bytes: int) -> Optional[JobFolder]:
-        tools.broker.ack(delivery)
-        return right(tools, delivery, keep_bytes)
+    def wrong(tools: Tools, queue: Queue, deliveries: Sequence[Delivery]) -> list[JobFolder]:
+        tools.broker.ack_many(deliveries)
+        return right(tools, queue, deliveries)
 
     patch.setattr(one_pass, "_claim_or_give_back", wrong)
 
