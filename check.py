@@ -66,7 +66,7 @@ EARLY_VERBS = {"doctor": "worker.doctor.verb", "init": "worker.install.verb"}
 def main() -> int:
     parser = _parser()
     options = parser.parse_args()
-    if options.watch and (options.dry_run or options.verb):
+    if options.stay and (options.dry_run or options.verb):
         parser.error("--watch goes with no verb, and not with --dry-run")
     os.umask(0o077)  # nothing here is for others; Slurm hands it on to the job's log
     logging.basicConfig(
@@ -98,7 +98,7 @@ def main() -> int:
 
         return dry_run(config, options.drain, options.json)
     signal.signal(signal.SIGALRM, _took_too_long)
-    if options.watch:
+    if options.stay:
         from worker.login.watch import watch
 
         return watch(config)
@@ -150,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--watch",
+        dest="stay",  # a verb has a --watch of its own
         action="store_true",
         help="pass after pass until SIGTERM or SIGINT; no second one, and no cron pass, beside it",
     )

@@ -280,7 +280,7 @@ def test_the_systemd_unit_starts_a_watch_and_not_again_what_only_a_person_can_me
     python, door, *arguments = command.removeprefix("exec ").partition(" >>")[0].split()
 
     assert (shell, option, python, door) == ("/bin/sh", "-c", ".venv/bin/python", "check.py")
-    assert options_of_the_door(arguments)["watch"] is True
+    assert options_of_the_door(arguments)["stay"] is True
     assert service["RestartPreventExitStatus"].split() == [str(os.EX_USAGE), str(os.EX_CONFIG)]
 
 
@@ -291,11 +291,19 @@ def test_the_scrontab_runs_what_is_there() -> None:
     one_pass, watch = (entry.split() for entry in entries)
 
     assert (ROOT / Path(one_pass[0]).name).exists() and watch[:2] == [".venv/bin/python", "check.py"]
-    assert options_of_the_door(watch[2:])["watch"] is True
+    assert options_of_the_door(watch[2:])["stay"] is True
 
 
 def options_of_the_door(arguments: list[str]) -> dict[str, object]:
     return vars(check._parser().parse_args(arguments))
+
+
+def test_a_verb_s_own_watch_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["check.py", "status", "--watch"])  # only this verb's options are read
+
+    options = options_of_the_door(["status", "--watch"])
+
+    assert options["watch"] and not options["stay"]
 
 
 @pytest.mark.parametrize("more", [["--dry-run"], ["resend"]])

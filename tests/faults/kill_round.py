@@ -51,7 +51,7 @@ _EVERYWHERE = {
 _MODES = {AT_POINT: 10.0, AT_RANDOM: 2.0, WITH_WORKLOAD: 1.0, FORGOTTEN: 0.8, STOPPED: 1.5, CALM: 5.0}
 _MOST_OPEN = 12
 _FINISH_SECONDS = {"local": 90.0, "slurm": 180.0}
-_KEPT = {"lease.json", "cluster.json", "slurm_budget.json"}
+_KEPT = {"lease.json", "cluster.json", "slurm_budget.json", "standing.json", "tally.json", "installation.json"}
 """Files of the jobs folder itself that stay."""
 _SORRY = re.compile(r"Traceback|unforeseen|damaged|left alone|can't be used|please report")
 
@@ -337,6 +337,8 @@ def leftovers(installation: Installation, secrets: Mapping[str, Sequence[str]], 
 def _superfluous(jobs: JobsFolder, path: Path) -> Iterator[str]:
     if jobs.path / "local" in path.parents:
         return  # the local scheduler keeps its records for ever
+    if path.name == ".bytes" and path.parent.parent == jobs.done:
+        return  # the sizes of a day's jobs
     if path.name.startswith("."):
         yield f"a temporary file ({point(path.name)})"
     elif path.name in ("token", "work"):

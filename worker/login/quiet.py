@@ -140,7 +140,8 @@ def _ordinary(view: JobView) -> str:
 
 def _waits_for_slurm(facts: JobFacts, a: AttemptFacts) -> bool:
     """Nothing is left to do, to find out or to wait for but what Slurm does with the last attempt."""
-    settled = facts.outcome is None and facts.spec is not None and not any(b.open for b in facts.attempts[:-1])
+    asked = facts.cancel_asked or facts.retry_asked
+    settled = not (facts.outcome or asked) and facts.spec is not None and not any(b.open for b in facts.attempts[:-1])
     said = (a.result, a.verdict, a.ended, a.absent, a.stuck, a.cancel)
     return settled and a.submission is not None and all(fact is None for fact in said)
 

@@ -105,6 +105,7 @@ def _done(jobs: JobsFolder, action: Action, found: Found) -> Row:
     by = f"{_user()}@{socket.gethostname()}"
     row = _try(lambda: action.act(found, by), found)
     if row.done:
+        jobs.ring(found.job.id)  # a pass looks only at jobs that may have changed, and a watch wakes
         audit(jobs, action.verb, row.job, by, row.words)
     return row
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
@@ -23,6 +24,7 @@ from worker.login.guard import guarded
 from worker.login.one_pass import run_pass
 from worker.login.quiet import LOOK_AGAIN
 from worker.login.tools import Tools
+from worker.operate import cancel
 from worker.settings import Config, Seconds, SlurmSettings
 
 MANY = 300
@@ -36,6 +38,7 @@ class Cluster:
     def __init__(self, rows: Sequence[str]) -> None:
         self.rows = {row.partition("|")[0]: row for row in rows}
         self.asked: Counter[str] = Counter()
+        self.cancelled: list[SlurmJobId] = []
         self.away = False
 
     def queue(self) -> list[JobView]:
@@ -55,7 +58,7 @@ class Cluster:
         raise AssertionError
 
     def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
-        raise AssertionError
+        self.cancelled += ids
 
 
 class Files:
@@ -155,6 +158,19 @@ def test_a_job_that_rings_is_looked_at_though_slurm_shows_nothing_new(site: Site
 
     assert cost["open"] <= STEADY + PER_JOB and site.quiet() == MANY - 1
     assert not list(site.jobs.news.iterdir()), "the bell is still"
+
+
+def test_a_quiet_job_that_an_operator_wants_gone_is_cancelled_by_the_next_pass(site: Site) -> None:
+    site.one_pass()
+    parser = argparse.ArgumentParser()
+    cancel.add_arguments(parser)
+    parser.add_argument("--json", action="store_true")
+
+    assert cancel.run(site.config, parser.parse_args([job_id(9), "--yes"])) == 0
+    cost = site.one_pass()
+
+    assert site.cluster.cancelled == [site.slurm_id(9)] and site.quiet() == MANY - 1
+    assert cost["open"] <= STEADY + PER_JOB
 
 
 def test_an_answered_job_whose_bell_was_lost_goes_when_slurm_shows_its_end(site: Site) -> None:
