@@ -200,7 +200,7 @@ def _rows(jobs: JobsFolder, want: Wanted, limit: int, everything: Sequence[Found
     if not want.jobs and not want.filters:
         listed: Sequence[Found] = everything[:limit]
         return [_row(found, outside) for found in listed], len(everything) > limit, []
-    chosen, unknown = places.choose(jobs, want, now)
+    chosen, unknown = places.choose(jobs, want, now, everything)
     listed = list(itertools.islice(chosen, limit))
     more = next(chosen, None) is not None
     return [_row(found, outside) for found in listed], more, unknown
