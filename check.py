@@ -167,7 +167,7 @@ def _add_verbs(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     verb.add_argument("job", nargs="*", metavar="JOB", help="a job's id, or its beginning")
     verb.add_argument("--all", action="store_true", help="all of them")
-    verb.add_argument("--dry-run", action="store_true", help="only show them")
+    verb.add_argument("--dry-run", action="store_true", default=argparse.SUPPRESS, help="only show them")
     _add_common(verb)
     for name, module in VERBS.items():
         if {name, "-h", "--help"} & set(sys.argv[1:]):
@@ -187,9 +187,9 @@ def _add_verb(verbs: argparse._SubParsersAction[_Parser], name: str, module: str
 
 
 def _add_common(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--json", action="store_true", help="as JSON")
-    verb.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
     # Where these stand must not matter, and not given here they must not undo what stood before the verb.
+    verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
+    verb.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     for option, text in (("--site", _SITE), ("--credentials", _CREDENTIALS)):
         verb.add_argument(option, type=Path, default=argparse.SUPPRESS, metavar="FILE", help=text.partition(" (")[0])
 

@@ -182,6 +182,9 @@ def test_jobs_are_cancelled_wherever_they_stand_and_each_is_answered_once(scene:
         ["claimed", "pending", "running"], ["pending", "running", "unclear"]
     )  # fmt: skip
 
+    assert not any(
+        row["done"] for row in json.loads(scene.installation.check("--dry-run", "--json", "cancel", "--all"))["jobs"]
+    )
     done = told(scene, "cancel", "--all", "--reason", "The scans were upside down")
 
     assert len(done["jobs"]) == 3 and all(row["done"] for row in done["jobs"])

@@ -103,11 +103,12 @@ class JobsFolder:
         self.rejected = path / "rejected"
         self.undelivered = path / "undelivered"
         self.groups = path / "groups"
-        self.new = path / "new"
+        self.news = path / "news"
         self.lease = path / "lease.json"
         self.site_fault = path / "site_fault.json"
         self.cluster = path / "cluster.json"
         self.budget = path / "slurm_budget.json"
+        self.new = path / "new"
         self.operator_log = path / "operator.log"
         self.tally = path / "tally.json"
 
@@ -123,6 +124,11 @@ class JobsFolder:
         """In order of their ids; the caller sorts by what matters."""
         for name in sorted(os.listdir(self.active)):
             yield JobFolder(self.active / name)
+
+    def ring(self, job_id: JobId) -> None:
+        """Tells the login side that there is something new about a job. A hint, not a fact: it may be lost."""
+        with contextlib.suppress(OSError):
+            (self.news / job_id).touch(mode=0o600)
 
     def find(self, job_id: JobId) -> Optional[JobFolder]:
         """A job that was claimed before, wherever it is now."""
