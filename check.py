@@ -26,7 +26,7 @@ exit codes:
   65  a job's folder is damaged, or its queue has left site.toml; it is left alone, the others went on
   69  the broker, the API, Slurm or the disk is away, or the broker refuses our login; jobs wait, nothing is lost
   70  an unforeseen error; please report the traceback
-  73  the jobs folder can't be made or written
+  73  the jobs folder can't be made or written, or is not the one of earlier passes (not mounted?)
   75  another pass is running and nothing was done, or this one took too long and was ended
   77  the API refuses our login; jobs wait, no message is taken
   78  credentials.env or site.toml is at fault; every fault is listed
@@ -35,11 +35,15 @@ EXAMPLES = """\
 examples:
   ./check.py                 take one message
   ./check.py --drain         go on until the queue is empty or max_in_flight is reached (what run_check does)
+  ./check.py --watch         go on for ever: wake on each message and on each job that has answered
   ./check.py --dry-run       show what would be submitted, and take nothing
+  ./check.py init            make credentials.env and site.toml, and show what starts the passes
+  ./check.py doctor          look at everything that Batchferry needs, and say how to mend what is wrong
   ./check.py status          what is in flight, since when, and what waits
   ./check.py show JOB        one job's whole life, as a timeline
   ./check.py explain JOB     why it is where it is, and what happens next
   ./check.py cancel JOB      end it, and have it answered `cancelled`; retry, rerun and replay put jobs to work again
+  ./check.py pilots          what pilots have to do, have, and have done
   ./check.py resend          show the answers that no queue took; `resend --all` sends them again
 
 `./check.py VERB --help` teaches each verb.
@@ -52,18 +56,26 @@ VERBS = {
     "retry": "worker.operate.retry",
     "rerun": "worker.operate.rerun",
     "replay": "worker.operate.replay",
+    "pilots": "worker.operate.pilots",
 }
 """Where a verb's SUMMARY, HELP, EXAMPLES, add_arguments and run are; a module is imported only when it is needed."""
 
 
 def main() -> int:
-    options = _parser().parse_args()
+    parser = _parser()
+    options = parser.parse_args()
+    if options.watch and (options.dry_run or options.verb):
+        parser.error("--watch goes with no verb, and not with --dry-run")
     os.umask(0o077)  # nothing here is for others; Slurm hands it on to the job's log
     logging.basicConfig(
         handlers=[_handler(options.log_format, to_stderr=bool(options.verb))],
         level=logging.DEBUG if options.verbose else logging.INFO,
     )
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs what it also raises, with tracebacks
+    if options.verb == "doctor":
+        return _doctor(options)
+    if options.verb == "init":
+        return _init(options)
     from worker.config import read_config
     from worker.errors import Misconfigured
 
@@ -84,12 +96,45 @@ def main() -> int:
         from worker.login.dry_run import dry_run
 
         return dry_run(config, options.drain, options.json)
+    signal.signal(signal.SIGALRM, _took_too_long)
+    if options.watch:
+        from worker.login.watch import watch
+
+        return watch(config)
     from worker.login.guard import guarded_pass
 
-    signal.signal(signal.SIGALRM, _took_too_long)
     signal.alarm(max(1, int(config.site.timing.lease_expires)))
 
     return guarded_pass(config, options.drain)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from worker.doctor.packages import missing
+
+    absent = missing()
+    if absent and _other_python():
+        raise ModuleNotFoundError(name=absent[0].replace("python-", ""))
+    from worker.doctor.examine import Wishes, answer_on_node, doctor
+
+    files = (ROOT, options.site.resolve(), options.credentials.resolve())
+    if options.on_node:
+        return answer_on_node(*files, options.input, options.on_node)
+    wishes = Wishes(options.input, options.json, options.from_node, options.wait, options.bundle)
+    return doctor(*files, wishes, _version())
+
+
+def _init(options: argparse.Namespace) -> int:
+    from worker.install.init import Wishes, init
+
+    given = {name: value for name, value in vars(options).items() if name in _ASKED and value}
+    wishes = Wishes(given, options.answers, options.schedule, options.add, options.replace)
+    return init(ROOT, options.site.resolve(), options.credentials.resolve(), wishes)
+
+
+def _other_python() -> str:
+    """The checkout's own, where this is not it already."""
+    python = str(ROOT / ".venv" / "bin" / "python")
+    return python if os.access(python, os.X_OK) and "again" not in sys._xoptions else ""  # -X again: once is enough
 
 
 def _handler(form: str, to_stderr: bool) -> logging.Handler:
@@ -110,8 +155,8 @@ def _main_with_packages() -> int:
     except ModuleNotFoundError as error:
         if error.name not in ("pika", "requests", "dotenv", "tenacity", "tomli", "rich", "prometheus_client"):
             raise
-        python = str(ROOT / ".venv" / "bin" / "python")
-        if os.access(python, os.X_OK) and "again" not in sys._xoptions:  # -X again: once is enough
+        python = _other_python()
+        if python:
             os.execv(python, [python, "-X", "again", *sys.argv])
         how = f"cd {shlex.quote(str(ROOT))} && python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"
         print(f"check.py: the package {error.name} is missing. Run: {how}", file=sys.stderr)
@@ -130,6 +175,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--drain", action="store_true", help="take messages until the queue is empty or max_in_flight is reached"
+    )
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="pass after pass until SIGTERM or SIGINT; no second one, and no cron pass, beside it",
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would be submitted, and take nothing")
     parser.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
@@ -169,6 +219,8 @@ def _add_verbs(parser: argparse.ArgumentParser) -> None:
     verb.add_argument("--all", action="store_true", help="all of them")
     verb.add_argument("--dry-run", action="store_true", default=argparse.SUPPRESS, help="only show them")
     _add_common(verb)
+    _add_doctor(verbs)
+    _add_init(verbs)
     for name, module in VERBS.items():
         if {name, "-h", "--help"} & set(sys.argv[1:]):
             _add_verb(verbs, name, module)
@@ -187,9 +239,103 @@ def _add_verb(verbs: argparse._SubParsersAction[_Parser], name: str, module: str
 
 
 def _add_common(verb: argparse.ArgumentParser) -> None:
-    # Where these stand must not matter, and not given here they must not undo what stood before the verb.
     verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
     verb.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    _add_files(verb)
+
+
+_DOCTOR = """\
+Looks at everything that Batchferry needs: Python and packages, both files, the jobs folder, the broker and its queues,
+the API, Slurm, clocks, cron. One line per check, with what to do where something is wrong. All checks run, side by
+side, each with a time-out; nothing is taken from a queue, and nothing is left in one.
+
+exit codes:
+   0  nothing has to be mended; there may be warnings (!)
+  73  the support archive can't be written (one that exists is not overwritten)
+  78  at least one line has to be mended (✗)
+
+examples:
+  ./check.py doctor                              look at everything from here
+  ./check.py doctor --input /uploads/page.png    also open one input, as a job would
+  ./check.py doctor --from-node                  also from a compute node, by a job of two minutes at the most
+  ./check.py doctor --bundle support.tar.gz      also write an archive for whoever helps you; it holds no secret
+  ./check.py doctor --json                       the same as JSON: group, check, mark, found, mend, node
+"""
+
+
+def _add_doctor(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    verb = verbs.add_parser(
+        "doctor", help="look at everything, and say how to mend what is wrong", description=_DOCTOR,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    verb.add_argument("--from-node", action="store_true", help="also make the checks in a small job on a compute node")
+    verb.add_argument(
+        "--wait", type=float, default=300.0, metavar="SECONDS", help="for that job (default: %(default)s)"
+    )
+    verb.add_argument("--bundle", type=Path, metavar="FILE", help="write a support archive (.tar.gz) without secrets")
+    verb.add_argument("--on-node", type=Path, help=argparse.SUPPRESS)
+    verb.add_argument("--input", default="", metavar="PATH", help="a path or URL of the API that must be readable")
+    verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
+    verb.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    _add_files(verb)
+
+
+_INIT = """\
+Makes credentials.env (0600) and site.toml, and shows the crontab line; with --add it adds it. What it must know it takes
+from flags and from --answers FILE (lines such as RABBITMQ_HOST=mq.example.org or QUEUE=hpc-jobs), and on a terminal it
+asks. Passwords come from that file, which must be yours alone (chmod 600), or from the terminal; never from a flag. It
+proposes what it can find out: partitions, accounts and limits from Slurm, the queue and its message size from the broker.
+A file that exists is never overwritten: it stays, or with --replace it is kept beside the new one.
+
+exit codes:
+   0  the files are there
+  64  answers are missing; all of them are named
+  73  a file or the crontab can't be written, or a given answer would be lost because a file exists
+
+examples:
+  ./check.py init                                         ask on the terminal
+  ./check.py init --answers answers.env --add             ask nothing, and add the crontab line
+  ./check.py init --schedule systemd                      show the systemd user units instead (or: scrontab)
+"""
+_ASKED = {
+    "rabbitmq_host": "HOST", "rabbitmq_port": "PORT", "rabbitmq_user": "USER", "rabbitmq_vhost": "VHOST",
+    "rabbitmq_tls": "true|false", "api_url": "URL", "api_user": "USER", "queue": "NAME", "workload": "NAME",
+    "jobs_dir": "FOLDER", "ca_file": "FILE", "partition": "NAME", "account": "NAME", "bin_dir": "FOLDER",
+}  # fmt: skip
+
+
+_ASKED_HELP = {
+    "rabbitmq_host": "the broker's host name", "rabbitmq_port": "its port, if not 5671 (TLS) or 5672",
+    "rabbitmq_user": "our user there", "rabbitmq_vhost": "its virtual host, if not /",
+    "rabbitmq_tls": "default: true, unless it is on this machine", "api_url": "the upstream service",
+    "api_user": "our user there", "queue": "the jobs queue (default: hpc-jobs)",
+    "workload": "the workload of its jobs (default: binarize)", "jobs_dir": "where jobs are kept (default: jobs)",
+    "ca_file": "certificates to trust", "partition": "default: Slurm's", "account": "default: Slurm's",
+    "bin_dir": "the folder of sbatch, if cron would not find it",
+}  # fmt: skip
+
+
+def _add_init(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    verb = verbs.add_parser(
+        "init", help="make credentials.env and site.toml, and show what starts the passes", description=_INIT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    verb.add_argument("--answers", type=Path, metavar="FILE", help="answers, one NAME=VALUE a line; passwords too")
+    for name, metavar in _ASKED.items():
+        verb.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=_ASKED_HELP[name])
+    verb.add_argument(
+        "--schedule", choices=("crontab", "scrontab", "systemd"), default="crontab", help="what starts the passes"
+    )
+    verb.add_argument("--add", action="store_true", help="add it to the crontab, or write the units")
+    verb.add_argument(
+        "--replace", action="store_true", help="make files that exist anew, and keep the old ones beside them"
+    )
+    verb.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    _add_files(verb)
+
+
+def _add_files(verb: argparse.ArgumentParser) -> None:
+    """Where these stand must not matter, and not given here they must not undo what stood before the verb."""
     for option, text in (("--site", _SITE), ("--credentials", _CREDENTIALS)):
         verb.add_argument(option, type=Path, default=argparse.SUPPRESS, metavar="FILE", help=text.partition(" (")[0])
 

@@ -89,7 +89,7 @@ def prepare(upstream: Upstream, slurm: bool, credentials: Optional[Path], failur
     folder = ROOT / ".demo"
     for name in ("jobs", "answer", "tmp"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for leftover in folder.glob("broker.sqlite*"):
+    for leftover in (*folder.glob("broker.sqlite*"), *folder.glob(".site.toml.installed")):
         leftover.unlink()
     (folder / "tmp").mkdir()
     page = next(_ENVIRONMENT.glob("lib/python3*/site-packages/skimage/data/page.png"))

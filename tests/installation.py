@@ -23,6 +23,10 @@ max_in_flight = 300
 [replies]
 retry_wait = "1s"
 
+[slurm]
+poll_fastest = 0
+poll_slowest = 0
+
 [timing]
 visible_after = "3s"
 adopt_after = "3s"
@@ -97,8 +101,10 @@ class Installation:
         self.credentials_file.write_text(text)
 
     def change_site(self, old: str, new: str) -> None:
+        """What is put before [timing] and begins with [slurm] continues the table that is there."""
         text = self.site_file.read_text()
         assert old in text
+        new = new.removeprefix("[slurm]\n") if old == "[timing]" and "[slurm]" in text else new
         self.site_file.write_text(text.replace(old, new))
 
     def check(self, *arguments: str, expect: int | None = 0, stderr: bool = True, **environment: str) -> str:

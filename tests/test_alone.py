@@ -42,9 +42,11 @@ class Alone:
             self.broker.make_queue(queue)
 
     def ask(self, **settings: Any) -> str:
-        correlation_id = str(uuid.uuid4())
-        body = json.dumps({"inputs": {"Image": IMAGE}, "settings": settings}).encode()
-        self.broker.send("jobs", body, Properties(reply_to="results", correlation_id=correlation_id))
+        return self.send({"inputs": {"Image": IMAGE}, "settings": settings})
+
+    def send(self, message: dict[str, Any], reply_to: str = "results", correlation_id: str = "") -> str:
+        correlation_id = correlation_id or str(uuid.uuid4())
+        self.broker.send("jobs", json.dumps(message).encode(), Properties(reply_to, correlation_id))
         return correlation_id
 
     def answer(self, correlation_id: str, seconds: float = 30) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from tests.services.broker import Broker as Service
 from worker.broker import Broker, Properties, Unroutable
 from worker.broker.embedded import Embedded
 from worker.broker.rabbitmq import RabbitMQ
+from worker.errors import Transient
 from worker.outcome import Reply
 from worker.settings import Credentials, Pattern, Queue, Replies, Secret
 
@@ -34,17 +37,23 @@ class Kind:
     """One kind of broker: opens connections to it, and speaks to it as a requester does."""
 
     def __init__(
-        self, open_one: Callable[[Replies], Broker], send: Callable[[str, bytes, dict[str, Any]], None]
+        self, open_one: Callable[[Replies], Broker], send_many: Callable[[str, list[bytes], dict[str, Any]], None]
     ) -> None:
         self._open_one = open_one
         self._opened: list[Broker] = []
-        self.send = send
+        self._send_many = send_many
         self.queue = Queue(name=f"conformance-{secrets.token_hex(4)}", workload="")
 
     def open(self, replies: Union[Replies, None] = None) -> Broker:
         broker = self._open_one(replies or Replies())
         self._opened.append(broker)
         return broker
+
+    def send(self, queue: str, body: bytes, properties: dict[str, Any]) -> None:
+        self._send_many(queue, [body], properties)
+
+    def send_all(self, count: int) -> None:
+        self._send_many(self.queue.name, [b"%d" % number for number in range(count)], {})
 
     def close(self) -> None:
         for broker in self._opened:
@@ -55,9 +64,10 @@ class Kind:
 def embedded(odd_folder: Path) -> Iterator[Kind]:
     file = odd_folder / "broker.sqlite"
 
-    def send(queue: str, body: bytes, properties: dict[str, Any]) -> None:
+    def send(queue: str, bodies: list[bytes], properties: dict[str, Any]) -> None:
         broker = Embedded(file, Replies())
-        broker.send(queue, body, Properties(**properties))
+        for body in bodies:
+            broker.send(queue, body, Properties(**properties))
         broker.close()
 
     kind = Kind(lambda replies: Embedded(file, replies), send)
@@ -81,11 +91,12 @@ def over_amqp(rabbitmq: Service) -> Iterator[Kind]:
     login = pika.PlainCredentials(rabbitmq.user, rabbitmq.password)
     parameters = pika.ConnectionParameters(rabbitmq.host, rabbitmq.port, rabbitmq.vhost, login)
 
-    def send(queue: str, body: bytes, properties: dict[str, Any]) -> None:
+    def send(queue: str, bodies: list[bytes], properties: dict[str, Any]) -> None:
         with pika.BlockingConnection(parameters) as connection:
             channel = connection.channel()
             channel.confirm_delivery()
-            channel.basic_publish("", queue, body, pika.BasicProperties(**properties), mandatory=True)
+            for body in bodies:
+                channel.basic_publish("", queue, body, pika.BasicProperties(**properties), mandatory=True)
 
     kind = Kind(lambda replies: RabbitMQ(credentials, replies, None), send)
     yield kind
@@ -157,6 +168,174 @@ def test_a_message_that_was_not_acked_comes_again_and_says_so(kind: Kind, how: s
     assert again and (again.body, again.redelivered) == (b"one", True)
 
 
+@pytest.mark.parametrize(("sent", "most"), [(1, 1), (1, 5), (5, 5), (7, 5), (300, 1000)])
+def test_many_messages_come_at_once_and_in_order(kind: Kind, sent: int, most: int) -> None:
+    kind.send_all(sent)
+    broker = kind.open()
+
+    got = broker.get_many(kind.queue.name, most, wait=0)
+
+    assert [delivery.body for delivery in got] == [b"%d" % number for number in range(min(sent, most))]
+    assert not any(delivery.redelivered for delivery in got)
+    assert broker.waiting(kind.queue) == max(0, sent - most), "no more is taken than was asked for"
+
+
+def test_what_was_left_is_not_marked_as_delivered_before(kind: Kind) -> None:
+    """It would count against the delivery limit of a quorum queue."""
+    kind.send_all(60)
+    broker = kind.open()
+
+    got = [broker.get_many(kind.queue.name, 7, wait=0) for _ in range(10)]
+
+    assert [delivery.body for batch in got for delivery in batch] == [b"%d" % number for number in range(60)]
+    assert not any(delivery.redelivered for batch in got for delivery in batch)
+
+
+def test_many_acks_are_for_these_messages_alone(kind: Kind) -> None:
+    kind.send_all(9)
+    broker = kind.open()
+    kept, batch, more = (
+        broker.get(kind.queue.name),
+        broker.get_many(kind.queue.name, 5, wait=0),
+        broker.get_many(kind.queue.name, 3, wait=0),
+    )
+    assert kept and len(batch) == 5 and len(more) == 3
+
+    broker.ack_many([*batch[:2], *batch[3:]])
+    broker.ack_many([])
+    broker.ack(kept)
+    broker.ack_many(more)
+    broker.settle()
+    broker.close()
+
+    left = kind.open().get_many(kind.queue.name, 9, wait=0)
+    assert [(delivery.body, delivery.redelivered) for delivery in left] == [(b"3", True)]
+
+
+def test_the_first_of_many_messages_is_waited_for(kind: Kind) -> None:
+    broker = kind.open()
+    sender = threading.Timer(0.7, kind.send, (kind.queue.name, b"late", {}))
+    sender.start()
+    begun = time.monotonic()
+
+    got = broker.get_many(kind.queue.name, 5, wait=20)
+
+    assert [delivery.body for delivery in got] == [b"late"]
+    assert 0.5 < time.monotonic() - begun < 5
+    sender.join()
+
+
+def test_an_empty_queue_is_waited_for_no_longer_than_asked(kind: Kind) -> None:
+    broker = kind.open()
+    begun = time.monotonic()
+
+    assert broker.get_many(kind.queue.name, 5, wait=0) == []
+    assert time.monotonic() - begun < 0.5
+    assert broker.get_many(kind.queue.name, 5, wait=0.4) == []
+    assert 0.3 < time.monotonic() - begun < 2
+
+
+def test_an_ack_after_the_connection_was_lost_acks_no_other_message(over_amqp: Kind) -> None:
+    """The new connection counts from 1 again."""
+    broker, queue = over_amqp.open(), over_amqp.queue
+    broker.waiting(queue)
+    over_amqp.send_all(2)
+    (first,) = broker.get_many(queue.name, 1, wait=0)
+    broker.close()
+    again = broker.get_many(queue.name, 2, wait=0)
+    assert first.tag in [delivery.tag for delivery in again]
+
+    for late in (broker.ack, broker.give_back):
+        with pytest.raises(Transient, match="come again"):
+            late(first)
+    with pytest.raises(Transient, match="come again"):
+        broker.ack_many([first])
+    broker.close()
+
+    left = over_amqp.open().get_many(queue.name, 5, wait=0)
+    assert [delivery.body for delivery in left] == [b"0", b"1"]
+
+
+def test_whoever_listens_hears_a_message_at_once_and_gets_it_first(kind: Kind) -> None:
+    broker, other = kind.open(), replace(kind.queue, name=f"{kind.queue.name}-other")
+    broker.waiting(other)
+    assert not broker.listen([kind.queue.name, other.name], wait=0.2)
+    sender = threading.Timer(0.5, kind.send_all, (3,))
+    sender.start()
+    begun = time.monotonic()
+
+    while not broker.listen([kind.queue.name, other.name], wait=1):
+        assert time.monotonic() - begun < 10
+    sender.join()
+
+    assert 0.4 < time.monotonic() - begun < 3
+    assert broker.listen([kind.queue.name, other.name], wait=0), "until it is got"
+    assert broker.get(other.name) is None and broker.waiting(kind.queue) == 3
+    got = broker.get_many(kind.queue.name, 5, wait=0)
+    assert [(delivery.body, delivery.redelivered) for delivery in got] == [(b"0", False), (b"1", False), (b"2", False)]
+    broker.ack_many(got)
+    broker.settle()
+    assert broker.waiting(kind.queue) == 0 and not broker.listen([kind.queue.name, other.name], wait=0.1)
+
+
+@pytest.mark.parametrize("how", ["hush", "close"])
+def test_whoever_stops_listening_takes_nothing_along(kind: Kind, how: str) -> None:
+    kind.send_all(3)
+    broker = kind.open()
+    assert broker.listen([kind.queue.name], wait=5)
+
+    getattr(broker, how)()
+
+    left = kind.open().get_many(kind.queue.name, 5, wait=1)
+    assert [delivery.body for delivery in left] == [b"0", b"1", b"2"]
+    assert not any(delivery.redelivered for delivery in left[1:]), "no more than one was held"
+
+
+def test_a_queue_that_is_deleted_is_told_to_the_listener(over_amqp: Kind) -> None:
+    broker, other = over_amqp.open(), over_amqp.open()
+    broker.waiting(over_amqp.queue)
+    assert not broker.listen([over_amqp.queue.name], wait=0.1)
+    assert isinstance(other, RabbitMQ)
+    other._jobs_channel().queue_delete(over_amqp.queue.name)
+
+    with pytest.raises(Transient, match="deleted"):
+        broker.listen([over_amqp.queue.name], wait=5)
+    broker.waiting(over_amqp.queue)
+    over_amqp.send_all(1)
+    assert broker.listen([over_amqp.queue.name], wait=5)
+
+
+def test_a_queue_that_gives_everything_to_one_reader_lets_the_second_one_go(over_amqp: Kind) -> None:
+    queue = replace(over_amqp.queue, arguments={"x-single-active-consumer": True})
+    broker, reader = over_amqp.open(), over_amqp.open()
+    broker.waiting(queue)
+    assert isinstance(reader, RabbitMQ)
+    channel = reader._jobs_channel()
+    channel.basic_qos(prefetch_count=1)
+    channel.basic_consume(queue.name, lambda *_: None)
+    over_amqp.send_all(9)
+
+    assert len(broker.get_many(queue.name, 5, wait=0.1)) <= 1
+
+
+@pytest.mark.parametrize("kind_of_queue", ["quorum", "stream"])
+def test_other_kinds_of_queues_are_read_or_refused(over_amqp: Kind, kind_of_queue: str) -> None:
+    queue = replace(over_amqp.queue, durable=True, arguments={"x-queue-type": kind_of_queue})
+    broker = over_amqp.open()
+    broker.waiting(queue)
+    over_amqp.send_all(20)
+
+    if kind_of_queue == "stream":
+        with pytest.raises(Transient, match="is a stream"):
+            broker.get_many(queue.name, 20, wait=1)
+        return
+    got = broker.get_many(queue.name, 12, wait=5) + broker.get_many(queue.name, 12, wait=5)
+    broker.ack_many(got)
+
+    assert [delivery.body for delivery in got] == [b"%d" % number for number in range(20)]
+    assert not any(delivery.redelivered for delivery in got)
+
+
 def test_a_published_reply_arrives_whole(kind: Kind) -> None:
     broker = kind.open()
 
@@ -219,6 +398,4 @@ def test_a_closed_connection_opens_again_by_itself(kind: Kind) -> None:
 
 
 def wait_for_expiry() -> None:
-    import time
-
     time.sleep(0.05)

@@ -9,12 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+from .batches import pilot_folder
 from .config import read_config
 from .errors import Damaged, Misconfigured
 from .facts import Group
-from .folder import JobId, JobsFolder, read
+from .folder import JobFolder, JobId, JobsFolder, read
 from .in_job.run import run
 from .in_job.steps import Placement
+from .settings import Config
 
 
 def main() -> int:
@@ -31,13 +33,33 @@ def main() -> int:
         print(f"worker: no element {options.element} in {options.group}", file=sys.stderr)
         return os.EX_NOINPUT
     job_id, number = group.members[str(options.element)]
+    place = Placement(options.scheduler_id, options.restarts, options.node, options.confined == "yes")
+    pilot = pilot_folder(JobsFolder(config.site.jobs_dir), job_id)
+    if pilot is not None:
+        return _be_a_pilot(config, pilot, place)
     job = JobsFolder(config.site.jobs_dir).job(JobId(job_id))
     files = (job.spec, job.attempt(number).intent)
     if not all(_appears(file, config.site.timing.visible_after) for file in files):
         print(f"worker: job {job_id} is not among the active jobs; nothing to do", file=sys.stderr)
         return os.EX_NOINPUT
     _log_to(job.attempt(number).log)
-    run(config, job, number, Placement(options.scheduler_id, options.restarts, options.node, options.confined == "yes"))
+    run(config, job, number, place)
+    return os.EX_OK
+
+
+def _be_a_pilot(config: Config, crew: JobFolder, place: Placement) -> int:
+    from .in_job import pilot
+
+    if not _appears(crew.attempt(1).intent, config.site.timing.visible_after):
+        print(f"worker: the pilot {crew.id} is not wanted any more; nothing to do", file=sys.stderr)
+        return os.EX_NOINPUT
+    _log_to(crew.attempt(1).log)
+    try:
+        pilot.run(config, crew, place)
+        JobsFolder(config.site.jobs_dir).ring(crew.id)
+    except (Misconfigured, Damaged) as error:
+        logging.error("pilot ends: %s", error)
+        return os.EX_CONFIG
     return os.EX_OK
 
 

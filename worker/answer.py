@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Mapping
-from typing import Any, Callable, Optional, Union
+from collections.abc import Sequence
+from typing import Callable, Optional, Union
 
 from . import folder
 from .broker import Broker, TooLarge, Unroutable, matches
@@ -52,8 +52,9 @@ def conclude(job: JobFolder, attempt: AttemptFolder, result: Result, replies: Re
     else:
         write_bytes(attempt.reply_body(stem), failure_body(result, earlier))
     origin = read(Origin, job.origin)
-    facts = headers(result, job.id, earlier, origin.of if origin else "")
-    write_reply(attempt, stem, _reply(job, message, facts, replies, now))
+    # Its body lies there already.
+    reply = reply_of(message, job.id, result, earlier, b"", replies, now, origin.of if origin else "")
+    write_reply(attempt, stem, reply)
     ours = Outcome(outcome=result.outcome, attempt=attempt.number, reply=stem, by=by, at=now)
     if claim_name(job.outcome, ours):
         log.info(
@@ -155,16 +156,26 @@ def _earlier(job: JobFolder, number: int) -> list[Result]:
     return [result for n in range(1, number) if (result := read_result(job.attempt(n)))]
 
 
-def _reply(job: JobFolder, message: Message, facts: Mapping[str, Any], replies: Replies, now: float) -> Reply:
+def reply_of(
+    message: Message,
+    job_id: str,
+    result: Result,
+    earlier: Sequence[Result],
+    body: bytes,
+    replies: Replies,
+    now: float,
+    origin: str = "",
+) -> Reply:
+    """The answer that tells `result`. `earlier`: what the attempts before came to; `origin`: the job that this one repeats."""
     reply_to, correlation_id = message.properties.get("reply_to"), message.properties.get("correlation_id")
     assert not isinstance(reply_to, int) and not isinstance(correlation_id, int)
     return Reply(
         routing_key=reply_to if isinstance(reply_to, str) else (reply_to or b"").decode("utf-8", "replace"),
         correlation_id=correlation_id,
-        body=b"",  # lies in its file already
-        type="result" if facts["outcome"] == "succeeded" else "error",
-        message_id=job.id,
+        body=body,
+        type="result" if result.outcome == "succeeded" else "error",
+        message_id=job_id,
         timestamp=int(now),
         expiration_ms=int(replies.expiration * 1000),
-        headers=facts,
+        headers=headers(result, job_id, earlier, origin),
     )

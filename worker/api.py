@@ -86,13 +86,35 @@ class Api:
 
         Raises Transient, TokenExpired, or StepFailed where trying again would change nothing.
         """
+        with self._opened(name, source, token) as answer:
+            return _save(name, answer, target, most, self._settings.unknown_length)
+
+    def look(self, name: str, source: Input, token: str) -> None:
+        """Opens one input and reads its beginning. Raises what `download` raises."""
+        with self._opened(name, source, token) as answer:
+            next(answer.iter_content(1), b"")
+
+    def clock_ahead(self) -> Optional[float]:
+        """By how many seconds the API's clock is ahead of ours; None where it does not say. Raises Transient."""
+        before = time()
+        with self._answer("HEAD", self._credentials.api_url) as answer:
+            said, after = answer.headers.get("Date", ""), time()
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
+            # It says whole seconds; what the way there and back took is nobody's fault.
+            theirs = parsedate_to_datetime(said).timestamp()
+            return min(theirs + 1 - before, 0.0) or max(theirs - after, 0.0)
+        return None
+
+    @contextlib.contextmanager
+    def _opened(self, name: str, source: Input, token: str) -> Iterator[requests.Response]:
         url, with_token = source.url, source.with_token
         for _ in range(_REDIRECTS):
             auth = _Token(token) if with_token else None
             with self._answer("GET", url, auth=auth, headers=_AS_IT_IS) as answer:
                 if not answer.is_redirect:
                     _check(name, answer, with_token)
-                    return _save(name, answer, target, most, self._settings.unknown_length)
+                    yield answer
+                    return
                 url = _joined(url, answer.headers["Location"])
             if not may_fetch(url, self._credentials.api_url, self._settings.input_hosts):
                 raise StepFailed("fetch", f'The input "{name}" was redirected to an address that is not allowed here.')

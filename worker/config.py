@@ -10,14 +10,14 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Optional, get_args, get_origin, get_type_hints
+from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from .errors import Misconfigured
-from .settings import Config, Credentials, Pattern, Queue, Seconds, Secret, Site
+from .settings import Config, Credentials, Pattern, Queue, Seconds, Secret, Site, Workload
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -44,13 +44,20 @@ _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 def read_config(root: Path, site_file: Path, credentials_file: Path) -> Config:
     """Reads both files. Raises Misconfigured with every fault found in either."""
-    faults: list[str] = []
-    site = _read_site(root, site_file, faults)
-    without_broker = site is not None and site.broker == "embedded"
-    credentials = _read_credentials(credentials_file, without_broker, faults)
+    site, credentials, faults = read_separately(root, site_file, credentials_file)
     if site is None or credentials is None or faults:
         raise Misconfigured(faults)
     return Config(root, site_file, credentials_file, site, credentials)
+
+
+def read_separately(
+    root: Path, site_file: Path, credentials_file: Path
+) -> tuple[Optional[Site], Optional[Credentials], list[str]]:
+    """What can be read of either file, whatever the other is like, and every fault found in both."""
+    faults: list[str] = []
+    site = _read_site(root, site_file, faults)
+    without_broker = site is not None and site.broker == "embedded"
+    return site, _read_credentials(credentials_file, without_broker, faults), faults
 
 
 def parse_duration(value: object) -> float:
@@ -70,22 +77,72 @@ def parse_duration(value: object) -> float:
 # --- site.toml
 
 
+_Path = tuple[Union[str, int], ...]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A place in the site file: in words, and as a path."""
+
+    words: str
+    path: _Path = ()
+
+    def setting(self, name: str) -> _Place:
+        return _Place(f"{self.words}: {name}", (*self.path, name))
+
+    def item(self, number: int) -> _Place:
+        return _Place(f"{self.words}[{number}]", (*self.path, number))
+
+    def key(self, name: str) -> _Place:
+        return _Place(f"{self.words}.{name}", (*self.path, name))
+
+
+class _Flaws:
+    """What is wrong with the site file, and where."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[_Path, str]] = []
+        self.serious = False
+        """Whether the values that were read can't be looked at any further."""
+
+    def add(self, place: _Place, words: str, serious: bool = True) -> None:
+        self.found.append((place.path, f"{place.words}: {words}"))
+        self.serious = self.serious or serious
+
+    def with_lines(self, text: str) -> list[str]:
+        if not self.found:
+            return []
+        from .toml_lines import line_of
+
+        found = sorted(((line_of(text, path) or 0, words) for path, words in self.found), key=lambda each: each[0])
+        return [f"{words} (line {line})" if line else words for line, words in found]
+
+
 def _read_site(root: Path, path: Path, faults: list[str]) -> Optional[Site]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         faults.append(f"{path.name} can't be read ({error.strerror}). Copy site.example.toml and adapt it.")
         return None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        faults.append(f"{path.name}: {error}")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        faults.append(f"{path.name}: is not UTF-8 text (line {line})")
         return None
-    before = len(faults)
-    site = _build(Site, table, path.name, faults)
-    if len(faults) > before:
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        from .toml_lines import syntax_faults
+
+        found = [f"{path.name}: {fault.words} (line {fault.line})" for fault in syntax_faults(text)]
+        faults.extend(found or [f"{path.name}: {error}"])
         return None
-    assert isinstance(site, Site)
-    faults.extend(f"{path.name}: {fault}" for fault in [*_contradictions(site), *_missing_programs(site, root)])
-    return _settle(site, root)
+    flaws = _Flaws()
+    site = _build(Site, table, _Place(path.name), flaws)
+    if isinstance(site, Site) and not flaws.serious:
+        known = [*_contradictions(site), *_missing_programs(site, root)]
+        flaws.found += [(where, f"{path.name}: {words}") for where, words in known]
+    faults.extend(flaws.with_lines(text))
+    return None if flaws.serious or not isinstance(site, Site) else _settle(site, root)
 
 
 def _settle(site: Site, root: Path) -> Site:
@@ -96,105 +153,116 @@ def _settle(site: Site, root: Path) -> Site:
     return replace(site, jobs_dir=jobs_dir, python=python, broker_file=broker_file, installation=name, ca_file=ca_file)
 
 
-def _contradictions(site: Site) -> list[str]:
+def _contradictions(site: Site) -> Iterator[tuple[_Path, str]]:
     """What no single value shows to be wrong."""
-    faults = []
-    for queue in site.queues:
+    for number, queue in enumerate(site.queues):
         if queue.workload not in site.workloads:
-            faults.append(f"queues.{queue.name}.workload: there is no workload {queue.workload!r}")
-        faults.extend(_resource_faults(queue))
+            words = f"queues.{queue.name}.workload: there is no workload {queue.workload!r}"
+            yield ("queues", number, "workload"), words
+        if queue.name in [other.name for other in site.queues[:number]]:
+            yield ("queues", number, "name"), "queues: two have the same name"
+        yield from _resource_faults(number, queue)
     for name, workload in site.workloads.items():
-        if not workload.argv:
-            faults.append(f"workloads.{name}: argv is empty")
-        if not workload.forms:
-            faults.append(f"workloads.{name}: has no form, so no message could fit it")
-        if not set(workload.retry.on) <= set(_MAY_PASS):
-            faults.append(f"workloads.{name}.retry.on: must be of {', '.join(_MAY_PASS)}")
-        for form in workload.forms:
-            if "error" in form.outputs:
-                faults.append(f'workloads.{name}: an output can\'t be named "error"; that word marks a failure')
-            if any("/" in suffix for suffix in form.outputs.values()):
-                faults.append(f"workloads.{name}: an output's suffix can't hold a slash")
-    names = [queue.name for queue in site.queues]
-    if len(set(names)) < len(names):
-        faults.append("queues: two have the same name")
+        yield from _workload_faults(("workloads", name), workload)
     if not re.fullmatch(r"[A-Za-z0-9]{0,12}", site.installation):
-        faults.append("installation: must be at most 12 letters and digits")
+        yield ("installation",), "installation: must be at most 12 letters and digits"
     if any(option == "" or not option.startswith("-") for option in site.slurm.extra_options):
-        faults.append('slurm.extra_options: each must be one word such as "--qos=short"')
-    return faults
+        yield ("slurm", "extra_options"), 'slurm.extra_options: each must be one word such as "--qos=short"'
 
 
-def _missing_programs(site: Site, root: Path) -> list[str]:
+def _workload_faults(here: _Path, workload: Workload) -> Iterator[tuple[_Path, str]]:
+    where = ".".join(map(str, here))
+    if not workload.argv:
+        yield (*here, "argv"), f"{where}: argv is empty"
+    if not workload.forms:
+        yield (*here, "forms"), f"{where}: has no form, so no message could fit it"
+    if not set(workload.retry.on) <= set(_MAY_PASS):
+        yield (*here, "retry", "on"), f"{where}.retry.on: must be of {', '.join(_MAY_PASS)}"
+    for number, form in enumerate(workload.forms):
+        there = (*here, "forms", number, "outputs")
+        if "error" in form.outputs:
+            yield there, f'{where}: an output can\'t be named "error"; that word marks a failure'
+        if any("/" in suffix for suffix in form.outputs.values()):
+            yield there, f"{where}: an output's suffix can't hold a slash"
+
+
+def _missing_programs(site: Site, root: Path) -> Iterator[tuple[_Path, str]]:
     """Of those inside this folder; others may exist on the compute nodes only."""
     programs = {name: workload.argv[0] for name, workload in site.workloads.items() if workload.argv}
-    return [
-        f"workloads.{name}: there is no program {program}. Is the workload's environment set up?"
-        for name, program in programs.items()
-        if program.startswith("{root}/") and not os.access(program.replace("{root}", str(root)), os.X_OK)
-    ]
+    for name, program in programs.items():
+        if program.startswith("{root}/") and not os.access(program.replace("{root}", str(root)), os.X_OK):
+            words = f"workloads.{name}: there is no program {program}. Is the workload's environment set up?"
+            yield ("workloads", name, "argv"), words
 
 
-def _resource_faults(queue: Queue) -> list[str]:
+def _resource_faults(number: int, queue: Queue) -> Iterator[tuple[_Path, str]]:
     rules, where = queue.resources, f"queues.{queue.name}.resources"
+    here = ("queues", number, "resources")
     pairs: tuple[tuple[str, float, float], ...] = (
         ("cpus", rules.cpus, rules.max_cpus),
         ("memory_mb", rules.memory_mb, rules.max_memory_mb),
         ("time", rules.time, rules.max_time),
         ("gpus", rules.gpus, rules.max_gpus),
     )
-    faults = [f"{where}.{name}: the default is more than max_{name}" for name, value, most in pairs if value > most]
-    # Slurm takes 0 for "all of it" or "without limit".
-    faults += [f"{where}.{name}: must be at least 1" for name, value, _ in pairs if value < 1 and name != "gpus"]
+    for name, value, most in pairs:
+        if value > most:
+            yield (*here, name), f"{where}.{name}: the default is more than max_{name}"
+        # Slurm takes 0 for "all of it" or "without limit".
+        if value < 1 and name != "gpus":
+            yield (*here, name), f"{where}.{name}: must be at least 1"
     known = ("cpus", "memory_mb", "time", "gpus", "email")
-    return faults + [f"{where}.names.{ours}: must be one of {known}" for ours in rules.names if ours not in known]
+    for ours in rules.names:
+        if ours not in known:
+            yield (*here, "names", ours), f"{where}.names.{ours}: must be one of {known}"
 
 
-def _build(cls: Any, table: object, where: str, faults: list[str]) -> object:
-    """An instance of the dataclass `cls` from a TOML table; faults are collected, and then the result means nothing."""
+def _build(cls: Any, table: object, where: _Place, flaws: _Flaws) -> object:
+    """An instance of the dataclass `cls` from a TOML table; flaws are collected, and after a serious one it means nothing."""
     if not isinstance(table, dict):
-        faults.append(f"{where}: must be a table")
+        flaws.add(where, "must be a table")
         return None
     hints = get_type_hints(cls)
     known = {f.name: f for f in fields(cls)}
-    faults.extend(f"{where}: unknown setting {name!r}" for name in table if name not in known)
+    for name in table:
+        if name not in known:
+            flaws.add(_Place(where.words, (*where.path, name)), f"unknown setting {name!r}", serious=False)
     values: dict[str, Any] = {}
     for name, f in known.items():
         if name in table:
-            values[name] = _value(hints[name], table[name], f"{where}: {name}", faults)
+            values[name] = _value(hints[name], table[name], where.setting(name), flaws)
             if "choices" in f.metadata and values[name] not in f.metadata["choices"]:
-                faults.append(f"{where}: {name}: must be one of {', '.join(f.metadata['choices'])}")
+                flaws.add(where.setting(name), f"must be one of {', '.join(f.metadata['choices'])}")
         elif f.default is MISSING and f.default_factory is MISSING:
-            faults.append(f"{where}: {name} is missing")
+            flaws.add(where, f"{name} is missing")
             values[name] = None
     return cls(**values)
 
 
-def _value(kind: Any, value: Any, where: str, faults: list[str]) -> Any:
+def _value(kind: Any, value: Any, where: _Place, flaws: _Flaws) -> Any:
     if is_dataclass(kind):
-        return _build(kind, value, where, faults)
+        return _build(kind, value, where, flaws)
     origin, of = get_origin(kind), get_args(kind)
     if origin is tuple:
         if not isinstance(value, list):
-            faults.append(f"{where}: must be a list")
+            flaws.add(where, "must be a list")
             return ()
-        return tuple(_value(of[0], item, f"{where}[{i}]", faults) for i, item in enumerate(value))
+        return tuple(_value(of[0], item, where.item(i), flaws) for i, item in enumerate(value))
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, dict):
-            faults.append(f"{where}: must be a table")
+            flaws.add(where, "must be a table")
             return {}
-        return {key: _value(of[1], item, f"{where}.{key}", faults) for key, item in value.items()}
-    return _scalar(kind, value, where, faults)
+        return {key: _value(of[1], item, where.key(key), flaws) for key, item in value.items()}
+    return _scalar(kind, value, where, flaws)
 
 
-def _scalar(kind: Any, value: Any, where: str, faults: list[str]) -> Any:
+def _scalar(kind: Any, value: Any, where: _Place, flaws: _Flaws) -> Any:
     if kind is Any:
         return value
     if kind in (Seconds, float):
         try:
             return parse_duration(value)
         except ValueError as error:
-            faults.append(f"{where}: {error}")
+            flaws.add(where, f"{error}")
             return 0.0
     if kind is Path and isinstance(value, str) and value:
         return Path(value)
@@ -203,7 +271,7 @@ def _scalar(kind: Any, value: Any, where: str, faults: list[str]) -> Any:
     if type(value) is kind and not (isinstance(value, int) and value < 0):
         return value
     names = {int: "a whole number of 0 or more", bool: "true or false"}
-    faults.append(f"{where}: must be {names.get(kind, 'a text in quotes')}")
+    flaws.add(where, f"must be {names.get(kind, 'a text in quotes')}")
     return value
 
 
@@ -211,8 +279,6 @@ def _scalar(kind: Any, value: Any, where: str, faults: list[str]) -> Any:
 
 
 def _read_credentials(path: Path, without_broker: bool, faults: list[str]) -> Optional[Credentials]:
-    from dotenv import dotenv_values
-
     try:
         mode = path.stat()
     except OSError as error:
@@ -222,7 +288,7 @@ def _read_credentials(path: Path, without_broker: bool, faults: list[str]) -> Op
         faults.append(f"{path.name} can be read by others. Run: chmod 600 {path.name}")
         return None
     try:
-        given = {name: value or "" for name, value in dotenv_values(path, interpolate=False, encoding="utf-8").items()}
+        given = read_variables(path)
     except UnicodeDecodeError:
         faults.append(f"{path.name} is not UTF-8 text")
         return None
@@ -244,6 +310,31 @@ def _read_credentials(path: Path, without_broker: bool, faults: list[str]) -> Op
         api_user=given.get("API_USER", ""),
         api_password=Secret(given.get("API_PASSWORD", "")),
     )
+
+
+def read_variables(path: Path) -> dict[str, str]:
+    """NAME=VALUE lines, which may begin with `export`. Raises OSError and UnicodeDecodeError."""
+    from dotenv import dotenv_values
+
+    # Opened here, because dotenv takes a file that is not there for an empty one.
+    with open(path, encoding="utf-8") as file:
+        return {name: value or "" for name, value in dotenv_values(stream=file, interpolate=False).items()}
+
+
+def credentials_text(values: Mapping[str, str]) -> str:
+    """What a credentials.env with these values says. Raises ValueError for one that would not come back the same."""
+    import io
+
+    from dotenv import dotenv_values
+
+    lines = [
+        f"# {VARIABLES[name]}\n{name}='{value.replace(chr(92), chr(92) * 2).replace(chr(39), chr(92) + chr(39))}'\n"
+        for name, value in values.items()
+    ]
+    text = f"# Addresses and secrets. Made by ./check.py init; for nobody else's eyes.\n\n{chr(10).join(lines)}"
+    if dotenv_values(stream=io.StringIO(text), interpolate=False) != dict(values):
+        raise ValueError("a value can't be written")
+    return text
 
 
 def _tls_and_port(given: Mapping[str, str], where: str, faults: list[str]) -> tuple[bool, int]:

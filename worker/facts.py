@@ -204,6 +204,14 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Unfit:
+    """No pilot can do its work here: why, and since when."""
+
+    why: str
+    since: float
+
+
+@dataclass(frozen=True)
 class Cluster:
     """What was asked of the scheduler once, and is remembered."""
 

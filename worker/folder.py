@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import json
 import os
 import secrets
@@ -53,6 +54,7 @@ class AttemptFolder:
         self.absent = path / "absent.json"
         self.stuck = path / "stuck.json"
         self.cancel = path / "cancel.json"
+        self.unfit = path / "unfit.json"
         self.progress = path / "progress.json"
 
     def reply_body(self, stem: str) -> Path:
@@ -103,18 +105,21 @@ class JobsFolder:
         self.rejected = path / "rejected"
         self.undelivered = path / "undelivered"
         self.groups = path / "groups"
+        self.pilots = path / "pilots"
         self.news = path / "news"
+        self.standing = path / "standing.json"
+        self.new = path / "new"
+        self.mark = path / "installation.json"
         self.lease = path / "lease.json"
         self.site_fault = path / "site_fault.json"
         self.cluster = path / "cluster.json"
         self.budget = path / "slurm_budget.json"
-        self.new = path / "new"
         self.operator_log = path / "operator.log"
         self.tally = path / "tally.json"
 
     def prepare(self) -> None:
         """Makes the folders; 0700, because they hold tokens and other people's data. Raises OSError."""
-        for folder in (self.path, self.active, self.done, self.rejected, self.undelivered, self.groups):
+        for folder in (self.path, self.active, self.done, self.rejected, self.undelivered, self.groups, self.news):
             make_folder(folder)
 
     def job(self, job_id: JobId) -> JobFolder:
@@ -129,6 +134,20 @@ class JobsFolder:
         """Tells the login side that there is something new about a job. A hint, not a fact: it may be lost."""
         with contextlib.suppress(OSError):
             (self.news / job_id).touch(mode=0o600)
+
+    def rung(self) -> list[str]:
+        """Whose bell rang; names, of jobs or not."""
+        with contextlib.suppress(OSError):
+            return os.listdir(self.news)
+        return []
+
+    def hear(self) -> frozenset[str]:
+        """The same, and the bells are still. To be called before the jobs' facts are read: what rings later is news."""
+        called = self.rung()
+        for name in called:
+            with contextlib.suppress(OSError):
+                os.unlink(self.news / name)
+        return frozenset(called)
 
     def find(self, job_id: JobId) -> Optional[JobFolder]:
         """A job that was claimed before, wherever it is now."""
@@ -255,6 +274,7 @@ def brought_in(jobs: JobsFolder, job_id: JobId) -> Iterator[JobFolder]:
 def remove_unclaimed(job: JobFolder) -> None:
     """A folder that never got its message, unless it gets it at this moment."""
     remove_half_written(job.path)
+    remove_tree(job.attempts)  # of a worker that was cut off, and came back when its job had been put away
     with contextlib.suppress(OSError):
         job.path.rmdir()
 
@@ -332,7 +352,7 @@ def from_json(kind: Any, value: Any) -> Any:
     if kind is Any:
         return value
     if is_dataclass(kind) and isinstance(kind, type):
-        hints = get_type_hints(kind)
+        hints = _hints(kind)
         return kind(**{f.name: from_json(hints[f.name], value[f.name]) for f in fields(kind) if f.name in value})
     origin, of = get_origin(kind), get_args(kind)
     if origin is Union:
@@ -349,6 +369,12 @@ def from_json(kind: Any, value: Any) -> Any:
     if isinstance(kind, type) and not isinstance(value, (kind, int) if kind is float else kind):
         raise ValueError(f"{value!r} is no {kind.__name__}")
     return value
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """To work them out takes ten times as long as to read a fact."""
+    return get_type_hints(kind)
 
 
 def _from_json_union(kinds: tuple[Any, ...], value: Any) -> Any:

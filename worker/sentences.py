@@ -39,6 +39,14 @@ def out_of_memory(had: Optional[Resources], asked: Optional[Resources] = None) -
     return f"The job used all of the {had.memory_mb} MB {how} and was stopped. Ask for more memory."
 
 
+def beside_one_without_memory() -> str:
+    return "A job beside this one ran out of memory, so its own end can't be trusted. Run it again."
+
+
+def pilot_ended(state: str) -> str:
+    return f"The Slurm job that ran this job among others ended before it was done ({state}). Run it again."
+
+
 def timed_out(had: Optional[Resources], while_fetching: bool = False) -> str:
     if had is None:
         return "The job reached its time limit and was stopped. Ask for more time."

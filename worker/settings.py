@@ -69,6 +69,23 @@ class ResourceRules:
 
 
 @dataclass(frozen=True)
+class PilotRules:
+    """The pilots of a queue: Slurm jobs that work through many of its jobs."""
+
+    cpus: int = said("CPUs of one pilot: so many jobs run in it side by side, if they ask for one CPU each", 1)
+    memory_mb: int = said("memory of one pilot, in MB", 4000)
+    time: Seconds = said("time limit of one pilot; a job that would not fit into what is left is not begun", 3600.0)
+    most: int = said("the most pilots of this queue, running and waiting together", 10)
+    jobs_per_pilot: int = said("another pilot is started for each so many jobs that are not done", 500)
+    batch: int = said("how many jobs a pilot takes at once", 250)
+    idle: Seconds = said("a pilot that finds no job for this long ends", 60.0)
+    max_open: int = said("the most jobs claimed for pilots and not yet answered", 10_000)
+
+
+MODES = ("job", "pilot")
+
+
+@dataclass(frozen=True)
 class Queue:
     """One jobs queue."""
 
@@ -78,6 +95,10 @@ class Queue:
     durable: bool = said("how the queue is made if it does not exist; one that exists is used as it is", False)
     arguments: Mapping[str, Any] = said("its arguments if it does not exist, e.g. x-queue-type", dict)
     resources: ResourceRules = said("resources of jobs from this queue", ResourceRules)
+    mode: str = said(
+        '"job": each job is a Slurm job of its own; "pilot": many short jobs share one', "job", choices=MODES
+    )
+    pilot: PilotRules = said("the pilots of this queue", PilotRules)
 
 
 @dataclass(frozen=True)
@@ -115,6 +136,7 @@ class Workload:
     environment: Mapping[str, str] = said("variables added to its environment", dict)
     path: str = said("its PATH", "/usr/local/bin:/usr/bin:/bin")
     stop_wait: Seconds = said("time between SIGTERM and SIGKILL when it must stop", 10.0)
+    mode: str = said('"job" or "pilot", whatever its queue says; if empty, the queue decides', "", choices=("", *MODES))
     retry: RetryPolicy = said("which ends are tried again", RetryPolicy)
 
 
@@ -147,6 +169,10 @@ class SlurmSettings:
     array_limit: int = said("how many jobs of one array may run at the same time; 0 for as many as fit", 0)
     commands_per_second: float = said("how many Slurm commands a second all passes together may use, over time", 1.0)
     commands_at_once: int = said("how many of them may come one after the other; then work waits for the next pass", 20)
+    poll_fastest: Seconds = said("how often squeue is asked when something has just changed", 5.0)
+    poll_slowest: Seconds = said(
+        "how often squeue is asked when nothing has changed for a while; passes in between don't ask it", 60.0
+    )
     command_timeout: Seconds = said("the longest a Slurm command may take", 60.0)
 
 

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Optional
+from typing import Any, NoReturn, Optional, Union
 from urllib.parse import urlsplit
 
 from .errors import InvalidSpec
@@ -135,6 +135,20 @@ def parse_slurm_time(text: str) -> int:
     if total == 0:
         raise ValueError(text)
     return total
+
+
+def deadline_of(properties: Mapping[str, Union[str, bytes, int, None]], claimed_at: float) -> Optional[float]:
+    """When a message has expired, in seconds since 1970: timestamp + expiration, or the claim + expiration; None without a
+    readable expiration.
+
+    A sender's timestamp may be anything; one after the claim, or of before 2000, is no time of sending.
+    """
+    expiration, timestamp = properties.get("expiration"), properties.get("timestamp")
+    if not isinstance(expiration, str) or not re.fullmatch(r"[0-9]{1,15}", expiration):
+        return None
+    plausible = isinstance(timestamp, int) and 946684800 <= timestamp <= claimed_at
+    sent_at = float(timestamp) if plausible and isinstance(timestamp, int) else claimed_at
+    return sent_at + int(expiration) / 1000
 
 
 def _short_time(first: Optional[str], middle: str, last: Optional[str]) -> tuple[int, int, int]:

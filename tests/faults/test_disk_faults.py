@@ -8,6 +8,8 @@ import contextlib
 import errno
 import json
 import os
+import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -245,19 +247,21 @@ def test_one_job_whose_folder_is_closed_is_told_and_the_others_go_on(scene: Scen
 
 
 @pytest.mark.fault(what="the jobs folder has been removed", moment="before a pass, nothing in flight")
-def test_a_jobs_folder_that_was_removed_is_made_again(scene: Scene) -> None:
-    operator = Operator(scene)
-    first = operator.answer(scene.ask())
-    subprocess.run(["rm", "-rf", str(scene.installation.jobs.path)], check=True)
+def test_a_jobs_folder_that_was_removed_is_made_again_once_its_mark_is_removed_too(scene: Scene) -> None:
+    operator, place = Operator(scene), scene.installation.jobs.path
+    is_success(operator.answer(scene.ask()))
+    shutil.rmtree(place)
+    correlation_id = scene.ask()
 
-    second = operator.answer(scene.ask())
+    refused = operator.one_pass()
+    (named,) = re.findall(r"remove (.*/\.site\.toml\.installed)$", refused.log.strip())
+    assert (refused.code, scene.requester.waiting_jobs(), place.exists()) == (os.EX_CANTCREAT, 1, False)
+    Path(named).unlink()
 
-    is_success(first)
-    is_success(second)
+    is_success(operator.answer(correlation_id))
 
 
 @pytest.mark.fault(what="the jobs folder's file system is not mounted", moment="before a pass, a job in flight")
-@pytest.mark.xfail(strict=True, reason="an empty folder is taken for a new installation, and messages go into it")
 def test_nothing_is_taken_into_the_place_of_a_file_system_that_is_not_mounted(scene: Scene, tmp_path: Path) -> None:
     operator, real, place = Operator(scene), tmp_path / "real", scene.installation.jobs.path
     for folder in (real, place):
@@ -272,6 +276,35 @@ def test_nothing_is_taken_into_the_place_of_a_file_system_that_is_not_mounted(sc
     seen = operator.one_pass()
 
     assert (seen.code, scene.requester.waiting_jobs()) == (os.EX_CANTCREAT, 1)
+    assert "is not the one of earlier passes, nothing done" in seen.log and "is its file system mounted" in seen.log
+    assert list(place.iterdir()) == []
+    with mounted(real, place):
+        assert operator.one_pass().code == os.EX_OK
+
+
+def test_an_installation_that_moves_with_its_jobs_goes_on_and_one_that_leaves_them_is_told(scene: Scene) -> None:
+    operator, files = Operator(scene), scene.installation
+    assert operator.one_pass().code == os.EX_OK
+    old, new = files.jobs.path, files.folder / "moved"
+    files.change_site(json.dumps(str(old)), json.dumps(str(new)))
+
+    left = operator.one_pass()
+    old.rename(new)
+    moved = operator.one_pass()
+
+    assert left.code == os.EX_CANTCREAT and f"(it was {old})" in left.log
+    assert moved.code == os.EX_OK
+
+
+def test_beside_a_site_file_in_a_read_only_place_a_pass_works_without_the_mark(scene: Scene, tmp_path: Path) -> None:
+    operator, files, jobs = Operator(scene), scene.installation, tmp_path / "jobs"
+    files.change_site(json.dumps(str(files.jobs.path)), json.dumps(str(jobs)))
+
+    with mounted(files.folder, files.folder):
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(files.folder)], check=True)
+        codes = [operator.one_pass().code, operator.one_pass().code]
+
+    assert codes == [os.EX_OK, os.EX_OK] and (jobs / "installation.json").exists()
 
 
 @contextlib.contextmanager

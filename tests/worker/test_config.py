@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.worker.examples import CREDENTIALS, SITE, read, write_files
 from worker.config import parse_duration, read_config
 from worker.errors import Misconfigured
+from worker.toml_lines import line_of
 
 
 def faults(folder: Path, site: str = SITE, credentials: str = CREDENTIALS, mode: int = 0o600) -> list[str]:
@@ -31,6 +32,56 @@ def without(name: str, text: str = CREDENTIALS) -> str:
 
 
 # --- site.toml
+
+
+def test_each_fault_is_told_with_its_line_and_one_does_not_hide_another(tmp_path: Path) -> None:
+    site = SITE.replace("cpus = 2", "cpus = 49").replace('workload = "train"', 'workload = "paint"\nfrobnicate = 1')
+
+    assert faults(tmp_path, site) == [
+        "site.toml: queues.hpc-jobs.workload: there is no workload 'paint' (line 3)",
+        "site.toml: queues[0]: unknown setting 'frobnicate' (line 4)",
+        "site.toml: queues.hpc-jobs.resources.cpus: the default is more than max_cpus (line 7)",
+    ]
+
+
+def test_every_line_that_is_no_toml_is_told_at_once(tmp_path: Path) -> None:
+    site = (
+        SITE.replace("cpus = 2", "cpus =")
+        .replace("[workloads.train]", "[workloads.train")
+        .replace("max_gpus", "gpus =")
+    )
+    site += "\n[queues.resources]\n"
+
+    lines = [int(fault.rpartition("(line ")[2].rstrip(")")) for fault in faults(tmp_path, site)]
+
+    wrong = ["cpus =", "gpus = = 4", "[workloads.train"]
+    assert lines == [*(site.split("\n").index(line) + 1 for line in wrong), site.count("\n")]
+
+
+@pytest.mark.parametrize(("path", "line"), [
+    (("queues", 1, "resources", "names", "cpus"), 11), (("queues", 0, "resources", "cpus"), 5), (("queues", 0, "name"), 3),
+    (("queues", 0, "resources", "names", "cpus"), 6), (("slurm", "array_size"), 13), (("queues", 1), 8), (("nowhere",), None),
+    (("queues", 1, "resources", "no such"), 9), (("list", 2), 14),
+])  # fmt: skip
+def test_a_setting_is_found_however_it_is_written(path: tuple[str | int, ...], line: int | None) -> None:
+    text = """# a comment
+[[queues]]
+name = "[no header]"
+[queues.resources]
+cpus = 1
+names = { cpus = "CPUs" }
+
+[[queues]]
+[queues.resources]
+memory_mb = 1
+names.cpus = "x"
+[ slurm ]
+"array_size" = 3
+list = [
+    1,
+]
+"""
+    assert line_of(text, path if path[0] != "list" else ("slurm", *path)) == line
 
 
 def test_a_short_site_file_gets_the_defaults(tmp_path: Path) -> None:
@@ -105,7 +156,7 @@ def test_a_fault_of_the_site_file_is_told_with_its_place(tmp_path: Path, old: st
 def test_a_workload_without_a_form_could_never_run(tmp_path: Path) -> None:
     site = SITE[: SITE.index("[[workloads.train.forms]]")] + "forms = []\n"
 
-    assert faults(tmp_path, site) == ["site.toml: workloads.train: has no form, so no message could fit it"]
+    assert faults(tmp_path, site) == ["site.toml: workloads.train: has no form, so no message could fit it (line 28)"]
 
 
 def test_a_retry_policy_names_ends_that_there_are(tmp_path: Path) -> None:
@@ -127,7 +178,7 @@ def test_a_site_file_that_is_no_text_is_a_fault(tmp_path: Path) -> None:
     site, credentials = write_files(tmp_path)
     site.write_bytes(b"\xff\xfe")
 
-    with pytest.raises(Misconfigured, match="site.toml: .*utf-8"):
+    with pytest.raises(Misconfigured, match=r"site.toml: is not UTF-8 text \(line 1\)"):
         read_config(tmp_path, site, credentials)
 
 

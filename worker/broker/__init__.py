@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Optional, Protocol, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, Union
 
 from ..settings import Config, Queue
 
@@ -58,7 +59,22 @@ class Broker(Protocol):
     def get(self, queue: str) -> Optional[Delivery]:
         """One message, to be acked or given back; None from an empty queue."""
 
-    def ack(self, delivery: Delivery) -> None: ...
+    def get_many(self, queue: str, most: int, wait: float) -> list[Delivery]:
+        """Up to `most` messages, to be acked or given back, in the queue's order. Waits at most `wait` seconds for the
+        first one, and returns when the queue is empty or `most` are there."""
+
+    def ack(self, delivery: Delivery) -> None:
+        """Raises Transient, too, where the connection that it came over is gone: then the message comes again."""
+
+    def ack_many(self, deliveries: Sequence[Delivery]) -> None:
+        """Acks these and no others; of several, with as few words to the broker as it takes."""
+
+    def listen(self, queues: Sequence[str], wait: float) -> bool:
+        """Whether a message is there; waits at most `wait` seconds for one. Of each queue one message may be held from
+        then on: the next get brings it first, and `hush` gives it back."""
+
+    def hush(self) -> None:
+        """No message is brought before it is asked for, and none is held that was not got."""
 
     def settle(self) -> None:
         """Returns when the broker has taken note of every ack before."""
@@ -70,6 +86,31 @@ class Broker(Protocol):
         """Returns when the broker has confirmed. Raises Unroutable or TooLarge."""
 
     def close(self) -> None: ...
+
+
+class Answers(Protocol):
+    """Many answers, confirmed in any order: what a pilot sends through. No method waits for the broker."""
+
+    def send(self, replies: list[Reply]) -> None: ...
+
+    def told(self) -> list[tuple[str, str]]:
+        """(message_id, "") for each answer that was confirmed since the last call; else why the broker does not take it."""
+
+    def away_for(self) -> float:
+        """Seconds since the broker was reached, or 0."""
+
+    def close(self) -> None: ...
+
+
+def open_answers(config: Config, ring: Callable[[], None]) -> Answers:
+    """`ring` is called, from any thread, whenever there is something to be told."""
+    if config.site.broker == "embedded":
+        from .embedded import EmbeddedAnswers
+
+        return EmbeddedAnswers(config.site.broker_file, config.site.replies)
+    from .window import Window
+
+    return Window(config.credentials, config.ca_file, ring)
 
 
 def open_broker(config: Config) -> Broker:

@@ -12,7 +12,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
@@ -37,6 +37,9 @@ CREATE TABLE IF NOT EXISTS messages (
 CREATE INDEX IF NOT EXISTS in_order ON messages (queue, id);
 """
 
+_LOOK_AGAIN = 0.05
+"""Seconds; a file tells nobody that it has changed."""
+
 
 class Embedded:
     """One connection. `holder` names this process in such a way that others can see whether it still lives."""
@@ -54,22 +57,52 @@ class Embedded:
             return _count(db, queue.name)
 
     def get(self, queue: str) -> Optional[Delivery]:
+        return next(iter(self._take(queue, 1)), None)
+
+    def get_many(self, queue: str, most: int, wait: float) -> list[Delivery]:
+        end = time.monotonic() + wait
+        while True:
+            taken = self._take(queue, most)
+            left = end - time.monotonic()
+            if taken or left <= 0:
+                return taken
+            time.sleep(min(left, _LOOK_AGAIN))
+
+    def _take(self, queue: str, most: int) -> list[Delivery]:
         with self._transaction() as db:
             _tidy(db, queue)
-            row = db.execute(
+            rows = db.execute(
                 "SELECT id, body, properties, redelivered FROM messages"
-                " WHERE queue = ? AND holder IS NULL ORDER BY id LIMIT 1",
-                (queue,),
-            ).fetchone()
-            if row is None:
-                return None
-            tag, body, properties, redelivered = row
-            db.execute("UPDATE messages SET holder = ? WHERE id = ?", (self._holder, tag))
-        return Delivery(queue, bytes(body), from_json(Properties, json.loads(properties)), bool(redelivered), int(tag))
+                " WHERE queue = ? AND holder IS NULL ORDER BY id LIMIT ?",
+                (queue, most),
+            ).fetchall()
+            db.executemany("UPDATE messages SET holder = ? WHERE id = ?", [(self._holder, row[0]) for row in rows])
+        return [
+            Delivery(queue, bytes(body), from_json(Properties, json.loads(properties)), bool(redelivered), int(tag))
+            for tag, body, properties, redelivered in rows
+        ]
 
     def ack(self, delivery: Delivery) -> None:
+        self.ack_many([delivery])
+
+    def ack_many(self, deliveries: Sequence[Delivery]) -> None:
+        held = [(delivery.tag, self._holder) for delivery in deliveries]
         with self._transaction() as db:
-            db.execute("DELETE FROM messages WHERE id = ? AND holder = ?", (delivery.tag, self._holder))
+            db.executemany("DELETE FROM messages WHERE id = ? AND holder = ?", held)
+
+    def listen(self, queues: Sequence[str], wait: float) -> bool:
+        end = time.monotonic() + wait
+        while True:
+            with self._transaction() as db:
+                if any(_count(db, queue) for queue in queues):
+                    return True
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(left, _LOOK_AGAIN))
+
+    def hush(self) -> None:
+        """To listen was to look."""
 
     def settle(self) -> None:
         """Every ack was committed before it returned."""
@@ -137,6 +170,39 @@ class Embedded:
             self._open.execute("PRAGMA synchronous = FULL")
             self._open.executescript(_SCHEMA)
         return self._open
+
+
+class EmbeddedAnswers:
+    """Each answer is on disk when it was sent; there is nothing to wait for."""
+
+    def __init__(self, file: Path, replies: Replies) -> None:
+        self._broker = Embedded(file, replies)
+        self._waiting: list[Reply] = []
+        self._away_since: Optional[float] = None
+
+    def send(self, replies: list[Reply]) -> None:
+        self._waiting += replies
+
+    def told(self) -> list[tuple[str, str]]:
+        told = []
+        while self._waiting:
+            reply, why = self._waiting[0], ""
+            try:
+                self._broker.publish(reply)
+            except Unroutable as error:
+                why = str(error)
+            except Transient:
+                self._away_since = self._away_since or time.monotonic()
+                break
+            self._away_since = None
+            told.append((self._waiting.pop(0).message_id, why))
+        return told
+
+    def away_for(self) -> float:
+        return 0.0 if self._away_since is None else time.monotonic() - self._away_since
+
+    def close(self) -> None:
+        self._broker.close()
 
 
 def _tidy(db: sqlite3.Connection, queue: str) -> None:

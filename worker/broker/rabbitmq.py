@@ -10,7 +10,9 @@ import contextlib
 import logging
 import ssl
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Optional
 
 import pika
@@ -27,11 +29,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
+DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
 _PERSISTENT = 2
 _NOT_IMPLEMENTED = 540
 """To a basic.get: from a stream, whose messages stay when they are read."""
-_OUR_FAULT = 400
+_MOST_PREFETCH = 65_535
+"""A short unsigned integer of AMQP."""
+_QUIET = 0.05
+_SLICE = 1.0
+"""Seconds: how long the next message may take to come, and how long a wait for the first one goes without a look."""
+OUR_FAULT = 400
 """Reply codes from here on blame what was sent; 320 is a broker that is being stopped."""
 
 
@@ -81,9 +88,16 @@ class RabbitMQ:
         self._credentials = credentials
         self._replies = replies
         self._ca_file = ca_file
+        self._blocked_timeout = 60
         self._connection: Optional[pika.BlockingConnection] = None
         self._jobs: Optional[BlockingChannel] = None
         self._answers: Optional[BlockingChannel] = None
+        self._held: dict[int, Delivery] = {}
+        """What this channel of jobs has delivered, and what is neither acked nor given back yet, by its tag."""
+        self._ears: dict[str, str] = {}
+        """Queue -> consumer, while we listen."""
+        self._heard: list[Delivery] = []
+        """What came in this way, and was not got yet."""
 
     def waiting(self, queue: Queue) -> int:
         with self._translated():
@@ -96,10 +110,16 @@ class RabbitMQ:
                 answer = self._jobs_channel().queue_declare(
                     queue.name, durable=queue.durable, arguments=dict(queue.arguments)
                 )
-            return int(answer.method.message_count)
+            heard = sum(delivery.queue == queue.name for delivery in self._heard)
+            return int(answer.method.message_count) + heard
 
     def get(self, queue: str) -> Optional[Delivery]:
         with self._translated():
+            self._jobs_channel()  # what was heard over another one comes again
+            for delivery in self._heard:
+                if delivery.queue == queue:
+                    self._heard.remove(delivery)
+                    return delivery
             try:
                 method, properties, body = self._jobs_channel().basic_get(queue)
             except exceptions.ConnectionClosedByBroker as error:
@@ -108,17 +128,107 @@ class RabbitMQ:
                 raise Transient(f"the queue {queue} is a stream; Batchferry needs a classic or quorum queue") from None
         if method is None or properties is None:
             return None
-        return Delivery(
+        return self._hold(queue, method, properties, body)
+
+    def get_many(self, queue: str, most: int, wait: float) -> list[Delivery]:
+        first = self.get(queue)  # a stream refuses this, and would let itself be consumed without ever getting emptier
+        found = [first] if first else []
+        if len(found) == most or not (found or wait > 0):
+            return found
+        with self._translated():
+            channel = self._jobs_channel()
+            channel.basic_qos(prefetch_count=min(most - len(found), _MOST_PREFETCH))
+            consumer = channel.basic_consume(queue, lambda _, *delivered: found.append(self._hold(queue, *delivered)))
+            self._collect(channel, queue, found, most, wait)
+            if channel.is_open:
+                channel.basic_cancel(consumer)
+        return found
+
+    def _collect(self, channel: BlockingChannel, queue: str, found: list[Delivery], most: int, wait: float) -> None:
+        """Until the queue is empty. Its count may overtake the messages that left it, so it is asked twice. Where it says
+        that there are some, and none come, they go to somebody else."""
+        end, empty = time.monotonic() + wait, 0
+        while len(found) < most and channel.consumer_tags and empty < 2:
+            before = len(found)
+            count = channel.queue_declare(queue, passive=True).method.message_count
+            left = min(end - time.monotonic(), _SLICE)
+            channel.connection.process_data_events(time_limit=max(left, 0) if not found else _QUIET if count else 0)
+            if len(found) > before or not (found or left <= 0):
+                empty = 0
+            else:
+                empty += 1 if count == 0 else 2
+
+    def listen(self, queues: Sequence[str], wait: float) -> bool:
+        with self._translated():
+            channel = self._jobs_channel()
+            if set(self._ears) != set(queues):
+                self._stop_listening()
+                first = [self.get(queue) for queue in queues]  # a stream refuses this
+                self._heard += [delivery for delivery in first if delivery]
+                if not self._heard:
+                    self._start_listening(channel, queues)
+            if not self._heard:
+                channel.connection.process_data_events(time_limit=wait)
+                if len(self._ears) < len(queues):
+                    raise Transient("a jobs queue was deleted")
+            if self._heard:
+                self._stop_listening()
+            return bool(self._heard)
+
+    def _start_listening(self, channel: BlockingChannel, queues: Sequence[str]) -> None:
+        """One message of each queue at a time: what is given back counts against the limit of a quorum queue."""
+        channel.basic_qos(prefetch_count=1)
+        for queue in queues:
+            hear = partial(self._hear, queue)
+            self._ears[queue] = channel.basic_consume(queue, hear)
+
+    def _hear(self, queue: str, _: BlockingChannel, *delivered: Any) -> None:
+        self._heard.append(self._hold(queue, *delivered))
+
+    def _stop_listening(self) -> None:
+        ears, self._ears = self._ears, {}
+        if ears and self._jobs is not None and self._jobs.is_open:
+            self._jobs.connection.process_data_events(time_limit=0)
+            for consumer in ears.values():
+                self._jobs.basic_cancel(consumer)
+
+    def hush(self) -> None:
+        with self._translated():
+            self._stop_listening()
+            heard, self._heard = self._heard, []
+            for delivery in heard:
+                self.give_back(delivery)
+
+    def _hold(self, queue: str, method: Any, properties: Any, body: Optional[bytes]) -> Delivery:
+        delivery = Delivery(
             queue=queue,
             body=body or b"",
             properties=_plain(properties),
             redelivered=bool(method.redelivered),
             tag=int(method.delivery_tag),
         )
+        self._held[delivery.tag] = delivery
+        return delivery
 
     def ack(self, delivery: Delivery) -> None:
+        self.ack_many([delivery])
+
+    def ack_many(self, deliveries: Sequence[Delivery]) -> None:
         with self._translated():
-            self._jobs_channel().basic_ack(delivery.tag)
+            channel = self._channel_of(deliveries)
+            last = max((delivery.tag for delivery in deliveries), default=0)
+            all_before = sum(tag <= last for tag in self._held) == len(deliveries)
+            for delivery in deliveries:
+                if delivery.tag == last or not all_before:
+                    channel.basic_ack(delivery.tag, multiple=all_before)
+                del self._held[delivery.tag]
+
+    def _channel_of(self, deliveries: Sequence[Delivery]) -> BlockingChannel:
+        """Tags are counted anew on each channel: on another one they would be those of other messages."""
+        channel = self._jobs_channel()
+        if not all(self._held.get(delivery.tag) is delivery for delivery in deliveries):
+            raise Transient("the connection was lost, its messages come again")
+        return channel
 
     def settle(self) -> None:
         with self._translated():
@@ -127,7 +237,8 @@ class RabbitMQ:
 
     def give_back(self, delivery: Delivery) -> None:
         with self._translated():
-            self._jobs_channel().basic_nack(delivery.tag, requeue=True)
+            self._channel_of([delivery]).basic_nack(delivery.tag, requeue=True)
+            del self._held[delivery.tag]
 
     def publish(self, reply: Reply) -> None:
         with self._translated():
@@ -141,13 +252,13 @@ class RabbitMQ:
                     raise TooLarge(error.reply_text) from None
                 raise Unroutable(f"the broker refuses it: {error.reply_text}") from None
             except exceptions.ConnectionClosedByBroker as error:
-                if error.reply_code < _OUR_FAULT:
+                if error.reply_code < OUR_FAULT:
                     raise
                 raise Unroutable(f"the broker refuses it: {error.reply_text}") from None
 
     def _publish(self, reply: Reply) -> None:
         # RabbitMQ returns a direct reply as unroutable even when it was delivered.
-        direct = reply.routing_key.startswith(_DIRECT_REPLY_TO)
+        direct = reply.routing_key.startswith(DIRECT_REPLY_TO)
         try:
             self._send(reply, mandatory=not direct)
         except exceptions.UnroutableError:
@@ -159,26 +270,21 @@ class RabbitMQ:
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
+        self._ears, self._heard = {}, []
         if connection is not None and connection.is_open:
             with contextlib.suppress(exceptions.AMQPError, OSError):
                 connection.close()
 
     def _send(self, reply: Reply, mandatory: bool) -> None:
-        properties = pika.BasicProperties(
-            correlation_id=reply.correlation_id,  # pika sends bytes as they are
-            content_type=reply.content_type,
-            type=reply.type,
-            message_id=reply.message_id,
-            timestamp=reply.timestamp,
-            expiration=str(reply.expiration_ms),
-            headers=dict(reply.headers),
-            delivery_mode=_PERSISTENT,
+        self._answers_channel().basic_publish(
+            "", reply.routing_key, reply.body, as_properties(reply), mandatory=mandatory
         )
-        self._answers_channel().basic_publish("", reply.routing_key, reply.body, properties, mandatory=mandatory)
 
     def _jobs_channel(self) -> BlockingChannel:
         if self._jobs is None or not self._jobs.is_open:
             self._jobs = self._open().channel()
+            self._jobs.add_on_cancel_callback(lambda frame: self._ears.clear())  # its queue is gone
+            self._held, self._ears, self._heard = {}, {}, []
         return self._jobs
 
     def _answers_channel(self) -> BlockingChannel:
@@ -189,27 +295,10 @@ class RabbitMQ:
 
     def _open(self) -> pika.BlockingConnection:
         if self._connection is None or not self._connection.is_open:
-            c = self._credentials
             self._connection = pika.BlockingConnection(
-                pika.ConnectionParameters(
-                    host=c.rabbitmq_host,
-                    port=c.rabbitmq_port,
-                    virtual_host=c.rabbitmq_vhost,
-                    credentials=pika.PlainCredentials(c.rabbitmq_user, c.rabbitmq_password.reveal()),
-                    ssl_options=self._tls(),
-                    heartbeat=30,
-                    socket_timeout=10,
-                    stack_timeout=20,
-                    blocked_connection_timeout=60,
-                    client_properties={"connection_name": "batchferry"},
-                )
+                parameters(self._credentials, self._ca_file, self._blocked_timeout)
             )
         return self._connection
-
-    def _tls(self) -> Optional[pika.SSLOptions]:
-        if not self._credentials.rabbitmq_tls:
-            return None
-        return pika.SSLOptions(ssl.create_default_context(cafile=self._ca_file), self._credentials.rabbitmq_host)
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -222,6 +311,39 @@ class RabbitMQ:
             raise Transient(f"the broker closed the connection: {_words(error)}") from None
         except (exceptions.AMQPError, exceptions.ChannelError, AMQPConnectorException, OSError) as error:
             raise Transient(f"the broker can't be reached or refused: {_words(error)}") from None
+
+
+def parameters(
+    credentials: Credentials, ca_file: Optional[str], blocked_timeout: float = 60
+) -> pika.ConnectionParameters:
+    tls = None
+    if credentials.rabbitmq_tls:
+        tls = pika.SSLOptions(ssl.create_default_context(cafile=ca_file), credentials.rabbitmq_host)
+    return pika.ConnectionParameters(
+        host=credentials.rabbitmq_host,
+        port=credentials.rabbitmq_port,
+        virtual_host=credentials.rabbitmq_vhost,
+        credentials=pika.PlainCredentials(credentials.rabbitmq_user, credentials.rabbitmq_password.reveal()),
+        ssl_options=tls,
+        heartbeat=30,
+        socket_timeout=10,
+        stack_timeout=20,
+        blocked_connection_timeout=blocked_timeout,
+        client_properties={"connection_name": "batchferry"},
+    )
+
+
+def as_properties(reply: Reply) -> spec.BasicProperties:
+    return pika.BasicProperties(
+        correlation_id=reply.correlation_id,  # pika sends bytes as they are
+        content_type=reply.content_type,
+        type=reply.type,
+        message_id=reply.message_id,
+        timestamp=reply.timestamp,
+        expiration=str(reply.expiration_ms),
+        headers=dict(reply.headers),
+        delivery_mode=_PERSISTENT,
+    )
 
 
 def _plain(p: spec.BasicProperties) -> Properties:

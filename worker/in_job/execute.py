@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from ..errors import StepFailed
 from .interrupt import Interrupted, Interrupts
 
 _TAIL_BYTES = 4096
+_REAP_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def execute(
         _stop(process, stop_wait)
         raise
     finally:
-        _signal_session(process.pid, signal.SIGKILL)  # what it left behind
+        _end_what_it_left(process.pid)
     return Exit(
         code=code if code >= 0 else 128 - code,
         signal=max(0, -code),
@@ -77,6 +79,42 @@ def _stop(process: subprocess.Popen[bytes], stop_wait: float) -> None:
     process.wait()
 
 
+_adopting = False
+
+
+def adopt_orphans() -> None:
+    """From here on whatever outlives its parent below us becomes our child (prctl(2), PR_SET_CHILD_SUBREAPER is 36): then
+    it costs nothing to see that nothing is left."""
+    global _adopting
+    _adopting = ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0
+
+
+def _end_what_it_left(session: int) -> None:
+    if _adopting and not _children_left():
+        return
+    _signal_session(session, signal.SIGKILL)
+    end = time.monotonic() + _REAP_SECONDS
+    while _adopting and _children_left() and time.monotonic() < end:
+        for pid in _our_children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
+
+
+def _children_left() -> bool:
+    """Reaps those that have ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _our_children() -> Iterator[int]:
+    return (pid for pid, fields in _processes() if int(fields[1]) == os.getpid())
+
+
 def _signal_session(session: int, number: signal.Signals) -> None:
     """The whole session, also members that made process groups of their own."""
     for pid in _members(session):
@@ -85,13 +123,15 @@ def _signal_session(session: int, number: signal.Signals) -> None:
 
 
 def _members(session: int) -> Iterator[int]:
+    return (pid for pid, fields in _processes() if int(fields[3]) == session)
+
+
+def _processes() -> Iterator[tuple[int, list[str]]]:
     """From /proc/<pid>/stat, proc(5): after the last parenthesis come state, ppid, pgrp, session."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError):
-                fields = Path("/proc", name, "stat").read_text(errors="replace").rpartition(")")[2].split()
-                if int(fields[3]) == session:
-                    yield int(name)
+                yield int(name), Path("/proc", name, "stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
 def _signal_name(number: int) -> str:

@@ -20,22 +20,31 @@ _BACK_OFF = wait_exponential_jitter(initial=1, max=60)
 
 
 def fetch(config: Config, spec: JobSpec, token_file: Path, folder: Path) -> int:
-    """Fills `folder`; returns how many bytes came. Raises StepFailed with a sentence for the requester."""
-    fetcher = _Fetcher(config, token_file)
-    for name, source in spec.inputs.items():
-        fetcher.fetch(name, source, folder / source.file)
+    """Fills `folder`, and removes the token; returns how many bytes came. Raises StepFailed with a sentence for the
+    requester."""
+    fetcher = Fetcher(config, token_file)
+    fetcher.fetch_all(spec, folder)
     token_file.unlink(missing_ok=True)
     return fetcher.fetched
 
 
-class _Fetcher:
+class Fetcher:
+    """One session with the API, for one job after the other."""
+
     def __init__(self, config: Config, token_file: Path) -> None:
         self._api = Api(config)
         self._token = token_file.read_text(encoding="utf-8") if token_file.exists() else ""
         self._may_log_in = True
         self._patience = config.site.api.fetch_patience
-        self._left = config.site.limits.input_bytes
+        self._most = self._left = config.site.limits.input_bytes
         self.fetched = 0
+
+    def fetch_all(self, spec: JobSpec, folder: Path) -> int:
+        """All inputs of one job; returns their bytes. Raises StepFailed."""
+        self._may_log_in, self._left, self.fetched = True, self._most, 0
+        for name, source in spec.inputs.items():
+            self.fetch(name, source, folder / source.file)
+        return self.fetched
 
     def fetch(self, name: str, source: Input, target: Path) -> None:
         retrying = Retrying(

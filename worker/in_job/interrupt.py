@@ -33,7 +33,7 @@ class Interrupts:
     def __init__(self, seconds: float) -> None:
         self._deadline = time.monotonic() + seconds
         self._looked = time.monotonic()
-        self._asked_to_stop = False
+        self.asked_to_stop = False
         self._allowed = False
         self._off = False
 
@@ -63,7 +63,7 @@ class Interrupts:
 
     def _handle(self, number: int, frame: Optional[FrameType]) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
-            self._asked_to_stop = True
+            self.asked_to_stop = True
         self._pass_over_a_pause()
         self._raise_if_due()
 
@@ -78,6 +78,6 @@ class Interrupts:
         if self._off or not self._allowed:
             return
         by_clock = time.monotonic() >= self._deadline
-        if by_clock or self._asked_to_stop:
+        if by_clock or self.asked_to_stop:
             self._allowed = False  # once: what cleans up after it is not interrupted again
             raise Interrupted(by_clock)

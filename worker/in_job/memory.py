@@ -20,6 +20,10 @@ class MemoryWatch:
         self._before = self._count()
         self.known = self._before is not None
 
+    def begin(self) -> None:
+        """What was counted so far is somebody else's."""
+        self._before = self._count()
+
     def ran_out(self) -> bool:
         now = self._count()
         return now is not None and self._before is not None and now > self._before

@@ -32,8 +32,9 @@ class Packed:
     outputs: Mapping[str, Output]
 
 
-def pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site) -> Packed:
-    """Raises StepFailed for an output that is missing, is no plain file, or is too large."""
+def pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site, durable: bool = True) -> Packed:
+    """Raises StepFailed for an output that is missing, is no plain file, or is too large. `durable`: whether the body has
+    to survive a power failure where it lies."""
     stem = f"reply-{secrets.token_hex(4)}"
     packed: dict[str, Output] = {}
     left = site.limits.output_bytes
@@ -49,8 +50,10 @@ def pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site) -> Pa
             if reply.tell() > site.replies.max_bytes:
                 raise StepFailed("pack", _too_large(site.replies.max_bytes))
             reply.flush()
-            os.fsync(reply.fileno())
-        folder.sync_folder(body.parent)
+            if durable:
+                os.fsync(reply.fileno())
+        if durable:
+            folder.sync_folder(body.parent)
     except StepFailed:
         folder.remove(body)
         raise

@@ -10,12 +10,13 @@ from .. import folder, sentences
 from ..answer import conclude, record
 from ..errors import Damaged
 from ..facts import Intent, Started, read_spec
-from ..folder import AttemptFolder, JobFolder, read
+from ..folder import AttemptFolder, JobFolder, JobsFolder, read
 from ..outcome import Result
 from ..retry import is_final
 from ..settings import Config
 from . import steps
 from .interrupt import Interrupts
+from .memory import MemoryWatch
 from .publish import publish
 from .steps import Placement, Work
 
@@ -24,6 +25,11 @@ log = logging.getLogger(__name__)
 
 def run(config: Config, job: JobFolder, number: int, place: Placement) -> None:
     """The whole life of an attempt. What it leaves are files; it returns when it has answered, or could not."""
+    _live(config, job, number, place)
+    JobsFolder(config.site.jobs_dir).ring(job.id)
+
+
+def _live(config: Config, job: JobFolder, number: int, place: Placement) -> None:
     attempt = job.attempt(number)
     spec, intent = read_spec(job), read(Intent, attempt.intent)
     if spec is None or intent is None:
@@ -34,7 +40,9 @@ def run(config: Config, job: JobFolder, number: int, place: Placement) -> None:
         started = _start(job, attempt, place)
         if started is None:
             return
-        work = Work(config, job.id, attempt, spec, intent.resources, place, started.at, interrupts)
+        work = Work(
+            config, job.id, attempt, spec, intent.resources, place, started.at, interrupts, MemoryWatch(place.confined)
+        )
         result = steps.attempt(work)
         folder.make_folder(attempt.path)  # the program may have deleted it
         result = record(attempt, result)

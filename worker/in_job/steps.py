@@ -7,11 +7,13 @@ import json
 import logging
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Optional
 
 from .. import folder, sentences
 from ..errors import StepFailed
@@ -20,7 +22,7 @@ from ..outcome import Result, Used, readable_tail
 from ..settings import Config, Workload
 from ..spec import JobSpec, Resources
 from .execute import Exit, execute
-from .fetch import fetch
+from .fetch import Fetcher, fetch
 from .interrupt import Interrupted, Interrupts
 from .memory import MemoryWatch
 from .pack import Packed, pack
@@ -70,6 +72,15 @@ class Meter:
 
 
 @dataclass(frozen=True)
+class InPilot:
+    """A job that shares its Slurm job with others. Its folder is gone when it has ended: the journal tells what it came to."""
+
+    fetcher: Fetcher
+    alone: bool
+    """No other one runs at the same time."""
+
+
+@dataclass(frozen=True)
 class Work:
     """Everything the steps need."""
 
@@ -82,8 +93,9 @@ class Work:
     place: Placement
     started_at: float
     interrupts: Interrupts
-    in_pilot: bool = False
-    """Beside others in one Slurm job, whose folder here is of no use to anybody afterwards."""
+    memory: MemoryWatch
+    pilot: Optional[InPilot] = None
+    """For a job that shares its Slurm job with others."""
     meter: Meter = field(default_factory=Meter)
 
     @property
@@ -93,9 +105,8 @@ class Work:
 
 def attempt(work: Work) -> Result:
     """Fetch, execute, pack: whatever happens becomes a result, and memory that ran out explains whatever happened."""
-    memory = MemoryWatch(work.place.confined)
     # Where it can't be seen whether memory ran out, Slurm's verdict is waited for; without Slurm nothing is enforced.
-    unsure = not memory.known and work.config.site.scheduler == "slurm"
+    unsure = not work.memory.known and work.config.site.scheduler == "slurm"
     try:
         try:
             packed = _steps(work)
@@ -112,25 +123,44 @@ def attempt(work: Work) -> Result:
         # The outermost border of the steps: an unanswered job would be worse than an unforeseen sentence.
         log.exception("unforeseen job=%s attempt=%d", work.job_id, work.attempt.number)
         result = _result(work, "failed", _UNFORESEEN, step="run")
-    return _out_of_memory(work) if memory.ran_out() else result
+    return _after_memory_ran_out(work, result) if work.memory.ran_out() else result
+
+
+def _after_memory_ran_out(work: Work, result: Result) -> Result:
+    """The count of kills is that of the whole Slurm job: beside others, only one that was killed is surely meant, and
+    another one has to show by itself what it comes to."""
+    if work.pilot is None or work.pilot.alone or result.signal == signal.SIGKILL:
+        return _out_of_memory(work)
+    return _result(work, "failed", sentences.beside_one_without_memory(), step="start", may_work_again=True)
 
 
 def _steps(work: Work) -> Packed:
     with _scratch(work) as scratch:
         try:
             with work.meter.step("fetch"), work.interrupts.allowed():
-                work.meter.input_bytes = fetch(work.config, work.spec, work.attempt.token, scratch / "inputs")
+                work.meter.input_bytes = _fetch(work, scratch / "inputs")
         except Interrupted as interrupted:
             interrupted.while_fetching = True
             raise
         _write_job_file(work, scratch)
         argv = _argv(work, scratch)
         environment = _environment(work, scratch)
-        with work.meter.step("run"), watched(scratch / PROGRESS, work.attempt.progress):
+        with work.meter.step("run"), _progress_watched(work, scratch):
             exit = execute(argv, scratch, environment, work.attempt.log, work.interrupts, work.workload.stop_wait)
         _check_exit(work, exit)
         with work.meter.step("pack"):
-            return pack(work.spec, scratch / "outputs", work.attempt, work.config.site)
+            return pack(work.spec, scratch / "outputs", work.attempt, work.config.site, durable=work.pilot is None)
+
+
+def _fetch(work: Work, inputs: Path) -> int:
+    if work.pilot is None:
+        return fetch(work.config, work.spec, work.attempt.token, inputs)
+    return work.pilot.fetcher.fetch_all(work.spec, inputs)
+
+
+def _progress_watched(work: Work, scratch: Path) -> contextlib.AbstractContextManager[None]:
+    """In a pilot nobody looks for it: its jobs are short."""
+    return contextlib.nullcontext() if work.pilot else watched(scratch / PROGRESS, work.attempt.progress)
 
 
 @contextlib.contextmanager
@@ -138,17 +168,22 @@ def _scratch(work: Work) -> Iterator[Path]:
     """The working folder, with inputs/ and outputs/; removed afterwards. Of a job that did not succeed, what it has made
     by then stays in the attempt's folder, for people."""
     place = work.config.site.scratch
-    path = work.attempt.work if place == "folder" else Path(place) / f"batchferry-{work.job_id}-{work.attempt.number}"
-    folder.remove_tree(path)
+    shared = place == "folder" or work.pilot is not None
+    path = work.attempt.work if shared else Path(place) / f"batchferry-{work.job_id}-{work.attempt.number}"
+    if work.pilot is None:
+        folder.remove_tree(path)
+    path.mkdir(mode=0o700, parents=True)
     for name in ("inputs", "outputs", "tmp"):
-        (path / name).mkdir(mode=0o700, parents=True)
+        os.mkdir(path / name, 0o700)
     try:
         yield path
     except BaseException:
-        folder.keep_files(path / "outputs", work.attempt.outputs, work.config.site.limits.output_bytes)
+        if work.pilot is None:
+            folder.keep_files(path / "outputs", work.attempt.outputs, work.config.site.limits.output_bytes)
         raise
     finally:
-        folder.remove_tree(path)
+        if work.pilot is None:
+            folder.remove_tree(path)
 
 
 def _write_job_file(work: Work, scratch: Path) -> None:
@@ -165,7 +200,7 @@ def _write_job_file(work: Work, scratch: Path) -> None:
             "time_seconds": work.resources.time_seconds,
         },
     }
-    (scratch / "job.json").write_text(json.dumps(job_file, indent=1) + "\n", encoding="utf-8")
+    (scratch / "job.json").write_text(json.dumps(job_file) + "\n", encoding="utf-8")
 
 
 def _argv(work: Work, scratch: Path) -> list[str]:
@@ -200,7 +235,8 @@ def _environment(work: Work, scratch: Path) -> dict[str, str]:
 
 
 def _check_exit(work: Work, exit: Exit) -> None:
-    log.info(
+    log.log(
+        logging.INFO if work.pilot is None or exit.code else logging.DEBUG,
         "program ended job=%s exit_code=%s signal=%s seconds=%.1f",
         work.job_id,
         exit.code,

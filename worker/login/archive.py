@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
+import random
+import secrets
 import stat
 import time
 from pathlib import Path
 
 from .. import folder
+from ..batches import pilot_folder
 from ..facts import Group, Intent
 from ..folder import JobFolder, JobsFolder
 from ..settings import Site
 from .snapshot import JobFacts
 
 log = logging.getLogger(__name__)
+
+_BYTES = ".bytes"
+"""In the folder of a day: a line for each job, its size. Not synced: it only says when room has to be made."""
+_REMOVED = ".removed-"
+_SWEPT_AT_ONCE = 200
+"""Jobs of removed days that a pass deletes: a million at once would keep it from its work for an hour."""
 
 
 def archive(jobs: JobsFolder, job: JobFolder, facts: JobFacts, site: Site, now: float) -> None:
@@ -32,10 +42,27 @@ def archive(jobs: JobsFolder, job: JobFolder, facts: JobFacts, site: Site, now: 
     folder.remove_half_written(job.path)
     day = jobs.done / time.strftime("%Y-%m-%d", time.gmtime(now))
     place = jobs.rejected if facts.spec is None else jobs.undelivered if facts.undeliverable else day
-    if place is day and not day.exists():
-        _tidy(jobs.done, site.limits.done_bytes, site.timing.keep_done, now)
+    if place is day:
+        if not day.exists():
+            _tidy(jobs.done, site.limits.done_bytes, site.timing.keep_done, now)
+            sweep(jobs)
+            folder.make_folder(day)
+            (day / _BYTES).touch()
+        _add_bytes(day, _size(job.path))
     folder.move_job(job, place)
     log.info("archived job=%s outcome=%s in=%s why=%r", job.id, _outcome(facts), place.name, _reason(facts))
+
+
+def archive_pilot(jobs: JobsFolder, crew: JobFolder, done: Path, now: float) -> None:
+    """What an ended pilot leaves: its log, and what Slurm said of it."""
+    attempt = crew.attempt(1)
+    folder.remove(attempt.token)
+    folder.remove_tree(attempt.work)
+    folder.remove_half_written(attempt.path)
+    intent = folder.read(Intent, attempt.intent)
+    if intent is not None:
+        _end_group(jobs, crew, intent.group, attempt.slurm_log)
+    folder.move_job(crew, done / time.strftime("%Y-%m-%d", time.gmtime(now)))
 
 
 def _outcome(facts: JobFacts) -> str:
@@ -52,7 +79,7 @@ def _reason(facts: JobFacts) -> str:
 def _end_group(jobs: JobsFolder, job: JobFolder, group: str, log_file: Path) -> None:
     """The last member that leaves takes the group's log along."""
     members = folder.read(Group, jobs.group(group))
-    if members and any(jobs.job(folder.JobId(j)).path.exists() for j, _ in members.members.values() if j != job.id):
+    if members and _anybody_left(jobs, job, [folder.JobId(j) for j, _ in members.members.values()]):
         return
     with contextlib.suppress(FileNotFoundError):
         os.rename(jobs.group_log(group), log_file)
@@ -60,15 +87,63 @@ def _end_group(jobs: JobsFolder, job: JobFolder, group: str, log_file: Path) -> 
     folder.remove(jobs.group(group))
 
 
+def _anybody_left(jobs: JobsFolder, job: JobFolder, members: list[folder.JobId]) -> bool:
+    """Asked in no order: in theirs, the members of a large array, who leave one by one, would cost its square. A folder
+    without a message is what a worker left that came back too late."""
+    random.Random(job.id).shuffle(members)
+    others = [member for member in members if member != job.id]
+    return any(_is_here(jobs, member) for member in others)
+
+
+def _is_here(jobs: JobsFolder, member: folder.JobId) -> bool:
+    pilot = pilot_folder(jobs, member)
+    return pilot.path.exists() if pilot else jobs.job(member).message.exists()
+
+
 def _tidy(done: Path, most_bytes: int, keep: float, now: float) -> None:
-    """Once a day: removes the days that are too old, then the oldest ones until the rest is small enough."""
+    """Once a day: gives up the days that are too old, then the oldest ones until the rest is small enough."""
     oldest_kept = time.strftime("%Y-%m-%d", time.gmtime(now - keep))
-    days = sorted(day for day in done.iterdir() if day.is_dir())
-    sizes = {day: _size(day) for day in days}
+    days = sorted(day for day in done.iterdir() if day.is_dir() and not day.name.startswith("."))
+    sizes = {day: _bytes_of(day) for day in days}
     for day in days:
         if day.name < oldest_kept or sum(sizes.values()) > most_bytes:
             log.info("removed by retention day=%s bytes=%d", day.name, sizes.pop(day))
-            folder.remove_tree(day)
+            os.rename(day, done / f"{_REMOVED}{day.name}.{secrets.token_hex(3)}")
+
+
+def sweep(jobs: JobsFolder) -> None:
+    """Deletes a part of what was given up."""
+    left = _SWEPT_AT_ONCE
+    for day in [jobs.done / name for name in os.listdir(jobs.done) if name.startswith(_REMOVED)]:
+        with contextlib.suppress(OSError), os.scandir(day) as entries:
+            for entry in itertools.islice(entries, left):
+                left -= 1
+                if entry.is_dir(follow_symlinks=False):
+                    folder.remove_tree(Path(entry.path))
+                else:
+                    os.unlink(entry.path)
+        with contextlib.suppress(OSError):
+            day.rmdir()
+
+
+def _add_bytes(day: Path, size: int) -> None:
+    """Only to a list that is complete: a day that an older version began has none."""
+    with contextlib.suppress(OSError):
+        file = os.open(day / _BYTES, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(file, b"%d\n" % size)
+        finally:
+            os.close(file)
+
+
+def _bytes_of(day: Path) -> int:
+    try:
+        return sum(map(int, (day / _BYTES).read_bytes().split()))
+    except (OSError, ValueError):
+        size = _size(day)
+        with contextlib.suppress(OSError):
+            (day / _BYTES).write_text(f"{size}\n")
+        return size
 
 
 def _size(folder: Path) -> int:

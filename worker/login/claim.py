@@ -26,7 +26,7 @@ def claim(jobs: JobsFolder, delivery: Delivery, keep_bytes: int, now: float) -> 
         return None
     job = jobs.job(job_id)
     folder.make_folder(job.path)
-    if not folder.claim_name(job.message, _message(delivery, keep_bytes, now)):
+    if not folder.claim_name(job.message, as_message(delivery, keep_bytes, now)):
         return None
     log.info("claimed job=%s queue=%s bytes=%d correlation_id=%r", job.id, delivery.queue, len(delivery.body),
              delivery.properties.correlation_id)  # fmt: skip
@@ -71,7 +71,7 @@ def _numbered(base: JobId, number: int) -> JobId:
     return base if number == 1 else JobId(f"{base}-{number}")
 
 
-def _message(delivery: Delivery, keep_bytes: int, now: float) -> Message:
+def as_message(delivery: Delivery, keep_bytes: int, now: float) -> Message:
     kept = delivery.body[: keep_bytes + 1]
     try:
         body: object = kept.decode("utf-8")

@@ -15,6 +15,7 @@ from ..errors import Transient
 from ..folder import JobsFolder, remove
 from ..settings import Config
 from . import lease
+from .mark import NotOurs, check_mark, leave_mark
 from .tools import Tools
 
 log = logging.getLogger(__name__)
@@ -32,12 +33,15 @@ def guarded(config: Config, work: Callable[[Tools], int]) -> int:
     """Anything that only one process at a time may do. Returns an exit code."""
     jobs = JobsFolder(config.site.jobs_dir)
     try:
+        marked = check_mark(config.site_file, jobs)
         jobs.prepare()
         with lease.hold(jobs.lease, config.site.timing.lease_expires, config.site.timing.visible_after) as held:
+            if not marked:
+                leave_mark(config, jobs)
             tools = Tools(config, jobs, held)
             try:
                 code = work(tools)
-                _tell(tools, code)
+                tell_what_is_new(tools, code)
                 return code
             finally:
                 tools.close()
@@ -48,12 +52,15 @@ def guarded(config: Config, work: Callable[[Tools], int]) -> int:
     except lease.Lost as error:
         log.warning("stopped: %s", error)
         return os.EX_TEMPFAIL
+    except NotOurs as error:
+        log.error("jobs folder is not the one of earlier passes, nothing done: %s", error)
+        return os.EX_CANTCREAT
     except OSError as error:
         log.error("jobs folder can't be used why=%r", str(error))
         return os.EX_CANTCREAT
 
 
-def _tell(tools: Tools, code: int) -> None:
+def tell_what_is_new(tools: Tools, code: int) -> None:
     """Counts what was seen and writes the metrics; where nothing was seen, only now and then."""
     file = tools.config.site.metrics_file
     if tools.ended or tools.used_slurm or (file and _is_old(tools.config.root / file)):
@@ -86,4 +93,9 @@ def _nothing_to_do(tools: Tools) -> bool:
     """Raises Transient where only the broker could tell."""
     if os.listdir(tools.jobs.active):
         return False
+    if tools.jobs.pilots.is_dir():
+        from .pilots import idle
+
+        if not idle(tools.jobs):
+            return False
     return all(tools.broker.waiting(queue) == 0 for queue in tools.config.site.queues)

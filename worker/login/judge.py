@@ -7,7 +7,6 @@ Slurm said that the attempt ended, because a network file system may show it lat
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional, Union
@@ -19,7 +18,7 @@ from ..facts import Absent, Asked, Cancel, Ended, Intent, Stuck, Submission
 from ..outcome import Result
 from ..retry import is_final, larger, next_attempt_at
 from ..settings import Timing
-from ..spec import JobSpec, Resources
+from ..spec import JobSpec, Resources, deadline_of
 from .snapshot import AttemptFacts, JobFacts
 
 _CUT_OFF = ("node_failed", "lost")
@@ -136,7 +135,7 @@ def _was_taken_out(a: AttemptFacts, timing: Timing, now: float) -> bool:
     still know (seen with Slurm 22.05). Nothing else takes one element away."""
     if a.absent is None or a.submission is None or a.started is not None:
         return False
-    return _is_lost(a, timing, Clock(now, now))
+    return is_lost(a, timing, Clock(now, now))
 
 
 def _over_at(a: AttemptFacts, timing: Timing) -> float:
@@ -256,7 +255,7 @@ def _during_attempt(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: fl
         return Record(_from_end(job, a, a.ended))
     if a.submission is None and a.started is None:
         return _unclear_submission(job, a, timing, max_wait, clock)
-    return Record(_lost(a, clock)) if _is_lost(a, timing, clock) else _while_open(job, a, timing, max_wait, clock)
+    return Record(_lost(a, clock)) if is_lost(a, timing, clock) else _while_open(job, a, timing, max_wait, clock)
 
 
 def _unclear_submission(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, clock: Clock) -> Step:
@@ -276,10 +275,17 @@ def _all_visible(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
 
 def _alive(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
     """Slurm may still tell of its end. Not of a job that it has forgotten, as it does early without accounting."""
-    return a.open and not _is_lost(a, timing, clock)
+    return a.open and not is_lost(a, timing, clock)
 
 
-def _is_lost(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
+def surely_over(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
+    """Whether nothing of it writes any more, and all that it wrote can be seen."""
+    cut_off = a.ended is not None and a.ended.end in _CUT_OFF
+    silent = clock.server - a.ended_noted
+    return _all_visible(a, timing, clock) and (not cut_off or silent >= timing.cut_off_after)
+
+
+def is_lost(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
     return a.absent is not None and a.absent.answers >= 2 and clock.now - a.absent.since >= timing.lost_after
 
 
@@ -335,7 +341,7 @@ def _give_verdict(job: JobFacts, a: AttemptFacts, result: Result, timing: Timing
         return GiveVerdict(_verdict(job, a, result, a.ended))
     if a.stuck is not None and a.stuck.reason == _REQUEUED:
         return _withdraw_requeued(a, clock)
-    return GiveVerdict(_lost(a, clock)) if _is_lost(a, timing, clock) else Wait("for Slurm's verdict")
+    return GiveVerdict(_lost(a, clock)) if is_lost(a, timing, clock) else Wait("for Slurm's verdict")
 
 
 def _from_end(job: JobFacts, a: AttemptFacts, ended: Ended) -> Result:
@@ -391,16 +397,3 @@ def _expired(job: JobFacts, max_wait: float, clock: Clock) -> Optional[str]:
     if clock.server - job.claimed_at >= max_wait:
         return sentences.waited_too_long(max_wait)
     return None
-
-
-def deadline_of(properties: Mapping[str, Union[str, bytes, int, None]], claimed_at: float) -> Optional[float]:
-    """Seconds since 1970: timestamp + expiration, or the claim + expiration; None without a readable expiration.
-
-    A sender's timestamp may be anything; one after the claim, or of before 2000, is no time of sending.
-    """
-    expiration, timestamp = properties.get("expiration"), properties.get("timestamp")
-    if not isinstance(expiration, str) or not re.fullmatch(r"[0-9]{1,15}", expiration):
-        return None
-    plausible = isinstance(timestamp, int) and 946684800 <= timestamp <= claimed_at
-    sent_at = float(timestamp) if plausible and isinstance(timestamp, int) else claimed_at
-    return sent_at + int(expiration) / 1000

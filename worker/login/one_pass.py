@@ -17,7 +17,7 @@ from ..facts import Message, SiteFault
 from ..folder import JobFolder
 from ..outcome import Result
 from ..settings import Queue
-from . import reconcile
+from . import pilots, reconcile
 from .claim import claim, has_id, note_acked
 from .reconcile import Standing
 from .submit import Ready, next_batch, submit
@@ -30,13 +30,23 @@ _TO_SUBMIT = 3
 """Slurm commands: squeue, the question for the largest array, sbatch."""
 
 
-def run_pass(tools: Tools, drain: bool) -> int:
-    """Returns one of the exit codes that `check.py --help` lists."""
-    standing = Standing()
+def run_pass(tools: Tools, drain: bool, standing: Optional[Standing] = None) -> int:
+    """Returns one of the exit codes that `check.py --help` lists. `standing`: where to note how things stand then."""
+    standing = standing or Standing()
     try:
-        reconcile.reconcile(tools, standing)
+        return _run(tools, standing, drain)
+    finally:
+        if not tools.watching:
+            tools.quiet.save()
+
+
+def _run(tools: Tools, standing: Standing, drain: bool) -> int:
+    try:
+        reconcile.reconcile(tools, standing, pilots.open_attempts(tools))
+        pilots.tend(tools, standing)
         _submit_all(tools, standing)
-        if _may_take(tools, standing):
+        standing.may_take = _may_take(tools, standing)
+        if standing.may_take:
             most = tools.config.site.max_in_flight - standing.in_flight
             _take(tools, standing, most if drain else min(most, 1))
             _submit_all(tools, standing)
@@ -68,7 +78,7 @@ def _may_take(tools: Tools, standing: Standing) -> bool:
 def _budget_suffices(tools: Tools, commands: int) -> bool:
     suffices = tools.config.site.scheduler == "local" or tools.budget.left() >= commands
     if not suffices:
-        log.info("no slurm commands are left for now, the next pass goes on")
+        log.log(tools.each_pass, "no slurm commands are left for now, the next pass goes on")
     return suffices
 
 
@@ -76,11 +86,12 @@ def _submit_all(tools: Tools, standing: Standing) -> None:
     """Raises SiteAway; what was not submitted then stays in `standing.ready`."""
     if standing.ready and _budget_suffices(tools, _TO_SUBMIT):
         _check_slurm(tools)
-        tools.close()  # a login and many submissions may take longer than the broker's heartbeat
+        tools.rest()
     fault = folder.read(SiteFault, tools.jobs.site_fault) if standing.ready else None
-    while standing.ready and _budget_suffices(tools, _TO_SUBMIT):
+    while standing.ready and not tools.stopping and _budget_suffices(tools, _TO_SUBMIT):
         batch = next_batch(tools, standing.ready)
         submit(tools, [each for each in batch if not (fault and _gives_up(tools, each, fault))])
+        tools.quiet.changed_at = tools.server_now
         done = {job.id for job, _ in batch}
         standing.ready = [(job, step) for job, step in standing.ready if job.id not in done]
         for job, _ in batch:
@@ -101,18 +112,46 @@ def _take(tools: Tools, standing: Standing, most: int) -> None:
             tools.token  # noqa: B018  # logs in, or raises SiteAway
             _check_slurm(tools)
             _check_disk(tools)
-            tools.close()  # both may have taken longer than the broker's heartbeat
-            claimed += _claim_from(tools, queue, most - len(claimed))
+            tools.rest()
+            pool = pilots.pool_of(tools.config, tools.jobs, queue)
+            claim_all = _claim_from if pool is None else _claim_batches
+            claimed += claim_all(tools, queue, most - len(claimed))
     if claimed:
         tools.broker.settle()
     for job in claimed:
         standing.in_flight += 1
         reconcile.settle(tools, job, standing)
+    pilots.want(tools, standing)
+
+
+def _claim_batches(tools: Tools, queue: Queue, most: int) -> Iterator[JobFolder]:
+    """Where pilots may work: many messages at a time. Those that no pilot runs are counted as ever."""
+    room = 1 if most == 1 else pilots.room(tools, queue)
+    while most > 0 and room > 0:
+        deliveries = tools.broker.get_many(queue.name, min(room, queue.pilot.batch), wait=0)
+        if not deliveries:
+            return
+        try:
+            folders = pilots.claim_many(tools, queue, deliveries)
+        except OSError as error:
+            for delivery in reversed(deliveries):
+                tools.broker.give_back(delivery)
+            raise SiteAway("disk", f"the jobs folder can't be written: {error.strerror}") from None
+        folder.passing("before ack")
+        tools.broker.ack_many(deliveries)
+        folder.passing("after ack")
+        without_id = [each for each in deliveries if not has_id(each)]
+        if without_id:
+            tools.broker.settle()
+        for delivery in without_id:
+            note_acked(tools.jobs, delivery, tools.now())
+        most, room = most - len(folders), room - len(deliveries)
+        yield from folders
 
 
 def _claim_from(tools: Tools, queue: Queue, most: int) -> Iterator[JobFolder]:
     keep_bytes = tools.config.site.limits.message_bytes
-    while most > 0:
+    while most > 0 and not tools.stopping:
         delivery = tools.broker.get(queue.name)
         if delivery is None:
             return

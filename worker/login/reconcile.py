@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Optional, Union
@@ -16,7 +17,7 @@ from slurm import JobView, Phase, SlurmJobId, Unavailable, element_id, states
 from .. import answer, folder
 from ..errors import Damaged, InvalidSpec, Transient
 from ..facts import Ended, Origin, Outcome, read_result
-from ..folder import JobFolder, read
+from ..folder import JobFolder, JobId, read
 from ..outcome import Result
 from ..settings import Config, Queue
 from ..spec import JobSpec, parse_spec, with_resources
@@ -41,20 +42,31 @@ class Standing:
         """Jobs of which nobody knows yet whether Slurm has them."""
         self.left_alone = 0
         """Jobs that can't be worked on until somebody mends them."""
+        self.may_take = False
 
 
-def reconcile(tools: Tools, standing: Standing) -> None:
-    """Brings every active job as far as it gets in this pass. Raises SiteAway for a disk that is full."""
-    active = _read_active(tools, standing)
-    _look(tools, [(job, a) for job, facts in active for a in facts.attempts if a.open])
-    for job, facts in active:
+def reconcile(tools: Tools, standing: Standing, others: Sequence[tuple[JobFolder, AttemptFacts]] = ()) -> None:
+    """Brings every active job as far as it gets in this pass. Raises SiteAway for a disk that is full. `others`: open
+    attempts of what is no job, which Slurm is asked about as well.
+    """
+    quiet, now = tools.quiet, tools.server_now
+    called = tools.jobs.hear()
+    active = _read(tools, quiet.wake(sorted(os.listdir(tools.jobs.active)), called, now), standing)
+    seen = _ask(tools, active, len(others))
+    if seen is not None:
+        active += _read(tools, quiet.changed(lambda name, element: _under(name, element, seen), now), standing)
+        _look(tools, seen, [*others, *((job, a) for job, facts in active for a in facts.attempts if a.open)])
+    standing.in_flight += len(quiet.rows)
+    for job, facts in sorted(active, key=lambda pair: pair[1].message.claimed_at):
         standing.in_flight += facts.in_flight
-        settle(tools, job, standing)
+        if not tools.stopping:
+            settle(tools, job, standing)
+    archive.sweep(tools.jobs)
 
 
 def settle(tools: Tools, job: JobFolder, standing: Standing) -> None:
     """Takes one step after the other until the job has to wait. One bad job never stops the others."""
-    with _left_alone_if_bad(job, standing):
+    with left_alone_if_bad(job, standing):
         _settle(tools, job, standing)
 
 
@@ -71,7 +83,7 @@ def _settle(tools: Tools, job: JobFolder, standing: Standing) -> None:
 
 
 @contextlib.contextmanager
-def _left_alone_if_bad(job: JobFolder, standing: Standing) -> Iterator[None]:
+def left_alone_if_bad(job: JobFolder, standing: Standing) -> Iterator[None]:
     """The outermost border of the work on one job."""
     try:
         yield
@@ -100,8 +112,9 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing
         return False
     if isinstance(step, judge.Wait):
         standing.unclear += step.unclear
+        tools.quiet.add(job.id, facts, max_wait, tools.server_now)
         log.debug("waits job=%s %s", job.id, step.why)
-        if facts.not_taken is not None:
+        if facts.not_taken is not None and tools.is_new(job.id, facts.not_taken.times):
             log.warning("answer kept: make its queue, or list it in [replies] create job=%s why=%r times=%d",
                         job.id, facts.not_taken.why, facts.not_taken.times)  # fmt: skip
         return False
@@ -195,31 +208,38 @@ def _cancel(tools: Tools, job: JobFolder, step: judge.AskToCancel) -> None:
 # --- reading what there is, and asking Slurm about it
 
 
-def _read_active(tools: Tools, standing: Standing) -> list[tuple[JobFolder, JobFacts]]:
-    """The active jobs, oldest first."""
+def _read(tools: Tools, job_ids: Sequence[JobId], standing: Standing) -> list[tuple[JobFolder, JobFacts]]:
+    """These active jobs, with their facts."""
     found = []
-    for job in tools.jobs.active_jobs():
-        with _left_alone_if_bad(job, standing):
+    for job in map(tools.jobs.job, job_ids):
+        with left_alone_if_bad(job, standing):
             facts = read_facts(job)
             if facts is not None:
                 found.append((job, facts))
             elif tools.server_now - job.path.stat().st_mtime > _UNCLAIMED_AFTER:
                 folder.remove_unclaimed(job)
-    return sorted(found, key=lambda pair: pair[1].message.claimed_at)
+    return found
 
 
-def _look(tools: Tools, open_attempts: Sequence[tuple[JobFolder, AttemptFacts]]) -> None:
-    """One squeue for all, one sacct for those that it does not show as alive or ended; then the facts are written."""
-    if not open_attempts:
-        return
+def _ask(tools: Tools, active: Sequence[tuple[JobFolder, JobFacts]], others: int) -> Optional[Seen]:
+    """One squeue for all; None where nobody needs it, or it gave no answer."""
+    count = sum(a.open for _, facts in active for a in facts.attempts)
+    in_slurm = count + len(tools.quiet.rows) + others
+    if not in_slurm or ((tools.watching or not count) and tools.asked_just_now):
+        return None
     try:
-        seen = _indexed(tools.ask_queue())
+        views = tools.ask_queue()
     except Spent:
-        log.info("no slurm command is left, asked in the next pass jobs=%d", len(open_attempts))
-        return
+        log.log(tools.each_pass, "no slurm command is left, asked in the next pass jobs=%d", in_slurm)
+        return None
     if tools.slurm_away:
         log.warning("slurm gives no answer, its jobs are left as they are why=%r", tools.slurm_away)
-        return
+        return None
+    return _indexed(views)
+
+
+def _look(tools: Tools, seen: Seen, open_attempts: Sequence[tuple[JobFolder, AttemptFacts]]) -> None:
+    """One sacct for those that squeue does not show as alive or ended; then the facts are written."""
     missing = sorted({a.intent.name for _, a in open_attempts if a.intent and _unclear(_of_attempt(a, seen))})
     clear = not missing or _add_history(tools, missing, open_attempts, seen)
     names = {name for (name, _), views in seen.items() if views}
@@ -277,10 +297,13 @@ def _indexed(views: Sequence[JobView]) -> Seen:
 
 
 def _of_attempt(a: AttemptFacts, seen: Seen) -> list[JobView]:
-    """An array is submitted for one group only: what is no array under its name is the attempt's too."""
     assert a.intent is not None
-    keys = ((a.intent.name, None), (a.intent.name, a.intent.element))
-    return [view for key in keys for view in seen.get(key, {}).values()]
+    return _under(a.intent.name, a.intent.element, seen)
+
+
+def _under(name: str, element: int, seen: Seen) -> list[JobView]:
+    """An array is submitted for one group only: what is no array under its name is the element's too."""
+    return [view for key in ((name, None), (name, element)) for view in seen.get(key, {}).values()]
 
 
 def _write_observed(

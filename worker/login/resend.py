@@ -86,12 +86,12 @@ def _waiting(jobs: JobsFolder) -> Iterator[Row]:
 
 
 def _row(job: JobFolder) -> Optional[Row]:
-    message = read(Message, job.message)
+    delivered, gone = read(Delivered, job.delivered), read(Undeliverable, job.undeliverable)
+    kept = read(NotTaken, job.unroutable)
+    message = read(Message, job.message) if delivered or gone or kept else None
     if message is None:
         return None
     to = str(message.properties.get("reply_to") or "")
-    delivered, gone = read(Delivered, job.delivered), read(Undeliverable, job.undeliverable)
-    kept = read(NotTaken, job.unroutable)
     if delivered is not None:
         return Row(job.id, to, delivered.at, "delivered", delivered.note)
     if gone is not None:

@@ -7,6 +7,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from ..broker import open_broker
@@ -22,12 +23,17 @@ if TYPE_CHECKING:
     from slurm import Informant, JobView, Scheduler
 
     from ..broker import Broker
+    from .quiet import Quiet
     from .tally import Ended
 
 
 log = logging.getLogger(__name__)
 
 
+_CRON_IS_EARLY = 0.9
+"""A pass that comes a little before its minute is over must not have to wait for the next one."""
+_TOKEN_IS_OLD = 300.0
+"""Seconds for which a login is known to be good."""
 _LONGEST_RETRY_AFTER = 3600.0
 """Seconds; what an API asks for beyond it is not believed."""
 
@@ -57,11 +63,29 @@ class Tools:
     slurm_answered: bool = False
     accounting_away: str = ""
     broker_away: str = ""
+    pilot_ids: dict[Path, set[str]] = field(default_factory=dict)
+    """By a pool's folder: the ids of the jobs in its open batches, once they were read."""
+    watching: bool = False
+    """One process for many passes: it keeps what works, and asks Slurm by the clock."""
+    stopping: bool = False
+    """Told to end: nothing new is begun."""
+    slurm_answered_at: float = 0
+    token_at: float = 0
+    told: dict[str, int] = field(default_factory=dict)
     ended: list[Ended] = field(default_factory=list)
     """The jobs that were put away in this pass."""
 
     def now(self) -> float:
         return time.time()
+
+    def renew(self) -> None:
+        """Before another pass of the same process. A token may have been withdrawn, and Slurm may have gone away."""
+        self.check_lease()
+        self.slurm_away = self.accounting_away = self.broker_away = ""
+        slowest = self.config.site.slurm.poll_slowest
+        self.slurm_answered = self.slurm_answered and 0 <= self.now() - self.slurm_answered_at < slowest
+        if not 0 <= self.now() - self.token_at < _TOKEN_IS_OLD:
+            self.__dict__.pop("token", None)
 
     def check_lease(self) -> None:
         """Before each sbatch and each publish. Raises lease.Lost."""
@@ -95,6 +119,43 @@ class Tools:
         s = self.config.site.slurm
         return Budget(self.jobs.budget, s.commands_per_second, s.commands_at_once)
 
+    @cached_property
+    def quiet(self) -> Quiet:
+        from .quiet import Quiet
+
+        return Quiet(self.jobs.standing)
+
+    @property
+    def each_pass(self) -> int:
+        """The level of what would be said again in each pass: fit for one a minute, and not for a process that watches."""
+        return logging.DEBUG if self.watching else logging.INFO
+
+    def is_new(self, job_id: str, times: int) -> bool:
+        """Whether this process has not said it of the job yet."""
+        before, self.told[job_id] = self.told.get(job_id), times
+        return before != times
+
+    @property
+    def asked_just_now(self) -> bool:
+        """Whether squeue was asked so short a time ago that nothing need be new of jobs of which nothing has been new."""
+        if self.config.site.scheduler == "local":
+            return False
+        ago, pause = self.server_now - self.quiet.asked_at, self.slurm_pause
+        just_now = 0 <= ago < pause * _CRON_IS_EARLY
+        if just_now:
+            log.log(self.each_pass, "slurm not asked, nothing has changed jobs=%d asked=%.0fs ago pause=%.0fs",
+                    len(self.quiet.rows), ago, pause)  # fmt: skip
+        return just_now
+
+    @property
+    def slurm_pause(self) -> float:
+        """Seconds between two questions about jobs of which nothing is new. Where the site allows few commands and half of
+        them are used up, every second one is left for other things."""
+        s = self.config.site.slurm
+        scarce = self.budget.left() < s.commands_at_once / 2
+        least = 2 / s.commands_per_second if scarce and s.commands_per_second > 0 else 0
+        return max(self.quiet.pause(s.poll_fastest, s.poll_slowest), least)
+
     def ask_queue(self) -> Sequence[JobView]:
         """What Slurm shows; the one place that notes whether it answered in this pass. Empty where it did not.
 
@@ -104,7 +165,7 @@ class Tools:
 
         try:
             views = self.scheduler.queue()
-            self.slurm_answered = True
+            self.slurm_answered, self.slurm_answered_at = True, self.now()
             return views
         except Unavailable as error:
             self.slurm_away = str(error)
@@ -126,7 +187,9 @@ class Tools:
             raise SiteAway(fault.kind, f"{fault.words}; it asked to be left alone for {left:.0f} s more", left)
 
         try:
-            return Api(self.config).authenticate()
+            token = Api(self.config).authenticate()
+            self.token_at = self.now()
+            return token
         except LoginRefused as error:
             raise SiteAway("login", str(error)) from None
         except Transient as error:
@@ -134,12 +197,31 @@ class Tools:
 
     @property
     def used_slurm(self) -> bool:
-        return "budget" in self.__dict__ and bool(self.budget.used)
+        return bool(self.commands_used)
+
+    @property
+    def commands_used(self) -> str:
+        """How many of each kind, in words for the log."""
+        used = self.__dict__["budget"].used if "budget" in self.__dict__ else {}
+        return " ".join(f"{name}={times}" for name, times in sorted(used.items()))
 
     def tell_commands(self) -> None:
-        used = self.budget.used if self.used_slurm else {}
-        if used:
-            log.info("slurm commands %s", " ".join(f"{name}={times}" for name, times in sorted(used.items())))
+        if self.commands_used:
+            log.info("slurm commands %s", self.commands_used)
+
+    def forget_commands(self) -> dict[str, int]:
+        """What was used since this was asked last."""
+        if not self.used_slurm:
+            return {}
+        used = dict(self.budget.used)
+        self.budget.used.clear()
+        self.budget.seconds.clear()
+        return used
+
+    def rest(self) -> None:
+        """What follows may take longer than the broker's heartbeat."""
+        if not self.watching:
+            self.close()
 
     def close(self) -> None:
         if "broker" in self.__dict__:

@@ -22,7 +22,7 @@ from ..folder import JobFolder, JobsFolder, read
 from ..login import judge
 from ..login.snapshot import AttemptFacts, JobFacts, read_facts
 from ..settings import Config
-from ..spec import Resources
+from ..spec import Resources, deadline_of
 from . import outside, places, screen
 from .places import Found
 from .timeline import resources
@@ -225,7 +225,7 @@ def _room(asked: Resources, outlook: Optional[Outlook]) -> Iterator[str]:
 
 def _must_start_by(scene: _Scene) -> Iterator[str]:
     facts = scene.facts
-    deadline = judge.deadline_of(facts.message.properties, facts.claimed_at)
+    deadline = deadline_of(facts.message.properties, facts.claimed_at)
     ends = [
         (facts.claimed_at + scene.max_wait, "max_wait"),
         *([(deadline, "its deadline")] if deadline is not None else []),

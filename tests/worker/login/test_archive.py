@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from tests.worker.login.situations import message
 from worker import folder
 from worker.facts import Group, Intent
 from worker.folder import JobFolder, JobId, JobsFolder
-from worker.login.archive import archive
+from worker.login import archive as archive_module
+from worker.login.archive import archive, sweep
 from worker.login.snapshot import JobFacts
 from worker.settings import Limits, Seconds, Site, Timing
 from worker.spec import JobSpec
@@ -46,8 +48,8 @@ def keeping(most: int, keep: float) -> Site:
 
 
 def put_away(jobs: JobsFolder, job: JobFolder, spec: JobSpec = SPEC, undeliverable: bool = False, most: int = MUCH,
-             keep: float = 14 * DAY) -> None:  # fmt: skip
-    archive(jobs, job, JobFacts(message(), NOW, spec, undeliverable=undeliverable), keeping(most, keep), NOW)
+             keep: float = 14 * DAY, now: float = NOW) -> None:  # fmt: skip
+    archive(jobs, job, JobFacts(message(), NOW, spec, undeliverable=undeliverable), keeping(most, keep), now)
 
 
 def test_a_delivered_job_goes_to_its_day(jobs: JobsFolder) -> None:
@@ -111,7 +113,7 @@ def test_what_a_crash_left_half_written_goes(jobs: JobsFolder) -> None:
 
     put_away(jobs, job)
 
-    assert not [path for path in jobs.path.rglob(".*")]
+    assert not [path for path in jobs.path.rglob(".*.1a2b3c4d")]
 
 
 def test_the_last_of_a_group_takes_its_log_along(jobs: JobsFolder) -> None:
@@ -125,6 +127,17 @@ def test_the_last_of_a_group_takes_its_log_along(jobs: JobsFolder) -> None:
     put_away(jobs, second)
     assert list(jobs.groups.iterdir()) == []
     assert (jobs.done / TODAY / "b" / "attempts" / "1" / "slurm.log").read_text() == "said by Slurm"
+
+
+def test_what_a_worker_left_that_came_back_too_late_is_no_member(jobs: JobsFolder) -> None:
+    first, second = active(jobs, "a"), active(jobs, "b")
+    folder.write(jobs.group("g"), Group({"0": ("a", 1), "1": ("b", 1)}))
+    put_away(jobs, first)
+    folder.make_folder(jobs.job(JobId("a")).attempt(1).path)
+
+    put_away(jobs, second)
+
+    assert list(jobs.groups.iterdir()) == []
 
 
 def test_a_crash_before_the_move_is_made_good_by_the_next_pass(
@@ -180,6 +193,66 @@ def test_room_is_made_once_a_day(jobs: JobsFolder) -> None:
     put_away(jobs, active(jobs, "b"))
 
     assert old.exists()
+
+
+def test_sizes_of_days_are_known_without_looking_at_their_jobs(
+    jobs: JobsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        put_away(jobs, active(jobs, name), now=NOW - DAY)
+    (day,) = jobs.done.iterdir()
+    really = sum(file.stat().st_size for file in day.rglob("*") if file.is_file() and file.name != ".bytes")
+    seen: list[Path] = []
+
+    def size(folder: Path) -> int:
+        seen.append(folder)
+        return 1
+
+    monkeypatch.setattr(archive_module, "_size", size)
+
+    put_away(jobs, active(jobs, "c"), most=really)
+    assert day.exists() and seen == [jobs.job(JobId("c")).path]
+
+    put_away(jobs, active(jobs, "d"), most=really, now=NOW + DAY)
+    assert not day.exists() and (jobs.done / TODAY).exists(), "what was added since counts"
+
+
+def test_a_large_day_is_removed_bit_by_bit(jobs: JobsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_module, "_SWEPT_AT_ONCE", 10)
+    day = old_day(jobs, 15)
+    for number in range(30):
+        (day / str(number)).mkdir()
+        (day / str(number) / "message.json").touch()
+
+    put_away(jobs, active(jobs, "a"))
+    assert not day.exists()
+    left = len(list(jobs.done.glob(".removed-*/*")))
+    assert left == 31 + 1 - 10, "with the list of sizes"
+
+    for _ in range(3):
+        sweep(jobs)
+    assert [path.name for path in jobs.done.iterdir()] == [TODAY]
+
+
+def test_members_of_a_large_array_leave_at_a_bearable_price(jobs: JobsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{number:04}" for number in range(200)]
+    for name in names:
+        jobs.job(JobId(name)).path.mkdir()
+        jobs.job(JobId(name)).message.touch()
+    looks: list[Path] = []
+
+    def exists(path: Path) -> bool:
+        looks.append(path)
+        return os.path.exists(path)
+
+    monkeypatch.setattr(Path, "exists", exists)
+
+    for name in names:
+        job = jobs.job(JobId(name))
+        archive_module._anybody_left(jobs, job, [JobId(each) for each in names])
+        job.message.unlink()
+
+    assert len(looks) < 200 * 12, "200 * 200 / 2 in the order in which they leave"
 
 
 def test_nothing_undelivered_and_nothing_rejected_is_ever_removed(jobs: JobsFolder) -> None:

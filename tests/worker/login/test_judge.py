@@ -32,13 +32,13 @@ from worker.login.judge import (
     Submit,
     Understand,
     Wait,
-    deadline_of,
     judge,
     observe,
 )
 from worker.login.snapshot import AttemptFacts, JobFacts
 from worker.outcome import Result
 from worker.settings import RetryPolicy
+from worker.spec import deadline_of
 
 ENDS = ["succeeded", "failed", "out_of_memory", "timed_out", "node_failed", "preempted", "cancelled"]
 DAY = 86400.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -59,10 +60,22 @@ class Broker:
         self.unacked.append(self.queued.pop(0))
         return self.unacked[-1]
 
+    def get_many(self, queue: str, most: int, wait: float) -> list[Delivery]:
+        return [delivery for delivery in (self.get(queue) for _ in range(most)) if delivery]
+
+    def ack_many(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            self.ack(delivery)
+
     def ack(self, delivery: Delivery) -> None:
         folder.passing("before ack")
         self.unacked.remove(delivery)
         folder.passing("after ack")
+
+    def listen(self, queues: Sequence[str], wait: float) -> bool:
+        return bool(self.queued)
+
+    def hush(self) -> None: ...
 
     def settle(self) -> None: ...
 
@@ -131,7 +144,8 @@ class Login:
         place.mkdir(exist_ok=True)
         config = config_for(place, changes={"timing": AT_ONCE})
         workloads = {n: replace(w, retry=RetryPolicy(attempts=1)) for n, w in config.site.workloads.items()}
-        self.config: Config = replace(config, site=replace(config.site, workloads=workloads))
+        slurm = replace(config.site.slurm, poll_fastest=Seconds(0.0), poll_slowest=Seconds(0.0))
+        self.config: Config = replace(config, site=replace(config.site, workloads=workloads, slurm=slurm))
         self.jobs = JobsFolder(self.config.site.jobs_dir)
         self.jobs.prepare()
         self.broker, self.cluster = Broker(), Cluster()
@@ -399,6 +413,24 @@ def test_an_answer_waits_for_the_broker(login: Login) -> None:
     login.one_pass()
 
     assert len(login.broker.sent) == 1 and login.active() == []
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_what_a_worker_leaves_whose_job_was_put_away_goes_after_an_hour(login: Login, claimed: bool) -> None:
+    ghost = login.jobs.job(JobId("a" * 32))
+    folder.make_folder(ghost.attempt(1).path)
+    record(ghost.attempt(1), Result("failed", 1))
+    if claimed:
+        ghost.message.write_text("not yet readable")
+
+    login.one_pass()
+    assert ghost.path.exists()
+    long_ago = time.time() - 3700
+    os.utime(ghost.path, (long_ago, long_ago))
+    login.one_pass()
+
+    assert ghost.path.exists() == claimed
+    assert not claimed or ghost.attempt(1).result.exists()
 
 
 # --- with a crash at every step

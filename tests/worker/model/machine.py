@@ -70,6 +70,7 @@ oddities = st.one_of(
     event("slurm_forgets", which, switch),
     event("slurm_holds", which, st.sampled_from(("BadConstraints", "Resources"))),
     event("slurm_deaf", switch),
+    event("cache_is", st.sampled_from(("lost", "damaged", "stale", "stale", "deaf", "rings")), which),
 )
 faults = st.one_of(
     event("broker_away", st.just(True)),

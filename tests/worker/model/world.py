@@ -102,6 +102,8 @@ class World:
         self.kernel = place / "memory.events"
         self._kills = 0
         self._names = 0
+        self._caches: list[bytes] = []
+        """What the passes left that is no fact."""
         self._broken: Optional[Broken] = None
         self.reply_queue(True)
 
@@ -151,6 +153,20 @@ class World:
     def luck_of_next_sbatch(self, luck: str) -> None:
         self.cluster.luck = luck
 
+    def cache_is(self, what: str, which: int) -> None:
+        """lost, damaged, or as an earlier pass left it; a bell is lost, or rings without a reason."""
+        if what == "lost":
+            self.jobs.standing.unlink(missing_ok=True)
+        elif what == "damaged":
+            self.jobs.standing.write_text(self.jobs.standing.read_text()[:-9] if self.jobs.standing.exists() else "{")
+        elif what == "stale" and self._caches:
+            self.jobs.standing.write_bytes(self._caches[which % len(self._caches)])
+        elif what == "deaf":
+            self.jobs.hear()
+        elif what == "rings":
+            for job in self.jobs.active_jobs():
+                self.jobs.ring(job.id)
+
     def slurm_ends(self, which: int, state: str) -> None:
         """`state`: Slurm's word, or "as it was"; a job that its worker has left is looked for first."""
         job = self._pick(which, lambda job: job.state == "RUNNING") or self._pick(which, lambda job: job.alive)
@@ -189,6 +205,8 @@ class World:
             self.cluster.alone = sum(process.kind == "pass" for process in self.processes) == 1
             guarded(self.config, lambda tools: self._pass(tools, drain))
         self._note_away()
+        if self.jobs.standing.exists():
+            self._caches.append(self.jobs.standing.read_bytes())
 
     def _pass(self, tools: Tools, drain: bool) -> int:
         tools.__dict__["scheduler"] = Rationed(self.cluster, tools.budget)

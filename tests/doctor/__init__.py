@@ -1,0 +1,1 @@
+"""Tests of check.py doctor and check.py init, on real services."""

@@ -1,0 +1,114 @@
+"""The support archive says what helps, and holds no secret, in whatever form one was planted."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import stat
+import tarfile
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tests.worker.examples import CREDENTIALS, SITE, write_files
+from worker.config import read_config
+from worker.doctor.bundle import Hider, write_bundle
+from worker.doctor.report import Finding
+from worker.doctor.subject import Subject, read_subject
+
+PASSWORD, API, TOKEN, KEY = 'kühe & "Quark"/7', "api-canary's", "9f8e7d6c5b4a39281706", "workload-canary-1234"
+
+
+def planted(folder: Path) -> Subject:
+    """An installation whose files are full of secrets."""
+    credentials = CREDENTIALS.replace("mq-canary", f"'{PASSWORD}'").replace("api-canary", f'"{API}"')
+    site = SITE.replace('argv = ["/bin/true"]', f'argv = ["/bin/true"]\nenvironment = {{ KEY = "{KEY}" }}')
+    site += '\n[workloads.second]\nargv = ["/bin/true"]\nforms = [{ required = ["A"], outputs = { "B" = "" } }]\n'
+    site += f'[workloads.second.environment]\nOTHER = "{KEY}"\n# password = {API}\n'
+    files = write_files(folder, site, credentials)
+    read_config(folder, *files)
+    attempt = folder / "jobs" / "active" / "0a1b" / "attempts" / "1"
+    attempt.mkdir(parents=True)
+    (attempt / "token").write_text(TOKEN)
+    (folder / "logs").mkdir()
+    lines = [
+        "2026-11-21 10:00:00 INFO    claimed job=0a1b", f"Authorization: Token {TOKEN}", f"said {PASSWORD!r}",
+        f"amqp://mary:{quote(PASSWORD)}@mq.example.org", json.dumps({"password": PASSWORD, "x": API}),
+        base64.b64encode(f"mary:{PASSWORD}".encode()).decode(), "Authorization: Bearer unknown-canary-12345",
+        "https://anna:unknown-canary-12345@api.example.org/x", "api_key=unknown-canary-12345",
+        f"form username=anna&password={quote(API, safe='')}",
+    ]  # fmt: skip
+    (folder / "logs" / "run_check.log").write_text("\n".join(lines) + "\n")
+    return read_subject(folder, *files, "")
+
+
+def archive(folder: Path) -> dict[str, str]:
+    subject = planted(folder)
+    found = [Finding("broker", "login", "fault", f"the broker said {PASSWORD} to https://u:{API}@host", "Mend it.")]
+
+    names = write_bundle(folder / "support.tar.gz", subject, found, "0.0")
+
+    with tarfile.open(folder / "support.tar.gz") as opened:
+        texts = {}
+        for member in opened.getmembers():
+            content = opened.extractfile(member)
+            assert content is not None
+            texts[member.name.partition("/")[2]] = content.read().decode()
+    assert sorted(texts) == sorted(names)
+    return texts
+
+
+def test_no_planted_secret_is_in_it(tmp_path: Path) -> None:
+    texts = archive(tmp_path)
+
+    forms = [secret for plain in (PASSWORD, API) for secret in (
+        plain, quote(plain), quote(plain, safe=""), json.dumps(plain)[1:-1], base64.b64encode(plain.encode()).decode()[:8],
+    )]  # fmt: skip
+    forms += [TOKEN, KEY, "unknown-canary", base64.b64encode(f"mary:{PASSWORD}".encode()).decode()[8:20]]
+    assert [(name, form) for name, text in texts.items() for form in forms if form in text] == []
+
+
+def test_it_says_what_helps(tmp_path: Path) -> None:
+    texts = archive(tmp_path)
+
+    assert json.loads(texts["doctor.json"])[0]["found"].startswith("the broker said <SECRET> to https://")
+    assert "claimed job=0a1b" in texts["run_check.log"]
+    assert 'name = "hpc-jobs"' in texts["site.toml"] and "max_memory_mb = 257000" in texts["site.toml"]
+    assert "RABBITMQ_HOST=mq.example.org" in texts["credentials.txt"]
+    assert "RABBITMQ_PASSWORD=<SECRET>" in texts["credentials.txt"]
+    assert "batchferry 0.0" in texts["versions.txt"] and "pika " in texts["versions.txt"]
+    assert "active 1" in texts["jobs.txt"]
+
+
+def test_it_is_ours_alone_and_never_replaces_a_file(tmp_path: Path) -> None:
+    archive(tmp_path)
+    target = tmp_path / "support.tar.gz"
+    before = target.read_bytes()
+
+    with pytest.raises(FileExistsError):
+        write_bundle(target, read_subject(tmp_path, tmp_path / "site.toml", tmp_path / "credentials.env", ""), [], "0")
+
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600 and target.read_bytes() == before
+
+
+def test_it_is_made_of_an_installation_whose_files_are_broken(tmp_path: Path) -> None:
+    planted(tmp_path)
+    (tmp_path / "site.toml").write_text(f"[broken\npassword = {API}\n")
+    os.chmod(tmp_path / "credentials.env", 0o644)
+
+    subject = read_subject(tmp_path, tmp_path / "site.toml", tmp_path / "credentials.env", "")
+    write_bundle(tmp_path / "support.tar.gz", subject, [], "0.0")
+
+    with tarfile.open(tmp_path / "support.tar.gz") as opened:
+        content = b"".join(each.read() for member in opened.getmembers() if (each := opened.extractfile(member)))
+    assert b"[broken" in content and API.encode() not in content and PASSWORD.encode() not in content
+
+
+@pytest.mark.parametrize("text", [
+    "claimed job=bbd927a4cc35773223477c15bfd72038 queue=demo-jobs", "tokens are removed after fetch", "max_wait = \"7d\"",
+    "https://service.example.org/uploads/page.png", "the token expires in a job",
+])  # fmt: skip
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert Hider(["canary"])(text) == text

@@ -1,0 +1,144 @@
+"""The broker: the way there, our login and rights, and each jobs queue."""
+
+from __future__ import annotations
+
+from ..broker.trial import Seen, Trial
+from ..errors import Transient
+from ..settings import Credentials, Queue, Site
+from .network import Server, reach
+from .report import Report
+from .service import tell_clock
+from .subject import Subject
+
+_MIB = 2**20
+_TRIED_BYTES = 17 * _MIB
+"""More than what RabbitMQ 4 takes unless it is told otherwise."""
+_MEND_LOGIN = "Mend RABBITMQ_USER and RABBITMQ_PASSWORD in credentials.env."
+_MANY_CONSUMERS = "Find out who it is: no queue should be served by two (another installation, an older service)."
+
+
+def look_at_broker(report: Report, subject: Subject) -> None:
+    site, credentials = subject.known_site, subject.credentials
+    report.begin("broker")
+    if site.broker == "embedded":
+        report.ok(f"embedded, in {site.broker_file}")
+    elif credentials is None or not credentials.rabbitmq_host:
+        report.skip("credentials.env does not say where it is")
+    elif reach(report, _server(credentials), subject.ca_file):
+        trial = Trial(credentials, subject.ca_file)
+        try:
+            if _log_in(report, trial, credentials):
+                _look_inside(report, trial, site)
+        except Transient as error:
+            report.fault(str(error), "See the broker's log for why it closed the connection.")
+        finally:
+            trial.close()
+
+
+def _server(credentials: Credentials) -> Server:
+    port = "Mend RABBITMQ_HOST and RABBITMQ_PORT in credentials.env (5671 with TLS, 5672 without, as a rule), or ask "
+    tls = "Set RABBITMQ_TLS=true" if not credentials.rabbitmq_tls else "Set RABBITMQ_PORT to its TLS port"
+    return Server(
+        credentials.rabbitmq_host, credentials.rabbitmq_port, credentials.rabbitmq_tls, "RABBITMQ_HOST",
+        f"{port}whether a firewall stands between.", f"{tls} in credentials.env (5671, as a rule).",
+    )  # fmt: skip
+
+
+def _log_in(report: Report, trial: Trial, credentials: Credentials) -> bool:
+    report.begin("login")
+    where = f"{credentials.rabbitmq_user} at virtual host {credentials.rabbitmq_vhost}"
+    try:
+        product, version = trial.server()
+    except Transient as error:
+        report.fault(str(error), _mend_login(str(error), credentials))
+        return False
+    report.ok(f"{where}; {product} {version}")
+    return True
+
+
+def _mend_login(words: str, credentials: Credentials) -> str:
+    if "vhost" in words:
+        return "Mend RABBITMQ_VHOST in credentials.env, or ask for access to it."
+    if "refuses our user" in words:
+        return _MEND_LOGIN
+    if not credentials.rabbitmq_tls:
+        return "Is this its TLS port? Then set RABBITMQ_TLS=true in credentials.env. Else see the broker's log."
+    return f"See the broker's log. {_MEND_LOGIN}"
+
+
+def _look_inside(report: Report, trial: Trial, site: Site) -> None:
+    for queue in site.queues:
+        report.begin(f"queue {queue.name}")
+        seen = trial.look(queue)
+        _tell_queue(report, queue, seen)
+        if seen.state == "there" and seen.kind != "stream":
+            _try_reading(report, trial, queue, seen)
+    report.begin("right to answer")
+    if trial.may_answer():
+        report.ok("we may publish to the default exchange")
+    else:
+        report.fault("we may not publish to the default exchange, so no answer could leave",
+                     "Ask for the right to write to amq.default.")  # fmt: skip
+        return
+    _try_size(report, trial, site.replies.max_bytes)
+    report.begin("clock")
+    ahead = trial.clock_ahead()
+    if ahead is None:
+        report.skip("the broker's clock can't be asked without the right to make a queue")
+    else:
+        tell_clock(report, "the broker's", -ahead)
+
+
+def _tell_queue(report: Report, queue: Queue, seen: Seen) -> None:
+    made = f"durable={str(queue.durable).lower()}{''.join(f', {k}={v}' for k, v in queue.arguments.items())}"
+    if seen.state == "missing":
+        report.warn(f"does not exist; the first pass makes it ({made})",
+                    "If the service should have made it, mend its name in site.toml.")  # fmt: skip
+    elif seen.state == "locked":
+        report.fault("belongs to another connection alone (exclusive)", "Ask the service for a queue that is shared.")
+    elif seen.state == "refused":
+        report.fault("we may not even look at it", "Ask for the right to read it.")
+    elif seen.kind == "stream":
+        report.fault("is a stream, whose messages stay when they are read",
+                     "Ask the service for a classic or quorum queue, or mend the name in site.toml.")  # fmt: skip
+    else:
+        _tell_what_it_is(report, seen)
+
+
+def _tell_what_it_is(report: Report, seen: Seen) -> None:
+    kind = f"{seen.kind}, durable={str(seen.durable).lower()}" if seen.known else "its type can't be seen"
+    found = f"{seen.messages} waiting, {kind}"
+    dead = next((name for name in ("x-message-ttl", "x-max-length", "x-expires") if name in seen.arguments), None)
+    if seen.consumers:
+        report.warn(f"{found}; {seen.consumers} others take from it too", _MANY_CONSUMERS)
+    elif seen.differences:
+        report.warn(f"{found}; it is used as it is, but differs from site.toml: {', '.join(seen.differences)}",
+                    "Let durable and arguments of this queue in site.toml say the same.")  # fmt: skip
+    elif dead:
+        report.warn(f"{found}; {dead}={seen.arguments[dead]}: the broker may drop jobs that wait",
+                    "Ask the service for a queue without it, if no job may be lost before we take it.")  # fmt: skip
+    else:
+        report.ok(found)
+
+
+def _try_reading(report: Report, trial: Trial, queue: Queue, seen: Seen) -> None:
+    report.begin(f"right to read {queue.name}")
+    if seen.messages and seen.kind != "classic":
+        report.skip("not tried: messages wait, and each try would count as a delivery")
+    elif trial.may_read(queue.name):
+        report.ok("we may take messages from it")
+    else:
+        report.fault("we may not take messages from it", f"Ask for the right to read {queue.name}.")
+
+
+def _try_size(report: Report, trial: Trial, wanted: int) -> None:
+    report.begin("message size")
+    tried = min(wanted, _TRIED_BYTES)
+    most = trial.largest(tried)
+    if most < tried:
+        report.fault(f"the broker takes {most} bytes at the most, and replies.max_bytes is {wanted}",
+                     f"Set max_bytes = {most} in [replies] of site.toml, or ask for a larger max_message_size.")  # fmt: skip
+    elif tried < wanted:
+        report.ok(f"takes {tried // _MIB} MiB; up to {wanted // _MIB} MiB (replies.max_bytes) was not tried")
+    else:
+        report.ok(f"takes {tried} bytes, the largest answer (replies.max_bytes)")

@@ -1,0 +1,206 @@
+"""Slurm: its commands, what site.toml asks of it, and the settings of its own that Batchferry depends on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Optional
+
+from slurm import BatchRequest, Unavailable
+from slurm.survey import Partition, Survey
+
+from ..settings import Queue, Site, SlurmSettings
+from .report import Report
+from .subject import Subject
+
+_SECONDS = 20.0
+
+
+def look_at_slurm(report: Report, subject: Subject) -> None:
+    site = subject.known_site
+    report.begin("commands")
+    if site.scheduler == "local":
+        report.ok('not needed: scheduler = "local"')
+        return
+    slurm = _survey(site.slurm)
+    try:
+        report.ok(slurm.version())
+        report.begin("controller")
+        settings = slurm.settings()
+        report.ok(f"cluster {settings.get('ClusterName', '')} answers")
+    except Unavailable as error:
+        report.fault(str(error), _mend_commands(str(error)))
+        return
+    _look_at_settings(report, site, settings)
+    _look_at_accounting(report, slurm, site.slurm)
+    _look_at_account(report, slurm, site.slurm, settings)
+    partition = _look_at_partition(report, slurm, site.slurm)
+    for queue in site.queues:
+        if partition is not None:
+            _compare_caps(report, queue, partition)
+        _try_out(report, slurm, subject, queue)
+
+
+def _survey(s: SlurmSettings) -> Survey:
+    return Survey(
+        s.bin_dir,
+        s.account,
+        s.partition,
+        s.extra_options,
+        s.accounting,
+        min(s.command_timeout, _SECONDS),
+        s.array_limit,
+    )
+
+
+def _mend_commands(words: str) -> str:
+    if "could not be started" in words:
+        return "Set bin_dir in [slurm] of site.toml to the folder of sbatch (`which sbatch` tells it, with modules loaded)."
+    if "configuration" in words or words.startswith("sbatch gave no answer"):
+        return "Set SLURM_CONF in the crontab, as it is in your login shell."
+    return "Run the command by hand; if it fails there too, ask the cluster's administrators."
+
+
+def _look_at_settings(report: Report, site: Site, settings: Mapping[str, str]) -> None:
+    report.begin("MinJobAge")
+    age = _number(settings.get("MinJobAge", ""))
+    if not site.slurm.accounting and age is not None and age < 300:
+        report.warn(f"{age} s, and no accounting: a job that ended during a pause of cron is answered `lost`",
+                    "Use accounting if there is any, or ask for MinJobAge=300.")  # fmt: skip
+    else:
+        report.ok(f"squeue remembers an ended job for {settings.get('MinJobAge', 'unknown')}")
+    report.begin("KillWait")
+    wait = _number(settings.get("KillWait", ""))
+    slow = [name for name, workload in site.workloads.items() if wait is not None and workload.stop_wait >= wait]
+    if slow:
+        report.warn(f"{wait} s between SIGTERM and SIGKILL; {', '.join(slow)} may take longer to stop (stop_wait)",
+                    f"Set stop_wait below {wait}s, so that a cancelled job can still answer.")  # fmt: skip
+    else:
+        report.ok(f"{settings.get('KillWait', 'unknown')} between SIGTERM and SIGKILL of a cancelled job")
+    report.begin("MaxArraySize")
+    largest = _number(settings.get("MaxArraySize", "")) or 0
+    if site.slurm.array_size > 1 >= largest - 1:
+        report.warn("this cluster has no arrays; each job is submitted by itself", "Set array_size = 1 in site.toml.")
+    else:
+        report.ok(f"arrays of up to {min(site.slurm.array_size, max(1, largest - 1))} jobs")
+    report.begin("JobRequeue")
+    report.ok(f"{settings.get('JobRequeue', 'unknown')}; our jobs ask for --no-requeue, attempts are counted here")
+
+
+def _look_at_accounting(report: Report, slurm: Survey, s: SlurmSettings) -> None:
+    report.begin("accounting")
+    if not s.accounting:
+        report.warn("off in site.toml: a job that squeue has forgotten is answered `lost`",
+                    "Set accounting = true in [slurm] if `sacct` works here.")  # fmt: skip
+        return
+    try:
+        slurm.ask_accounting()
+        report.ok("sacct answers")
+    except Unavailable as error:
+        report.fault(str(error), "If there is no accounting here, set accounting = false in [slurm] of site.toml.")
+
+
+def _look_at_account(report: Report, slurm: Survey, s: SlurmSettings, settings: Mapping[str, str]) -> None:
+    report.begin("account")
+    try:
+        accounts = slurm.accounts()
+    except Unavailable as error:
+        report.skip(str(error))
+        return
+    if not s.account:
+        report.ok(f"Slurm's default{f' ({accounts[0]})' if accounts else ''}")
+    elif s.account in accounts or not accounts:
+        report.ok(s.account)
+    else:
+        words = f"{s.account} is none of ours"
+        mend = f"Set account in [slurm] of site.toml to one of: {', '.join(accounts)}."
+        enforced = "associations" in settings.get("AccountingStorageEnforce", "")
+        report.fault(words, mend) if enforced else report.warn(f"{words}; this Slurm does not insist on it", mend)
+
+
+def _look_at_partition(report: Report, slurm: Survey, s: SlurmSettings) -> Optional[Partition]:
+    report.begin("partition")
+    wanted = _wanted(s)
+    try:
+        partitions = slurm.partitions()
+    except Unavailable as error:
+        report.skip(str(error))
+        return None
+    known = ", ".join(each.name for each in partitions)
+    found = next((each for each in partitions if each.name == wanted or (not wanted and each.is_default)), None)
+    if found is None:
+        words = f"there is no partition {wanted}" if wanted else "none is set, and the cluster has no default"
+        report.fault(words, f"Set partition in [slurm] of site.toml to one of: {known}.")
+    elif not found.is_up:
+        report.fault(f"{found.name} is down: jobs wait there", f"Wait, or set another partition: {known}.")
+    else:
+        limit = f"{found.max_minutes} min" if found.max_minutes is not None else "any time"
+        report.ok(f"{found.name}: {found.nodes} nodes of up to {found.cpus} CPUs and {found.memory_mb} MB, {limit}")
+    return found
+
+
+def _wanted(s: SlurmSettings) -> str:
+    given = [re.fullmatch(r"(?:--partition=|-p)(.+)", option) for option in s.extra_options]
+    return next((each.group(1) for each in given if each), s.partition)
+
+
+def _compare_caps(report: Report, queue: Queue, partition: Partition) -> None:
+    report.begin(f"caps of {queue.name}")
+    beyond = list(_beyond(queue, partition))
+    if beyond:
+        words = ", ".join(f"{name} is {ours}, {partition.name} has {theirs}" for name, ours, theirs in beyond)
+        caps = ", ".join(f"{name} = {theirs}" for name, _, theirs in beyond)
+        report.warn(f"{words}: such a job is taken, and then Slurm refuses it",
+                    f"Set {caps} in [queues.resources] of site.toml, so that it is refused at once.")  # fmt: skip
+    else:
+        report.ok(f"a job may ask for no more than a node of {partition.name} has")
+
+
+def _beyond(queue: Queue, partition: Partition) -> Iterator[tuple[str, str, str]]:
+    rules = queue.resources
+    if rules.max_cpus > partition.cpus:
+        yield "max_cpus", str(rules.max_cpus), str(partition.cpus)
+    if rules.max_memory_mb > partition.memory_mb:
+        yield "max_memory_mb", str(rules.max_memory_mb), str(partition.memory_mb)
+    if partition.max_minutes is not None and rules.max_time > partition.max_minutes * 60:
+        yield "max_time", f'"{rules.max_time / 60:.0f}min"', f'"{partition.max_minutes}min"'
+
+
+def _try_out(report: Report, slurm: Survey, subject: Subject, queue: Queue) -> None:
+    """What a message that asks for nothing gets, and each rule for GPUs."""
+    rules = queue.resources
+    wishes = [(rules.memory_mb, f"gpu:{rules.gpus}" if rules.gpus else None, "a job that asks for nothing")]
+    for rule in rules.gpus_by_memory:
+        wishes.append((min(rule.up_to_mb, rules.max_memory_mb), rule.gres, f"a job with {rule.gres}"))
+    report.begin(f"a job of {queue.name}")
+    refused: list[str] = []
+    for memory_mb, gres, what in wishes:
+        try:
+            words = slurm.try_out(_request(subject, queue, memory_mb, gres))
+        except Unavailable as error:
+            report.fault(str(error), "Run the doctor again; if it stays, ask the cluster's administrators.")
+            return
+        if words:
+            refused.append(f"{what}: {words}")
+    _tell_refused(report, queue, refused)
+
+
+def _tell_refused(report: Report, queue: Queue, refused: Sequence[str]) -> None:
+    if refused:
+        mend = f"Mend [slurm] (account, partition, extra_options) or the resources of {queue.name} in site.toml."
+        report.fault(f"Slurm would not take {'; '.join(refused)}", mend)
+    else:
+        report.ok("Slurm would take it (sbatch --test-only)")
+
+
+def _request(subject: Subject, queue: Queue, memory_mb: int, gres: Optional[str]) -> BatchRequest:
+    minutes = max(1, int(queue.resources.time / 60))
+    return BatchRequest(
+        name="batchferry-doctor", script=str(subject.root / "slurm" / "job.sh"), arguments=[], chdir=str(subject.root),
+        output="/dev/null", cpus=queue.resources.cpus, memory_mb=memory_mb, minutes=minutes, warn_seconds=1, gres=gres,
+    )  # fmt: skip
+
+
+def _number(text: str) -> Optional[int]:
+    found = re.match(r"\d+", text)
+    return int(found.group()) if found else None

@@ -1,0 +1,197 @@
+"""The jobs folder: whether it can be written, has room, and keeps what the facts of jobs rely on."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from .. import folder
+from ..folder import JobsFolder
+from ..login.mark import NotOurs, check_mark, mark_file
+from ..settings import Site
+from .report import Report
+from .service import tell_clock
+from .subject import Subject
+
+_MIB = 2**20
+_LITTLE = 1024 * _MIB
+_INODES = 1000
+_ON_ONE_HOST = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "ramfs", "f2fs")
+_GONE_AFTER_A_REBOOT = ("tmpfs", "ramfs")
+
+
+def look_at_jobs_folder(report: Report, subject: Subject) -> None:
+    report.begin("jobs folder")
+    if subject.site is None:
+        report.skip("site.toml can't be read")
+        return
+    site = subject.site
+    if not _is_the_one(report, subject, site) or not _there(report, site.jobs_dir):
+        return
+    _look_at_room(report, site)
+    _look_at_kind(report, site)
+    report.begin("writing")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".doctor-", dir=site.jobs_dir) as made:
+            _try_writing(report, Path(made))
+    except OSError as error:
+        report.fault(f"{site.jobs_dir}: {error.strerror}", "See whether the disk is full, read-only or over quota.")
+
+
+def _is_the_one(report: Report, subject: Subject, site: Site) -> bool:
+    report.begin("mark")
+    file = mark_file(subject.site_file)
+    try:
+        if check_mark(subject.site_file, JobsFolder(site.jobs_dir)):
+            report.ok("the folder is the one of earlier passes")
+        elif os.access(file.parent, os.W_OK):
+            report.ok("none yet; the first pass leaves one")
+        else:
+            report.warn(f"none, and {file.parent} can't be written: a jobs folder that is not mounted would not be noticed",
+                        "Put site.toml into a folder of yours, and name it with --site.")  # fmt: skip
+    except NotOurs as error:
+        found, _, mend = str(error).partition(": ")
+        report.fault(found, f"{mend[:1].upper()}{mend[1:]}.")
+        return False
+    except OSError as error:
+        report.fault(f"{site.jobs_dir}: {error.strerror}", "Is its file system mounted, and does its server answer?")
+        return False
+    report.begin("jobs folder")
+    return True
+
+
+def _there(report: Report, path: Path) -> bool:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return _can_be_made(report, path)
+    except OSError as error:
+        report.fault(f"{path} can't be looked at: {error.strerror}", "Is its file system mounted, and are we let in?")
+        return False
+    if not stat.S_ISDIR(found.st_mode):
+        report.fault(f"{path} is no folder", "Set jobs_dir in site.toml to a folder.")
+    elif not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        report.fault(
+            f"{path} can't be written by us", f"Run as its owner: chmod u+rwx {path}; or set another jobs_dir."
+        )
+    elif found.st_uid != os.getuid():
+        report.fault(f"{path} belongs to another user", "Set jobs_dir in site.toml to a folder of your own.")
+    elif found.st_mode & 0o077:
+        report.warn(f"{path} can be entered by others; it holds tokens and other people's data", f"chmod 700 {path}")
+        return True
+    else:
+        report.ok(f"{path}, ours alone")
+        return True
+    return False
+
+
+def _can_be_made(report: Report, path: Path) -> bool:
+    above = next(each for each in path.parents if each.exists())
+    if os.access(above, os.W_OK | os.X_OK):
+        report.warn(f"{path} does not exist; the first pass makes it",
+                    "If there were jobs before: is its file system mounted?")  # fmt: skip
+    else:
+        report.fault(
+            f"{path} does not exist, and {above} can't be written", "Set jobs_dir in site.toml to a folder of yours."
+        )
+    return False
+
+
+def _look_at_room(report: Report, site: Site) -> None:
+    report.begin("room")
+    disk = os.statvfs(site.jobs_dir)
+    room, least = disk.f_bavail * disk.f_frsize, 2 * site.limits.message_bytes
+    found = f"{room // _MIB} MiB free"
+    mend = f"Make room on the disk of {site.jobs_dir}, or set keep_done and done_bytes lower."
+    if room < least:
+        report.fault(f"{found}: no message is taken", mend)
+    elif disk.f_files and disk.f_favail < _INODES:
+        report.fault(f"only {disk.f_favail} more files fit", mend)
+    elif room < max(_LITTLE, site.limits.output_bytes * 4):
+        report.warn(found, mend)
+    else:
+        report.ok(found)
+
+
+def _look_at_kind(report: Report, site: Site) -> None:
+    report.begin("file system")
+    kind = file_system(site.jobs_dir)
+    if kind in _GONE_AFTER_A_REBOOT:
+        report.fault(
+            f"{kind}: jobs and answers would be gone after a reboot", "Set jobs_dir in site.toml to a real disk."
+        )
+    elif kind in _ON_ONE_HOST and site.scheduler == "slurm":
+        report.warn(f"{kind}, which as a rule only this host sees", "Run ./check.py doctor --from-node to know.")
+    else:
+        report.ok(kind or "unknown")
+
+
+def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """Its type, such as "nfs4" or "lustre"; empty where it can't be told."""
+    device = path.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    kinds = [line.partition(" - ")[2].split(" ")[0] for line in lines if line.split(" ")[2:3] == [wanted]]
+    if kinds:
+        return kinds[-1]
+    # The numbers differ for some network file systems and overlays: then the longest mount point above it counts.
+    points = [(_plain(line.split(" ")[4]), line.partition(" - ")[2].split(" ")[0]) for line in lines if " - " in line]
+    real = str(path.resolve())
+    above = [(point, kind) for point, kind in points if real == point or real.startswith(point.rstrip("/") + "/")]
+    return max(above, key=lambda each: len(each[0]))[1] if above else ""
+
+
+def _plain(point: str) -> str:
+    return re.sub(r"\\(\d{3})", lambda found: chr(int(found.group(1), 8)), point)
+
+
+def _try_writing(report: Report, place: Path) -> None:
+    """The two ways in which facts are written: aside and renamed, aside and linked to a name that one writer gets."""
+    before = time.time()
+    (place / "clock").touch()
+    theirs, after = (place / "clock").stat().st_mtime, time.time()
+    report.ok("files can be made")
+    _expect(report, "renaming", lambda: _rename_replaces(place), "a rename does not replace the file that was there")
+    _expect(report, "linking", lambda: _link_is_exclusive(place), "a link does not fail where the name is taken")
+    _expect(report, "syncing", lambda: _folder_syncs(place), "a folder can't be synced")
+    report.begin("clock")
+    tell_clock(report, "the file server's", min(0.0, after - theirs + 0.1) or max(0.0, before - theirs - 0.1))
+
+
+def _expect(report: Report, what: str, holds: Callable[[], bool], else_found: str) -> None:
+    report.begin(what)
+    mend = "Set jobs_dir in site.toml to another file system (NFS and Lustre do it)."
+    try:
+        report.ok("as needed") if holds() else report.fault(else_found, mend)
+    except OSError as error:
+        report.fault(f"{else_found}: {error.strerror}", mend)
+
+
+def _rename_replaces(place: Path) -> bool:
+    folder.write_bytes(place / "fact", b"old")
+    folder.write_bytes(place / "fact", b"new")
+    return (place / "fact").read_bytes() == b"new"
+
+
+def _link_is_exclusive(place: Path) -> bool:
+    (place / "one").write_bytes(b"one")
+    (place / "two").write_bytes(b"two")
+    os.link(place / "one", place / "name")
+    try:
+        os.link(place / "two", place / "name")
+    except FileExistsError:
+        return os.path.samefile(place / "one", place / "name") and (place / "one").stat().st_nlink == 2
+    return False
+
+
+def _folder_syncs(place: Path) -> bool:
+    folder.sync_folder(place)
+    return True

@@ -1,0 +1,63 @@
+"""The two files of an installation, what they name, and who may read or change them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from .report import Report
+from .subject import Subject
+
+
+def look_at_files(report: Report, subject: Subject) -> None:
+    for file in (subject.credentials_file, subject.site_file):
+        report.begin(file.name)
+        faults = [fault for fault in subject.faults if fault.startswith(file.name)]
+        for fault in faults:
+            words, mend = _with_advice(fault, file)
+            report.fault(words, mend)
+        if not faults:
+            report.ok("read, and nothing is wrong with it")
+    _look_at_ca_file(report, subject)
+    report.begin("who may change the code")
+    open_to = [
+        path for path in (subject.root, subject.root / "check.py", subject.root / "worker") if _others_write(path)
+    ]
+    if open_to:
+        report.warn(f"others may write to {', '.join(map(str, open_to))}", f"chmod -R go-w {subject.root}")
+    else:
+        report.ok("only its owner")
+
+
+def _with_advice(fault: str, file: Path) -> tuple[str, str]:
+    """Some faults end with what to do; the others are mended where they stand."""
+    head, stop, advice = fault.partition(". ")
+    if stop:
+        return head, advice
+    line = fault.rpartition("(line ")[2].rstrip(")") if fault.endswith(")") and "(line " in fault else ""
+    return (
+        fault,
+        f"Mend line {line} of {file}." if line else f"Mend it in {file}; docs/settings.md explains each setting.",
+    )
+
+
+def _look_at_ca_file(report: Report, subject: Subject) -> None:
+    if not subject.ca_file:
+        return
+    report.begin("ca_file")
+    import ssl
+
+    try:
+        count = len(ssl.create_default_context(cafile=subject.ca_file).get_ca_certs())
+        report.ok(f"{subject.ca_file}: {count} certificates")
+    except OSError as error:
+        report.fault(f"{subject.ca_file} can't be used: {error.strerror or error}",
+                     "Set ca_file in site.toml (or SSL_CERT_FILE) to a PEM file that we may read.")  # fmt: skip
+
+
+def _others_write(path: Path) -> bool:
+    try:
+        return bool(os.stat(path).st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+    except OSError:
+        return False

@@ -1,0 +1,191 @@
+"""The same checks on a compute node: a small job makes them there, and its answer comes back through the jobs folder.
+
+The environment, the shared disk and the network there are what fails in practice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Optional
+
+from slurm import BatchRequest, JobView, Phase, Refused, SlurmJobId, Unavailable
+from slurm.cluster import Slurm
+
+from ..errors import Damaged
+from ..folder import make_folder, read, remove_tree, write, write_bytes
+from ..settings import Site
+from .report import Finding, Report
+from .subject import Subject
+
+_MINUTES, _MEMORY_MB = 2, 500
+_LOOK_EVERY, _ASK_EVERY = 1.0, 5.0
+"""Seconds: for the answer, and for what Slurm says."""
+
+
+@dataclass(frozen=True)
+class _Word:
+    """What the login node leaves for the compute node to find."""
+
+    said: str
+    host: str
+
+
+# --- on the login node
+
+
+def look_from_node(report: Report, subject: Subject, patience: float) -> list[Finding]:
+    """What was found there. What kept us from looking is in the report."""
+    report.begin("job")
+    if subject.site is None:
+        report.skip("site.toml can't be read")
+        return []
+    if subject.site.scheduler != "slurm":
+        report.skip('there is none: scheduler = "local"')
+        return []
+    place = subject.site.jobs_dir / f".doctor-{secrets.token_hex(4)}"
+    try:
+        make_folder(place)
+        write(place / "word.json", _Word(place.name, socket.gethostname()))
+        return _run(report, subject, subject.site, place, patience)
+    except OSError as error:
+        report.fault(f"{subject.site.jobs_dir}: {error.strerror}", "See the lines about the jobs folder.")
+        return []
+    finally:
+        remove_tree(place)
+
+
+def _run(report: Report, subject: Subject, site: Site, place: Path, patience: float) -> list[Finding]:
+    s = site.slurm
+    slurm = Slurm(s.bin_dir, s.account, s.partition, s.extra_options, s.accounting, s.command_timeout)
+    try:
+        slurm_id = slurm.submit(_request(subject, site, place))
+    except (Refused, Unavailable) as error:
+        report.fault(str(error), "See the lines about Slurm.")
+        return []
+    view: Optional[JobView] = None
+    try:
+        view = _wait(slurm, slurm_id, place / "answer.json", patience, site.timing.visible_after)
+        return _tell(report, slurm_id, view, place, site)
+    finally:
+        if view is None or view.phase is not Phase.ENDED:
+            _cancel(slurm, slurm_id)
+
+
+def _request(subject: Subject, site: Site, place: Path) -> BatchRequest:
+    files = (subject.root, site.python, subject.site_file, subject.credentials_file, place)
+    return BatchRequest(
+        name=f"batchferry{place.name.replace('.', '-')}", script=str(subject.root / "slurm" / "doctor.sh"),
+        arguments=[*map(str, files), subject.input], chdir=str(subject.root), output=str(place / "slurm.log"), cpus=1,
+        memory_mb=_MEMORY_MB, minutes=_MINUTES, warn_seconds=1,
+    )  # fmt: skip
+
+
+def _wait(slurm: Slurm, slurm_id: SlurmJobId, answer: Path, patience: float, visible_after: float) -> Optional[JobView]:
+    """Until the answer is there, or can't come any more; returns what Slurm says of the job then."""
+    end, ask_at, ended_at = time.monotonic() + patience, 0.0, None
+    view: Optional[JobView] = None
+    while time.monotonic() < end and not answer.exists():
+        if time.monotonic() >= ask_at:
+            view, ask_at = _ask(slurm, slurm_id) or view, time.monotonic() + _ASK_EVERY
+        if view is not None and view.phase is Phase.ENDED:
+            ended_at = ended_at or time.monotonic()
+            if time.monotonic() - ended_at > visible_after:
+                break
+        time.sleep(_LOOK_EVERY)
+        os.listdir(answer.parent)  # a network file system looks anew
+    return view
+
+
+def _ask(slurm: Slurm, slurm_id: SlurmJobId) -> Optional[JobView]:
+    try:
+        return next((view for view in slurm.queue() if view.slurm_id == slurm_id), None)
+    except Unavailable:
+        return None
+
+
+def _cancel(slurm: Slurm, slurm_id: SlurmJobId) -> None:
+    try:
+        slurm.cancel([slurm_id])
+    except Unavailable:
+        return  # it ends by itself after two minutes
+
+
+def _tell(report: Report, slurm_id: SlurmJobId, view: Optional[JobView], place: Path, site: Site) -> list[Finding]:
+    answer = place / "answer.json"
+    if answer.exists():
+        report.ok(f"job {slurm_id} ran, and its answer came back through the jobs folder")
+        return [Finding(**each) for each in json.loads(answer.read_text(encoding="utf-8"))]
+    if view is None or view.phase is not Phase.ENDED:
+        state = f"{view.state}, {view.reason}" if view else "not shown by squeue"
+        report.warn(f"job {slurm_id} gave no answer in time ({state}); it is cancelled",
+                    "Try again when the cluster is less busy, or wait longer with --wait.")  # fmt: skip
+        return []
+    _tell_silence(report, slurm_id, view, place, site)
+    return []
+
+
+def _tell_silence(report: Report, slurm_id: SlurmJobId, view: JobView, place: Path, site: Site) -> None:
+    log = place / "slurm.log"
+    if not log.exists():
+        report.fault(f"job {slurm_id} ended ({view.state}) on {view.node or 'its node'}, and nothing of it is here: "
+                     f"{site.jobs_dir} is not the same folder there",
+                     "Set jobs_dir in site.toml to a disk that all nodes mount at the same path.")  # fmt: skip
+        return
+    words = " / ".join(log.read_text(encoding="utf-8", errors="replace").split("\n")[-4:]).strip(" /")
+    report.fault(f"job {slurm_id} ended ({view.state}) without an answer and said: {words or 'nothing'}",
+                 "The checkout, its .venv and both files must be on a disk that the nodes share.")  # fmt: skip
+
+
+# --- on the compute node
+
+
+def answer_from_node(found: Iterable[list[Finding]], place: Path) -> None:
+    """Writes what was found here, for the login node to read."""
+    node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    report = Report("jobs folder")
+    report.begin("shared")
+    try:
+        word = read(_Word, place / "word.json")
+    except (Damaged, OSError):
+        word = None
+    if word is not None and word.said == place.name:
+        report.ok(f"what {word.host} wrote is here")
+    else:
+        report.fault(
+            "what the login node wrote is not here", "Set jobs_dir in site.toml to a disk that all nodes share."
+        )
+    findings = [replace(each, node=node) for group in (report.findings, *found) for each in group]
+    write_bytes(place / "answer.json", json.dumps([asdict(each) for each in findings]).encode())
+
+
+def look_at_workloads(report: Report, subject: Subject) -> None:
+    """What can be known of a workload only where it runs."""
+    if subject.site is None:
+        return
+    for name, workload in subject.site.workloads.items():
+        report.begin(f"workload {name}")
+        program = [*workload.prefix, *workload.argv][0]
+        for word, path in (("{root}", subject.root), ("{python}", subject.site.python)):
+            program = program.replace(word, str(path))
+        if "{" not in program and shutil.which(program, path=workload.path) is None:
+            report.fault(f"there is no program {program} here", f"Install it, or mend argv of {name} in site.toml.")
+        else:
+            report.ok(program)
+    report.begin("scratch")
+    for problem in _scratch_problems(subject.site):
+        report.fault(problem, "Set scratch in site.toml to a folder that jobs may write to on every node.")
+        return
+    report.ok(subject.site.scratch)
+
+
+def _scratch_problems(site: Site) -> Iterator[str]:
+    if site.scratch != "folder" and not os.access(site.scratch, os.W_OK | os.X_OK):
+        yield f"{site.scratch} does not exist here, or can't be written"

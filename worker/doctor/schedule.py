@@ -1,0 +1,155 @@
+"""What starts the passes, and when the last one was."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Optional
+
+from ..errors import Damaged
+from ..facts import SiteFault
+from ..folder import JobsFolder, read
+from ..settings import Credentials, Site
+from .crontab import Line, pass_lines, read_crontab
+from .report import Report
+from .subject import Subject
+
+_RECENT = 600.0
+_UNITS = Path(".config/systemd/user")
+
+
+def look_at_schedule(report: Report, subject: Subject) -> None:
+    age = _look_at_last_pass(report, subject)
+    report.begin("crontab")
+    texts = [read_crontab(), read_crontab(scrontab=True)]
+    lines = [line for text in texts if text for line in pass_lines(text)]
+    ours = [line for line in lines if _is_ours(line, subject)]
+    starters = [*(f"line {line.number} of the crontab" for line in ours), *map(str, _units(subject))]
+    if len(starters) > 1:
+        report.fault(f"passes are started {len(starters)} times: {', '.join(starters)}", "Remove all but one of them.")
+    elif ours:
+        _look_at_line(report, ours[0], subject)
+    elif starters:
+        report.ok(starters[0])
+    elif age is not None and age < _RECENT:
+        report.ok("no line here, but another host's starts passes")
+    elif texts == [None, None]:
+        report.warn("this host has no crontab program, and no pass is started from elsewhere",
+                    "Install the crontab line on a host that has one (README, Install on a cluster).")  # fmt: skip
+    else:
+        report.fault("no line starts a pass", "Add one: ./check.py init --schedule crontab shows it and adds it.")
+    report.begin("other installations")
+    rivals = list(_rivals(lines, subject))
+    if rivals:
+        report.fault(
+            "; ".join(rivals), "Remove one of the two: each message must have one taker, each folder one owner."
+        )
+    else:
+        report.ok("none in this crontab takes from the same queue or uses the same folder")
+
+
+def _look_at_last_pass(report: Report, subject: Subject) -> Optional[float]:
+    """How long ago it was, in seconds."""
+    report.begin("last pass")
+    if subject.site is None:
+        report.skip("site.toml can't be read")
+        return None
+    jobs = JobsFolder(subject.site.jobs_dir)
+    try:
+        age = time.time() - jobs.lease.stat().st_mtime
+    except OSError:
+        report.warn("there was none yet", "Run one by hand and see what it says: ./check.py")
+        return None
+    try:
+        fault = read(SiteFault, jobs.site_fault)
+    except (Damaged, OSError):
+        fault = None
+    when = f"{_ago(age)} ago"
+    if age > _RECENT:
+        report.fault(
+            when, "See the end of logs/run_check.log, and whether cron runs on this host (or another login node)."
+        )
+    elif fault is not None:
+        report.fault(f"{when}; jobs wait since {_ago(time.time() - fault.since)}, {fault.kind} is away: {fault.words}",
+                     "Mend that; the next pass goes on by itself.")  # fmt: skip
+    else:
+        report.ok(when)
+    return age
+
+
+def _ago(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"
+
+
+def _is_ours(line: Line, subject: Subject) -> bool:
+    site_file = line.site_file or line.root / "site.toml"
+    return line.root == subject.root and _same(site_file, subject.site_file)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return one == other
+
+
+def _units(subject: Subject) -> Iterator[Path]:
+    """Of systemd's user manager, those that name this checkout; a service and its timer count as one."""
+    folder = Path.home() / _UNITS
+    for unit in sorted(folder.glob("*.service")) if folder.is_dir() else []:
+        try:
+            if str(subject.root) in unit.read_text(encoding="utf-8", errors="replace"):
+                yield unit
+        except OSError:
+            continue
+
+
+def _look_at_line(report: Report, line: Line, subject: Subject) -> None:
+    where = f"line {line.number}"
+    if line.cut_at_percent:
+        report.fault(f"{where} has a % that cron takes for the end of the command", r"Write \% there.")
+    elif not os.access(line.root / "run_check", os.X_OK):
+        report.fault(f"{where}: {line.root / 'run_check'} can't be run", f"chmod +x {line.root / 'run_check'}")
+    elif line.log is not None and not os.access(line.log.parent, os.W_OK):
+        report.fault(f"{where} writes to {line.log}, whose folder does not exist or can't be written; no pass starts",
+                     f"mkdir -p '{line.log.parent}'")  # fmt: skip
+    elif line.log is None:
+        report.warn(f"{where} keeps no log", f"Let it end with: >> '{subject.root}/logs/run_check.log' 2>&1")
+    else:
+        report.ok(f"{where}, {line.schedule}")
+
+
+def _rivals(lines: Sequence[Line], subject: Subject) -> Iterator[str]:
+    from ..config import read_separately
+
+    if subject.site is None:
+        return
+    for line in lines:
+        if _is_ours(line, subject):
+            continue
+        site_file = line.site_file or line.root / "site.toml"
+        site, credentials, _ = read_separately(
+            line.root, site_file, line.credentials_file or line.root / "credentials.env"
+        )
+        if site is None:
+            continue
+        if _same(site.jobs_dir, subject.site.jobs_dir):
+            yield f"{site_file} (line {line.number} of the crontab) uses the same jobs_dir"
+        elif shared := _shared(site, credentials, subject):
+            yield f"{site_file} (line {line.number} of the crontab) takes from the same queue {', '.join(shared)}"
+
+
+def _shared(site: Site, credentials: Optional[Credentials], subject: Subject) -> list[str]:
+    ours, theirs = subject.credentials, credentials
+    if subject.site is None or (ours and theirs and _broker(ours) != _broker(theirs)):
+        return []
+    return sorted({queue.name for queue in site.queues} & {queue.name for queue in subject.site.queues})
+
+
+def _broker(credentials: Credentials) -> tuple[str, str]:
+    return credentials.rabbitmq_host, credentials.rabbitmq_vhost

@@ -1,0 +1,104 @@
+"""The upstream API: the way there, our login, its clock, one input."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ..errors import LoginRefused, StepFailed, Transient
+from ..settings import Credentials
+from .network import Server, reach
+from .report import Report
+from .subject import Subject
+
+if TYPE_CHECKING:
+    from ..api import Api
+
+CLOCKS_MAY_DIFFER, TOO_FAR = 5.0, 60.0
+"""Seconds."""
+MEND_CLOCK = "Ask this host's administrators to set its clock (NTP): deadlines and certificates depend on it."
+
+
+def look_at_api(report: Report, subject: Subject) -> None:
+    report.begin("API")
+    credentials = subject.credentials
+    if credentials is None or not credentials.api_url or urlsplit(credentials.api_url).hostname is None:
+        report.skip("credentials.env does not say where it is")
+    elif reach(report, _server(credentials), subject.ca_file):
+        _speak(report, subject, credentials)
+
+
+def _server(credentials: Credentials) -> Server:
+    parts = urlsplit(credentials.api_url)
+    tls = parts.scheme == "https"
+    mend = "Write https:// in API_URL" if not tls else "Mend the port in API_URL, or write http:// if it has no TLS"
+    return Server(
+        parts.hostname or "", parts.port or (443 if tls else 80), tls, "API_URL",
+        "Mend API_URL in credentials.env, or ask whether a firewall stands between.", f"{mend}.",
+    )  # fmt: skip
+
+
+def _speak(report: Report, subject: Subject, credentials: Credentials) -> None:
+    from ..api import Api
+
+    api = Api(subject.config(credentials))
+    report.begin("login")
+    token = ""
+    try:
+        token = api.authenticate()
+        report.ok(f"{credentials.api_user} at {credentials.api_url}{subject.known_site.api.login_path}")
+    except LoginRefused as error:
+        report.fault(str(error).partition(":")[0], "Mend API_USER and API_PASSWORD in credentials.env.")
+    except Transient as error:
+        report.fault(str(error), "Is login_path in [api] of site.toml right? Else ask the service's administrators.")
+    _compare_clocks(report, api)
+    if token:
+        _open_input(report, subject, credentials, api, token)
+
+
+def _compare_clocks(report: Report, api: Api) -> None:
+    report.begin("clock")
+    try:
+        ahead = api.clock_ahead()
+    except Transient as error:
+        report.skip(str(error))
+        return
+    if ahead is None:
+        report.skip("the API does not say what time it is")
+    else:
+        tell_clock(report, "the API's", -ahead)
+
+
+def tell_clock(report: Report, whose: str, ahead: float) -> None:
+    """`ahead`: by how many seconds ours is ahead of it."""
+    found = f"this host's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {whose}"
+    if abs(ahead) > TOO_FAR:
+        report.fault(found, MEND_CLOCK)
+    elif abs(ahead) > CLOCKS_MAY_DIFFER:
+        report.warn(found, MEND_CLOCK)
+    else:
+        report.ok(f"this host's clock agrees with {whose}")
+
+
+def _open_input(report: Report, subject: Subject, credentials: Credentials, api: Api, token: str) -> None:
+    from ..api import TokenExpired
+    from ..spec import Input, may_fetch
+
+    report.begin("one input")
+    if not subject.input:
+        report.skip("not tried; name one with --input, as a message would: ./check.py doctor --input /uploads/page.png")
+        return
+    url = subject.input if "://" in subject.input else f"{credentials.api_url}{subject.input}"
+    if not may_fetch(url, credentials.api_url, subject.known_site.api.input_hosts):
+        report.fault(
+            f"{url} is on a host that is not allowed here", "Add its host to input_hosts in [api] of site.toml."
+        )
+        return
+    try:
+        api.look("input", Input(url, "", may_fetch(url, credentials.api_url, ())), token)
+        report.ok(f"{url} can be read")
+    except (StepFailed, Transient) as error:
+        words = error.reason if isinstance(error, StepFailed) else str(error)
+        report.fault(words, f"Ask the service whether {credentials.api_user} may read it.")
+    except TokenExpired:
+        report.fault("the API does not take the token that it gave", "Ask the service's administrators.")

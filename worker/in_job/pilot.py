@@ -1,0 +1,446 @@
+"""A pilot: one Slurm job that works through many jobs, as many side by side as fit, and answers each of them.
+
+The order is the promise, as for a job of its own: what a job came to is on disk in the batch's journal, and the batch is seen
+to be ours still, before its answer is sent; and that it may have been started is on disk before it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import selectors
+import shutil
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Optional
+
+from .. import batches
+from ..answer import reply_of
+from ..batches import Batch, Came, Claimed, Journal, Pilot, Pool
+from ..broker import open_answers
+from ..errors import Damaged, Misconfigured
+from ..facts import Intent, Started, Unfit
+from ..folder import JobFolder, JobId, JobsFolder, claim_name, read, write
+from ..outcome import Reply, failure_body
+from ..settings import Config, PilotRules
+from .memory import MemoryWatch
+from .runner import Done, Runner, make_place
+from .steps import Placement
+
+log = logging.getLogger(__name__)
+
+_LOOK = 0.2
+"""Seconds between two looks for a batch to take."""
+_SYNC_AFTER = 0.02
+"""Seconds that a result waits for others before it is synced."""
+_SYNC_AT = 200
+_AHEAD = 100
+"""Jobs that are noted as "may be started" at once; where a node fails, so many go on as Slurm jobs of their own."""
+_DISMISSAL = 20.0
+"""Seconds in which a runner has to end; Slurm's KillWait is 30 by default."""
+_SHORT = 0.2
+"""Seconds; where jobs take less, a runner is given its next one before it has done the last."""
+
+
+@dataclass
+class _Lease:
+    """A batch that this pilot has taken."""
+
+    batch: Batch
+    journal: Journal
+    left: deque[tuple[int, Claimed]]
+    """Jobs not yet begun, each with its place in the batch."""
+    may_start: int = 0
+    """Jobs before this place may be begun: that is on disk."""
+    running: int = 0
+    lines: int = 0
+    """In the journal, and not yet on disk."""
+    unsaid: list[Reply] = field(default_factory=list)
+    """Answers that wait for that."""
+    unconfirmed: set[str] = field(default_factory=set)
+    unknown: bool = False
+    """Of one of its jobs only the scheduler can tell why it was stopped: the batch stays until it does."""
+
+
+class _Hand:
+    """A runner, as the pilot sees it: what it was given, in order."""
+
+    def __init__(self, pid: int, pipe: Connection) -> None:
+        self.pid, self.pipe = pid, pipe
+        self.given: deque[tuple[_Lease, Claimed]] = deque()
+
+    @property
+    def cpus(self) -> int:
+        return max((claimed.resources.cpus for _, claimed in self.given), default=0)
+
+    @property
+    def memory_mb(self) -> int:
+        return max((claimed.resources.memory_mb for _, claimed in self.given), default=0)
+
+    @property
+    def seconds(self) -> int:
+        return sum(claimed.resources.time_seconds for _, claimed in self.given)
+
+
+def run(config: Config, crew: JobFolder, place: Placement) -> None:
+    """The whole life of a pilot. What it leaves are journals; the login side reads on where it ends."""
+    attempt = crew.attempt(1)
+    pilot, intent = read(Pilot, batches.pilot_file(crew)), read(Intent, attempt.intent)
+    if pilot is None or intent is None:
+        raise Damaged("this pilot was never intended")
+    queue = config.queue(pilot.queue)
+    if queue is None:
+        raise Misconfigured([f"the queue {pilot.queue} has left the site file"])
+    if not claim_name(attempt.started, Started(place.scheduler_id, place.restarts, place.node, time.time())):
+        log.info("a second copy, leaving pilot=%s slurm=%s", crew.id, place.scheduler_id)
+        return
+    log.info("pilot started pilot=%s slurm=%s node=%s", crew.id, place.scheduler_id, place.node)
+    if config.site.scheduler == "slurm" and not MemoryWatch(place.confined).known:
+        write(attempt.unfit, Unfit("a pilot can't see whether memory ran out on this cluster", time.time()))
+        return
+    seconds = intent.resources.minutes * 60
+    end = time.monotonic() + seconds - config.site.timing.margin(seconds)
+    with _working_place(config, crew) as working_place:
+        _Pilot(config, queue.pilot, Pool(JobsFolder(config.site.jobs_dir), queue.name), crew, place, end).run(
+            working_place
+        )
+
+
+@contextlib.contextmanager
+def _working_place(config: Config, crew: JobFolder) -> Iterator[Path]:
+    shared = config.site.scratch == "folder"
+    path = crew.attempt(1).work if shared else Path(config.site.scratch) / f"batchferry-{crew.id}"
+    make_place(path)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+class _TakenAway(Exception):
+    """The login side believes that this pilot is dead; nothing that it does counts any more."""
+
+
+class _Pilot:
+    def __init__(
+        self, config: Config, rules: PilotRules, pool: Pool, crew: JobFolder, place: Placement, end: float
+    ) -> None:
+        self._config, self._rules, self._pool, self._crew, self._place, self._end = (
+            config,
+            rules,
+            pool,
+            crew,
+            place,
+            end,
+        )
+        self._leases: list[_Lease] = []
+        self._lease_of: dict[str, _Lease] = {}
+        """By the id of a job whose answer is on its way."""
+        self._hands: list[_Hand] = []
+        self._leaving: Optional[float] = None
+        """Since when no job is begun any more."""
+        self._stopping = False
+        """Those that run are being stopped."""
+        self._looked = self._told_to_stop = 0.0
+        self._busy = time.monotonic()
+        self._oldest_line: Optional[float] = None
+        self._mean = 1.0
+        """Seconds that a job took lately."""
+        self._done = 0
+        self._bell, self._ring = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._bell, selectors.EVENT_READ)
+
+    def run(self, working_place: Path) -> None:
+        count = max(1, self._rules.cpus)
+        for number in range(count):
+            self._hire(working_place / str(number), alone=count == 1)
+        for hand in self._hands:
+            self._selector.register(hand.pipe, selectors.EVENT_READ, hand)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        for asked in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(asked, self._be_asked_to_stop)
+        self._answers = open_answers(self._config, self._be_rung)
+        try:
+            while not self._is_over():
+                self._take()
+                self._hand_out()
+                self._listen()
+                self._sync_if_due()
+                self._hear_the_broker()
+                self._put_back_what_is_over()
+        except _TakenAway as error:
+            log.error("stopped: %s", error)
+        finally:
+            self._answers.close()
+            self._hear_the_broker()
+            self._dismiss_all()
+        log.info("pilot ended pilot=%s jobs=%d", self._crew.id, self._done)
+
+    # --- when it ends
+
+    def _is_over(self) -> bool:
+        now, patience = time.monotonic(), self._config.site.timing.publish_patience
+        if now >= self._end:
+            self._leave("its time is over")
+            self._stopping = True
+        elif not self._leases and now - self._busy >= self._rules.idle:
+            self._leave("there is nothing to do")
+        if self._stopping and now - self._told_to_stop >= 1:
+            self._told_to_stop = now
+            self._signal_hands(signal.SIGTERM)
+        if any(hand.given for hand in self._hands):
+            return False
+        if self._answers.away_for() >= patience or (self._leaving is not None and now - self._leaving >= patience):
+            self._leave("the broker is away, answers are left for the next pass")
+            return not any(lease.lines for lease in self._leases)
+        return self._leaving is not None and all(lease.unknown and not _waits(lease) for lease in self._leases)
+
+    def _leave(self, why: str) -> None:
+        if self._leaving is None:
+            self._leaving = time.monotonic()
+            log.info("pilot leaves pilot=%s why=%r", self._crew.id, why)
+
+    def _be_asked_to_stop(self, *_: object) -> None:
+        self._leave("it was asked to stop")
+        self._stopping = True
+
+    def _be_rung(self) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._ring, b".")
+
+    # --- runners
+
+    def _hire(self, working_place: Path, alone: bool) -> None:
+        """Before any thread is started: a fork takes only the thread that makes it along."""
+        ours, theirs = multiprocessing.Pipe()
+        make_place(working_place)
+        pid = os.fork()
+        if pid:
+            theirs.close()
+            self._hands.append(_Hand(pid, ours))
+            return
+        try:
+            for pipe in (ours, *(hand.pipe for hand in self._hands)):
+                pipe.close()
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            Runner(self._config, self._place, working_place, self._crew.attempt(1).token, alone).serve(theirs)
+        except Exception:
+            log.exception("unforeseen, a runner ends pilot=%s", self._crew.id)
+        finally:
+            os._exit(0)
+
+    def _signal_hands(self, number: int) -> None:
+        for hand in self._hands:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(hand.pid, number)
+
+    def _dismiss_all(self) -> None:
+        for hand in self._hands:
+            hand.pipe.close()  # what it waits at
+        self._signal_hands(signal.SIGTERM)
+        end = time.monotonic() + _DISMISSAL
+        for hand in self._hands:
+            while os.waitpid(hand.pid, os.WNOHANG) == (0, 0):
+                if time.monotonic() > end:
+                    os.kill(hand.pid, signal.SIGKILL)
+                time.sleep(0.02)
+
+    def _lose(self, hand: _Hand) -> None:
+        """For lack of memory perhaps. What it had is the scheduler's to tell; the others end in peace."""
+        self._leave("one of its processes is gone")
+        for lease, _ in hand.given:
+            lease.running -= 1
+            lease.unknown = True
+        self._hands.remove(hand)
+        self._selector.unregister(hand.pipe)
+        hand.pipe.close()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(hand.pid, 0)
+
+    # --- jobs
+
+    def _take(self) -> None:
+        """Another batch, while fewer jobs are left than runners could take at once."""
+        now = time.monotonic()
+        if self._leaving is not None or sum(len(lease.left) for lease in self._leases) >= 2 * len(self._hands):
+            return
+        if now - self._looked < _LOOK and not self._leases:
+            return
+        self._looked = now
+        for batch in self._pool.batches(self._pool.todo):
+            try:
+                taken = batches.move(batch, self._pool.locked / f"{batch.path.name}~{self._crew.id}")
+            except FileNotFoundError:
+                continue  # another pilot was quicker
+            try:
+                self._leases.append(_open(taken))
+                log.info("batch taken pilot=%s batch=%s jobs=%d", self._crew.id, taken.id, len(self._leases[-1].left))
+            except Damaged as error:
+                log.error("damaged, left alone batch=%s why=%r", taken, str(error))
+            return
+
+    def _hand_out(self) -> None:
+        depth = 2 if self._mean < _SHORT else 1
+        for level in range(depth):
+            for hand in self._hands:
+                if self._leaving is None and len(hand.given) == level:
+                    self._hand_one_to(hand)
+
+    def _hand_one_to(self, hand: _Hand) -> None:
+        lease = next((each for each in self._leases if each.left), None)
+        if lease is None or lease.left[0][0] >= lease.may_start:
+            return
+        claimed = lease.left[0][1]
+        if not self._fits(hand, claimed):
+            return
+        if time.monotonic() + hand.seconds + claimed.resources.time_seconds > self._end:
+            if not hand.given:
+                self._leave("the next job would not fit into what is left of its time")
+            return
+        lease.left.popleft()
+        lease.running += 1
+        lease.journal.started(claimed.id, time.time())
+        hand.given.append((lease, claimed))
+        try:
+            hand.pipe.send(claimed)
+        except OSError:
+            self._lose(hand)
+
+    def _fits(self, hand: _Hand, claimed: Claimed) -> bool:
+        others = [each for each in self._hands if each is not hand]
+        cpus = max(hand.cpus, claimed.resources.cpus) + sum(each.cpus for each in others)
+        memory_mb = max(hand.memory_mb, claimed.resources.memory_mb) + sum(each.memory_mb for each in others)
+        return cpus <= self._rules.cpus and memory_mb <= self._rules.memory_mb
+
+    def _listen(self) -> None:
+        for ready, _ in self._selector.select(_SYNC_AFTER if self._oldest_line is not None else _LOOK):
+            hand = ready.data
+            if hand is None:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._bell, 65536)
+                continue
+            try:
+                self._note(hand, hand.pipe.recv())
+                while hand.given and hand.pipe.poll():
+                    self._note(hand, hand.pipe.recv())
+            except (EOFError, OSError):
+                self._lose(hand)
+
+    # --- what they came to
+
+    def _note(self, hand: _Hand, done: Done) -> None:
+        lease, claimed = hand.given.popleft()
+        lease.running -= 1
+        self._busy = time.monotonic()
+        result = done.result
+        if result is None:
+            lease.unknown = True
+            return
+        if result.started_at and result.ended_at:
+            self._mean = 0.9 * self._mean + 0.1 * (result.ended_at - result.started_at)
+        came = Came(result, None)
+        if done.final:
+            body = done.body if result.outcome == "succeeded" else failure_body(result)
+            replies = self._config.site.replies
+            reply = reply_of(claimed.message, claimed.id, result, (), body, replies, time.time(), claimed.rerun_of)
+            kept = batches.keep_body(lease.batch, claimed.id, body)
+            came = Came(result, replace(reply, body=b"") if kept else reply, kept)
+            lease.unsaid.append(reply)
+        lease.journal.came(claimed.id, came)
+        lease.lines += 1
+        self._done += 1
+        self._oldest_line = self._oldest_line or self._busy
+
+    def _sync_if_due(self) -> None:
+        if self._oldest_line is None:
+            return
+        lines = sum(lease.lines for lease in self._leases)
+        if lines >= _SYNC_AT or time.monotonic() - self._oldest_line >= _SYNC_AFTER:
+            for lease in self._leases:
+                _sync(lease)
+                self._say(lease)
+            self._oldest_line = None
+
+    def _say(self, lease: _Lease) -> None:
+        unsaid, lease.unsaid = lease.unsaid, []
+        if not unsaid:
+            return
+        if not _still_ours(lease.batch):
+            raise _TakenAway(f"the batch {lease.batch} was taken away, nothing more is sent")
+        lease.journal.sent(reply.message_id for reply in unsaid if not reply.routing_key)  # nobody waits for these
+        to_send = [reply for reply in unsaid if reply.routing_key]
+        for reply in to_send:
+            lease.unconfirmed.add(reply.message_id)
+            self._lease_of[reply.message_id] = lease
+        self._answers.send(to_send)
+
+    def _hear_the_broker(self) -> None:
+        confirmed: dict[int, list[str]] = {}
+        for job_id, why in self._answers.told():
+            lease = self._lease_of.pop(job_id, None)
+            if lease is None:
+                continue  # a second copy, after a reconnect
+            lease.unconfirmed.discard(job_id)
+            if why:
+                log.warning("answer not taken, left for the next pass job=%s why=%r", job_id, why)
+            else:
+                confirmed.setdefault(id(lease), []).append(job_id)
+        for lease in self._leases:
+            if id(lease) in confirmed:
+                lease.journal.sent(confirmed[id(lease)])
+
+    def _put_back_what_is_over(self) -> None:
+        """Whoever is left in it, unanswered, is the login side's."""
+        for lease in list(self._leases):
+            if lease.unknown or _waits(lease) or (lease.left and self._leaving is None):
+                continue
+            lease.journal.close()
+            batches.move(lease.batch, self._pool.ended / lease.batch.path.name)
+            self._leases.remove(lease)
+            JobsFolder(self._config.site.jobs_dir).ring(JobId(lease.batch.id))
+
+
+def _open(taken: Batch) -> _Lease:
+    progress = batches.read_progress(taken)
+    left = [
+        (place, claimed)
+        for place, claimed in enumerate(batches.read_jobs(taken))
+        if claimed.id not in progress.came and claimed.id not in progress.handed
+    ]
+    lease = _Lease(taken, Journal(taken), deque(left))
+    _sync(lease)
+    return lease
+
+
+def _sync(lease: _Lease) -> None:
+    """What is in the journal is on disk then, and that the next jobs may be begun."""
+    ahead = lease.left[min(_AHEAD, len(lease.left)) - 1][0] + 1 if lease.left else 0
+    begun_soon = lease.left and lease.may_start <= lease.left[min(_AHEAD // 2, len(lease.left) - 1)][0]
+    if begun_soon:
+        lease.journal.may_start(ahead)
+    lease.journal.sync()
+    if begun_soon:
+        lease.may_start = ahead
+    lease.lines = 0
+
+
+def _waits(lease: _Lease) -> bool:
+    """Something of it is under way."""
+    return bool(lease.running or lease.lines or lease.unsaid or lease.unconfirmed)
+
+
+def _still_ours(batch: Batch) -> bool:
+    """Opened, not only looked at: a network file system then asks its server."""
+    try:
+        os.close(os.open(batch.jobs, os.O_RDONLY))
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,0 +1,140 @@
+"""A process of a pilot that runs one job after the other: the same steps as in a Slurm job of its own.
+
+It knows nothing of batches, journals and brokers: jobs come through a pipe, what they came to goes back through it. It ends
+when it is told to, and when the pilot is gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import secrets
+import shutil
+import signal
+import time
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Optional
+
+from .. import sentences
+from ..batches import Claimed
+from ..errors import InvalidSpec
+from ..folder import AttemptFolder
+from ..outcome import Result
+from ..retry import is_final
+from ..settings import Config
+from ..spec import JobSpec, deadline_of, parse_spec
+from . import steps
+from .execute import adopt_orphans
+from .fetch import Fetcher
+from .interrupt import Interrupts
+from .memory import MemoryWatch
+from .steps import InPilot, Placement, Work
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What the pilot is told. `result` is None for a job that was stopped before its end: why, only the scheduler knows."""
+
+    id: str
+    result: Optional[Result]
+    final: bool = False
+    body: bytes = b""
+    """The packed outputs of a success."""
+
+
+class Runner:
+    """`place`: where this runner's jobs work; `alone`: no other runner is beside it."""
+
+    def __init__(self, config: Config, placement: Placement, place: Path, token_file: Path, alone: bool) -> None:
+        self._config, self._placement, self._place = config, placement, place
+        self._token_file, self._alone = token_file, alone
+        self._memory = MemoryWatch(placement.confined)
+        self._fetcher: Optional[Fetcher] = None
+        self._attempt_folder = AttemptFolder(place / "job", 1)
+        self._stopping = False
+
+    def serve(self, pipe: Connection) -> None:
+        adopt_orphans()
+        _end_with_the_pilot()
+        while not self._stopping:
+            signal.signal(signal.SIGTERM, self._stop)
+            try:
+                claimed: Optional[Claimed] = pipe.recv()
+                if claimed is None:
+                    return
+                pipe.send(self._run(claimed))
+            except (EOFError, BrokenPipeError):
+                return
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _run(self, claimed: Claimed) -> Done:
+        now = time.time()
+        config, message = self._config, claimed.message
+        body = message.body.encode() if isinstance(message.body, str) else message.body
+        queue = config.queue(message.queue)
+        if queue is None:  # it has left the site file since
+            return Done(claimed.id, _unrun("failed", sentences.pilot_ended("its queue is not known"), now))
+        try:
+            spec = parse_spec(body, queue, config.site.workloads, config.credentials.api_url,
+                              config.site.api.input_hosts, config.site.limits)  # fmt: skip
+        except InvalidSpec as error:
+            return Done(claimed.id, _unrun("rejected", str(error), now), final=True)
+        deadline = deadline_of(message.properties, message.claimed_at)
+        if deadline is not None and now >= deadline:
+            return Done(claimed.id, _unrun("expired", sentences.deadline_passed(), now), final=True)
+        return self._attempt(claimed, spec, now)
+
+    def _attempt(self, claimed: Claimed, spec: JobSpec, now: float) -> Done:
+        attempt = self._attempt_folder
+        make_place(attempt.path)
+        if self._fetcher is None:
+            self._fetcher = Fetcher(self._config, self._token_file)
+        self._memory.begin()
+        try:
+            with Interrupts(claimed.resources.time_seconds) as interrupts:
+                result = steps.attempt(
+                    Work(
+                        self._config, claimed.id, attempt, spec, claimed.resources, self._placement, now, interrupts,
+                        self._memory, InPilot(self._fetcher, self._alone),
+                    )
+                )  # fmt: skip
+                self._stopping = self._stopping or interrupts.asked_to_stop
+            if result.outcome == "cancelled":
+                return Done(claimed.id, None)
+            body = attempt.reply_body(result.body).read_bytes() if result.outcome == "succeeded" else b""
+            return Done(claimed.id, replace(result, body=""), is_final(result, spec, claimed.resources), body)
+        finally:
+            self._clear()
+
+    def _clear(self) -> None:
+        """The next job must not see anything of this one; what can't be removed is left behind where it is."""
+        place = self._attempt_folder.path
+        shutil.rmtree(place, ignore_errors=True)
+        if place.exists():
+            log.warning("left behind, it can't be removed path=%s", place)
+            self._attempt_folder = AttemptFolder(self._place / f"job-{secrets.token_hex(4)}", 1)
+
+
+def _unrun(outcome: str, reason: str, now: float) -> Result:
+    step = "start" if outcome == "failed" else ""
+    return Result(outcome, 1, reason, step=step, may_work_again=bool(step), ended_at=now)
+
+
+def make_place(path: Path) -> None:
+    """A folder that need not survive a power failure."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _end_with_the_pilot() -> None:
+    """Without its pilot nobody would ever hear of the job (prctl(2), PR_SET_PDEATHSIG is 1)."""
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,410 @@
+"""The login side of pilots: claims jobs in batches, keeps as many pilots as there is work for, and goes on where one ended.
+
+A job that was begun in a pilot and has no end there, and one that has to be tried again, leaves its batch for a folder of
+its own: from then on it is a job like any other, with that as its first attempt. So does an answer that no pilot could
+send. What was not begun goes back to todo.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import secrets
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Optional
+
+from .. import batches, folder, sentences
+from ..answer import record
+from ..batches import PILOT, Batch, Came, Claimed, Handed, Pilot, Pool, Progress
+from ..broker import Delivery, digest
+from ..errors import InvalidSpec
+from ..facts import Ended, Origin, Outcome, Unfit, write_reply
+from ..folder import JobFolder, JobId, JobsFolder, claim_name, read, write
+from ..outcome import Result
+from ..settings import Config, Queue
+from ..spec import JobSpec, Resources
+from . import archive, judge, reconcile
+from .claim import as_message, claim, has_id
+from .ids import Ids
+from .reconcile import Standing
+from .snapshot import AttemptFacts, read_attempt
+from .tools import Tools
+
+log = logging.getLogger(__name__)
+
+_UNFIT_FOR = 3600.0
+"""Seconds after which pilots are tried again where they could not do their work."""
+_FAILURES = 3
+"""Pilots that ended, one after the other, before they began."""
+
+
+def pools(config: Config, jobs: JobsFolder) -> list[tuple[Queue, Pool]]:
+    """Those of queues that have, or had, jobs for pilots."""
+    found = [(queue, pool_of(config, jobs, queue)) for queue in config.site.queues]
+    return [(queue, pool) for queue, pool in found if pool is not None]
+
+
+def pool_of(config: Config, jobs: JobsFolder, queue: Queue) -> Optional[Pool]:
+    """None for a queue without pilots."""
+    pool = Pool(jobs, queue.name)
+    uses_pilots = queue.mode == "pilot" or any(each.mode == "pilot" for each in config.site.workloads.values())
+    return pool if uses_pilots or pool.path.is_dir() else None
+
+
+# --- claiming
+
+
+def claim_many(tools: Tools, queue: Queue, deliveries: Sequence[Delivery]) -> list[JobFolder]:
+    """Claims them all; those that a pilot may run become one batch. Returns the others' folders.
+
+    After the return, every delivery may be acked. Raises OSError before that.
+    """
+    pool, keep_bytes, now = Pool(tools.jobs, queue.name), tools.config.site.limits.message_bytes, tools.now()
+    folders: list[JobFolder] = []
+    batch: dict[str, Claimed] = {}
+    known = _known(tools, pool, [digest(each) for each in deliveries if has_id(each)])
+    fit = _unfit(tools, pool) is None
+    for delivery in deliveries:
+        job_id = JobId(digest(delivery))
+        if has_id(delivery) and (job_id in known or job_id in batch):
+            log.info("claimed before, acked again job=%s", job_id)
+            continue
+        spec = _for_a_pilot(tools.config, queue, delivery) if fit and has_id(delivery) else None
+        if spec is not None and tools.jobs.find(job_id) is None:
+            batch[job_id] = Claimed(job_id, as_message(delivery, keep_bytes, now), spec.resources)
+        else:
+            job = claim(tools.jobs, delivery, keep_bytes, now)
+            folders += [job] if job is not None else []
+    if batch:
+        pool.prepare()
+        added = batches.add(pool, list(batch.values()), now)
+        tools.pilot_ids.setdefault(pool.path, set()).update(batch)
+        log.info("claimed batch=%s queue=%s jobs=%d", added.id, queue.name, len(batch))
+    return folders
+
+
+def room(tools: Tools, queue: Queue) -> int:
+    """How many more jobs may be claimed for pilots; for a queue without any, there is no such limit."""
+    pool = pool_of(tools.config, tools.jobs, queue)
+    return sys.maxsize if pool is None else max(0, queue.pilot.max_open - _open_jobs(pool))
+
+
+def _for_a_pilot(config: Config, queue: Queue, delivery: Delivery) -> Optional[JobSpec]:
+    """None for a job that needs a Slurm job of its own, or no job at all: an ordinary claim tells the rest."""
+    try:
+        spec = reconcile.understand(config, queue, delivery.properties.reply_to, delivery.body)
+    except InvalidSpec:
+        return None
+    mode = config.site.workloads[spec.workload].mode or queue.mode
+    return spec if mode == "pilot" and _fits(spec.resources, queue, config) else None
+
+
+def _fits(asked: Resources, queue: Queue, config: Config) -> bool:
+    rules = queue.pilot
+    time_left = rules.time - config.site.timing.margin(rules.time)
+    small = asked.cpus <= rules.cpus and asked.memory_mb <= rules.memory_mb and asked.time_seconds < time_left
+    return small and not asked.gres and not asked.email
+
+
+def _known(tools: Tools, pool: Pool, ids: Sequence[str]) -> set[str]:
+    """Those that a batch has, open or done."""
+    if not pool.path.is_dir():
+        return set()
+    if pool.path not in tools.pilot_ids:
+        open_ones = [batch for place in (pool.todo, pool.locked, pool.ended) for batch in pool.batches(place)]
+        tools.pilot_ids[pool.path] = {each.id for batch in open_ones for each in batches.read_jobs(batch)}
+    return (tools.pilot_ids[pool.path] & set(ids)) | _ids(pool).known(ids)
+
+
+def _ids(pool: Pool) -> Ids:
+    return Ids(pool.path / "ids")
+
+
+def _open_jobs(pool: Pool) -> int:
+    return sum(batch.count for place in (pool.todo, pool.locked, pool.ended) for batch in pool.batches(place))
+
+
+# --- pilots, as the scheduler sees them
+
+
+def open_attempts(tools: Tools) -> list[tuple[JobFolder, AttemptFacts]]:
+    """What Slurm has to be asked about."""
+    found = [(crew, read_attempt(crew.attempt(1))) for crew in _crew(tools.jobs)]
+    return [(crew, facts) for crew, facts in found if facts.open]
+
+
+def _crew(jobs: JobsFolder) -> Iterator[JobFolder]:
+    try:
+        names = sorted(os.listdir(batches.crew_of(jobs)))
+    except FileNotFoundError:
+        return
+    yield from (JobFolder(batches.crew_of(jobs) / name) for name in names if name.startswith(PILOT))
+
+
+def tend(tools: Tools, standing: Standing) -> None:
+    """After Slurm was asked: takes back what ended pilots had, closes batches that are through, wants more pilots."""
+    for crew in list(_crew(tools.jobs)):
+        with reconcile.left_alone_if_bad(crew, standing):
+            _tend_pilot(tools, crew, standing)
+    for queue, pool in pools(tools.config, tools.jobs):
+        if not pool.path.is_dir():
+            continue
+        batches.remove_half_made(pool)
+        _take_back_orphans(tools, pool)
+        for batch in pool.batches(pool.ended):
+            with reconcile.left_alone_if_bad(JobFolder(batch.path), standing):
+                _close(tools, pool, batch, standing)
+        _give_up_waiting(tools, queue, pool, standing)
+    want(tools, standing)
+
+
+def _tend_pilot(tools: Tools, crew: JobFolder, standing: Standing) -> None:
+    facts, timing = read_attempt(crew.attempt(1)), tools.config.site.timing
+    pilot = read(Pilot, batches.pilot_file(crew))
+    clock = judge.Clock(tools.now(), tools.server_now)
+    if facts.intent is None or pilot is None:  # a pass was killed before it could submit it
+        folder.remove_tree(crew.path)
+    elif facts.result is not None and facts.ended is None and facts.submission is None:
+        write(crew.attempt(1).unfit, Unfit(f"Slurm refuses pilots: {facts.result.reason}", tools.now()))
+        write(crew.attempt(1).ended, Ended("rejected", "refused", tools.now()))
+    elif facts.ended is None and judge.is_lost(facts, timing, clock):
+        # One whose submission was unclear, and that never came to be, had nothing.
+        write(crew.attempt(1).ended, Ended("lost", "unknown to Slurm", tools.now()))
+    elif facts.ended is not None and judge.surely_over(facts, timing, clock):
+        _take_back(tools, crew, pilot, facts, standing)
+
+
+def _take_back(tools: Tools, crew: JobFolder, pilot: Pilot, facts: AttemptFacts, standing: Standing) -> None:
+    """The pilot is dead: what it had is moved out of its reach first, and then looked at."""
+    pool, attempt = Pool(tools.jobs, pilot.queue), crew.attempt(1)
+    for batch in pool.batches(pool.locked):
+        if batch.pilot == crew.id:
+            batches.move(batch, pool.ended / batch.path.name)
+    for batch in pool.batches(pool.ended):
+        if batch.pilot == crew.id:
+            _close(tools, pool, batch, standing)
+    unfit = read(Unfit, attempt.unfit)
+    _note_fitness(tools, pool, crew, facts, unfit)
+    log.info(
+        "pilot ended pilot=%s slurm=%s state=%s", crew.id, facts.slurm_id, facts.ended.state if facts.ended else ""
+    )
+    archive.archive_pilot(tools.jobs, crew, pool.done, tools.now())
+
+
+def _take_back_orphans(tools: Tools, pool: Pool) -> None:
+    """Batches whose pilot is long gone: it took them at its very end, and that was seen late."""
+    for batch in pool.batches(pool.locked):
+        crew = batches.pilot_folder(tools.jobs, batch.pilot)
+        if crew is None or not crew.path.exists():
+            batches.move(batch, pool.ended / batch.path.name)
+
+
+def _note_fitness(tools: Tools, pool: Pool, crew: JobFolder, facts: AttemptFacts, unfit: Optional[Unfit]) -> None:
+    """Where pilots can't do their work, jobs go the ordinary way for a while: that is slower, and as true."""
+    failures = pool.path / "failures"
+    if unfit is None and facts.started is None and facts.ended is not None and facts.cancel is None:
+        with open(failures, "a", encoding="utf-8") as file:
+            file.write(f"{crew.id} {facts.ended.state}\n")
+        if len(failures.read_text(encoding="utf-8").splitlines()) >= _FAILURES:
+            unfit = Unfit(f"{_FAILURES} pilots ended before they began ({facts.ended.state})", tools.now())
+    if facts.started is not None or unfit is not None:
+        folder.remove(failures)
+    if unfit is not None:
+        write(pool.path / "unfit.json", replace(unfit, since=tools.now()))
+
+
+def _unfit(tools: Tools, pool: Pool) -> Optional[Unfit]:
+    unfit = read(Unfit, pool.path / "unfit.json")
+    return unfit if unfit is not None and tools.now() - unfit.since < _UNFIT_FOR else None
+
+
+# --- batches that came back
+
+
+def _close(tools: Tools, pool: Pool, batch: Batch, standing: Standing) -> None:
+    """Nobody else writes here any more. Doing this twice is harmless: what was handed on is found, and the move comes
+    last."""
+    crew = batches.pilot_folder(tools.jobs, batch.pilot)
+    ended = read(Ended, crew.attempt(1).ended) if crew is not None else None
+    jobs, progress = batches.read_jobs(batch), batches.read_progress(batch)
+    handed, left, came = [], 0, Counter[str]()
+    for place, claimed in enumerate(jobs):
+        if claimed.id in progress.handed:
+            came["left"] += 1
+            continue
+        known = progress.came.get(claimed.id)
+        if known is not None and claimed.id in progress.sent:
+            came["succeeded" if known.result.outcome == "succeeded" else "failed"] += 1
+        elif known is not None or _may_have_begun(place, claimed, progress, ended):
+            _hand_on(tools, batch, claimed, known or _cut_off(claimed, progress, ended, crew), standing)
+            handed.append(claimed.id)
+            came["left"] += 1
+        else:
+            left += 1
+    if handed:
+        write(batch.handed(batch.leases()), Handed(tuple(handed)))
+    if left and _unfit(tools, pool) is None:
+        batches.move(batch, pool.todo / f"{batch.id}.{left}")
+        return
+    if left:
+        _hand_on_all(tools, batch, standing)
+        came["left"] += left
+    _finish(tools, pool, batch, [each.id for each in jobs], came)
+
+
+def _finish(tools: Tools, pool: Pool, batch: Batch, ids: Sequence[str], came: Mapping[str, int]) -> None:
+    _ids(pool).add(ids)
+    tools.pilot_ids.get(pool.path, set()).difference_update(ids)
+    day = pool.done / time.strftime("%Y-%m-%d", time.gmtime(tools.now()))
+    if not day.exists():
+        folder.make_folder(day)
+        _ids(pool).forget_before(tools.now() - tools.config.site.timing.keep_done)
+    numbers = (came["succeeded"], came["failed"], came["left"])
+    batches.move(batch, day / batches.closed_name(batch, *numbers))
+    log.info("batch done batch=%s succeeded=%d failed=%d left=%d", batch.id, *numbers)
+
+
+def _may_have_begun(place: int, claimed: Claimed, progress: Progress, ended: Optional[Ended]) -> bool:
+    """A pilot that was killed left its marks; of those of a node that failed, only what was synced is sure."""
+    if claimed.id in progress.started:
+        return True
+    return ended is not None and ended.end in ("node_failed", "lost") and place < progress.upto
+
+
+def _cut_off(claimed: Claimed, progress: Progress, ended: Optional[Ended], crew: Optional[JobFolder]) -> Came:
+    """What an attempt came to whose pilot ended before it."""
+    facts = read_attempt(crew.attempt(1)) if crew is not None else None
+    end, state = (ended.end, ended.state) if ended else ("lost", "unknown to Slurm")
+    known = end in ("node_failed", "preempted")
+    return Came(
+        Result(
+            outcome=end if known else "failed",
+            attempt=1,
+            reason=sentences.of_end(end) if known else sentences.pilot_ended(state),
+            step="" if known else "start",
+            may_work_again=not known,
+            node=facts.started.node if facts and facts.started else "",
+            slurm_job_id=facts.slurm_id or "" if facts else "",
+            started_at=progress.started.get(claimed.id),
+            ended_at=ended.at if ended else None,
+        ),
+        None,
+    )
+
+
+def _hand_on(tools: Tools, batch: Batch, claimed: Claimed, came: Optional[Came], standing: Standing) -> None:
+    """Makes it a job with a folder of its own. `message.json` comes last: without it there is no job yet."""
+    if tools.jobs.find(claimed.id) is not None:
+        return
+    job = tools.jobs.job(claimed.id)
+    folder.make_folder(job.path)
+    if came is not None:
+        attempt = job.attempt(1)
+        folder.make_folder(attempt.path)
+        if came.reply is not None:
+            stem = f"reply-{secrets.token_hex(4)}"
+            body = (batch.path / came.body_file).read_bytes() if came.body_file else came.reply.body
+            folder.write_bytes(attempt.reply_body(stem), body)
+            write_reply(attempt, stem, came.reply)
+            record(attempt, replace(came.result, body=stem))
+            claim_name(job.outcome, Outcome(came.result.outcome, 1, stem, "login", tools.now()))
+        else:
+            record(attempt, came.result)
+            _understand(tools, job, claimed)
+    if claimed.rerun_of:
+        write(job.origin, Origin(JobId(claimed.rerun_of), "pilots", "", claimed.message.claimed_at, {}))
+    claim_name(job.message, claimed.message)
+    claimed_at = batch.jobs.stat().st_mtime
+    os.utime(job.message, (claimed_at, claimed_at))  # it has waited since then
+    log.info("left its batch job=%s batch=%s outcome=%s", job.id, batch.id, came.result.outcome if came else "none yet")
+    standing.in_flight += 1
+    reconcile.settle(tools, job, standing)
+
+
+def _understand(tools: Tools, job: JobFolder, claimed: Claimed) -> None:
+    """Without its spec it would not be tried again; one that the site no longer allows is not."""
+    message = claimed.message
+    queue = tools.config.queue(message.queue)
+    body = message.body.encode() if isinstance(message.body, str) else message.body
+    if queue is not None:
+        with contextlib.suppress(InvalidSpec):
+            write(job.spec, reconcile.understand(tools.config, queue, message.properties.get("reply_to"), body))
+
+
+def _hand_on_all(tools: Tools, batch: Batch, standing: Standing) -> None:
+    progress = batches.read_progress(batch)
+    for claimed in batches.read_jobs(batch):
+        if claimed.id not in progress.came and claimed.id not in progress.handed:
+            _hand_on(tools, batch, claimed, None, standing)
+
+
+def _give_up_waiting(tools: Tools, queue: Queue, pool: Pool, standing: Standing) -> None:
+    """Jobs that no pilot will run, or has run for too long, go the ordinary way, which has an answer for each."""
+    unfit = _unfit(tools, pool)
+    for batch in pool.batches(pool.todo):
+        waited = tools.server_now - batch.jobs.stat().st_mtime
+        if unfit is None and waited < queue.max_wait:
+            return  # the others are younger
+        log.warning(
+            "no pilot for it batch=%s jobs=%d why=%r", batch.id, batch.count, unfit.why if unfit else "max_wait"
+        )
+        try:
+            taken = batches.move(batch, pool.ended / f"{batch.path.name}~")
+        except FileNotFoundError:
+            continue  # a pilot was quicker
+        _hand_on_all(tools, taken, standing)
+        jobs = [each.id for each in batches.read_jobs(taken)]
+        _finish(tools, pool, taken, jobs, Counter(left=len(jobs)))
+
+
+# --- how many pilots
+
+
+def want(tools: Tools, standing: Standing) -> None:
+    """Makes ready what is to be submitted: never more pilots than jobs justify, those that wait in Slurm included."""
+    waiting = {job.id for job, _ in standing.ready}
+    for queue, pool in pools(tools.config, tools.jobs):
+        crew = [each for each in _crew(tools.jobs) if _works_for(each, queue)]
+        alive = [each for each in crew if each.attempt(1).intent.exists() and not each.attempt(1).ended.exists()]
+        ready = [each for each in crew if each.id in waiting]
+        rules, todo = queue.pilot, sum(batch.count for batch in pool.batches(pool.todo))
+        if not todo or _unfit(tools, pool) is not None:
+            continue
+        worthwhile = min(rules.most, math.ceil(_open_jobs(pool) / rules.jobs_per_pilot))
+        for _ in range(worthwhile - len(alive) - len(ready)):
+            standing.ready.append((_hire(tools, queue), _submission(queue)))
+
+
+def _works_for(crew: JobFolder, queue: Queue) -> bool:
+    pilot = read(Pilot, batches.pilot_file(crew))
+    return pilot is not None and pilot.queue == queue.name
+
+
+def _hire(tools: Tools, queue: Queue) -> JobFolder:
+    stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime(tools.now()))
+    crew = JobFolder(batches.crew_of(tools.jobs) / f"{PILOT}{stamp}-{secrets.token_hex(3)}")
+    folder.make_folder(crew.path)
+    write(batches.pilot_file(crew), Pilot(queue.name))
+    return crew
+
+
+def _submission(queue: Queue) -> judge.Submit:
+    rules = queue.pilot
+    return judge.Submit(1, Resources(rules.cpus, rules.memory_mb, int(rules.time)), f"{PILOT}{queue.name}")
+
+
+def idle(jobs: JobsFolder) -> bool:
+    """Whether a pass has nothing to do with pilots: one look for a site without them."""
+    if not jobs.pilots.is_dir():
+        return True
+    places: list[Path] = [batches.crew_of(jobs)]
+    for pool in jobs.pilots.glob("q-*"):
+        places += [pool / "todo", pool / "ended", pool / "locked"]
+    return not any(place.is_dir() and os.listdir(place) for place in places)

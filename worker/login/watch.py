@@ -1,0 +1,154 @@
+"""`check.py --watch`: pass after pass in one process. It wakes on a new message, on the bell of a job that has answered, and
+by the clock for the rest; the facts on disk are all it knows, so that cron takes over at any moment, and back.
+
+It listens only while a message may be taken: after a pass in which login, Slurm and broker were well.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import time
+from collections import Counter
+
+from ..errors import Transient
+from ..settings import Config
+from . import pilots
+from .guard import guarded, tell_what_is_new
+from .one_pass import run_pass
+from .reconcile import Standing
+from .tools import Tools
+
+log = logging.getLogger(__name__)
+
+_SLICE = 0.5
+"""Seconds between two looks at the bells and at whether we are told to stop."""
+_LONGEST_BACK_OFF = 60.0
+_HEARTBEAT = 20.0
+"""Seconds after which a connection that nobody served is opened anew, before the broker gives it up."""
+_HOUR = 3600.0
+_LEASE_RENEWALS = 20
+"""In the time after which others would take a silent holder for dead."""
+
+
+def watch(config: Config) -> int:
+    """Returns an exit code: 0 when it was told to stop."""
+    return guarded(config, lambda tools: _Watch(tools).run())
+
+
+class _Watch:
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._site = tools.config.site
+        tools.watching = True
+        self._free = 0
+        """How many messages may be taken now..."""
+        self._queues: list[str] = []
+        """...and from where."""
+        self._back_off = 0.0
+        self._code = os.EX_OK
+        self._count: Counter[str] = Counter()
+        self._told_at = self._renewed_at = time.monotonic()
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        log.info("watching queues=%s", ",".join(queue.name for queue in self._site.queues))
+        try:
+            while not self._tools.stopping:
+                self._pass()
+                self._count[self._wait()] += 1
+            self._hush()
+        finally:
+            signal.alarm(0)
+            self._tools.quiet.save()
+        log.info("told to stop, stopped; jobs in Slurm go on, and any later pass takes over")
+        return os.EX_OK
+
+    def _stop(self, *_: object) -> None:
+        self._tools.stopping = True
+
+    # --- one pass
+
+    def _pass(self) -> None:
+        """The alarm ends a pass that hangs, and the process with it: the next one, or cron, goes on where the files say."""
+        standing, begun = Standing(), time.monotonic()
+        signal.alarm(max(1, int(self._site.timing.lease_expires)))
+        self._tools.renew()
+        code = run_pass(self._tools, drain=True, standing=standing)
+        signal.alarm(0)
+        self._code = code
+        tell_what_is_new(self._tools, code)
+        self._count["passes"] += 1
+        for name, times in self._tools.forget_commands().items():
+            self._count[name] += times
+        well = code in (os.EX_OK, os.EX_DATAERR)
+        self._back_off = 0 if well else min(_LONGEST_BACK_OFF, max(1, 2 * self._back_off))
+        self._free = max(0, self._site.max_in_flight - standing.in_flight) if well and standing.may_take else 0
+        if time.monotonic() - begun > _HEARTBEAT:
+            self._tools.close()
+        self._queues = [queue.name for queue in self._site.queues if pilots.room(self._tools, queue) > 0]
+        if not (self._free and self._queues):
+            self._hush()
+
+    def _hush(self) -> None:
+        try:
+            if "broker" in self._tools.__dict__:
+                self._tools.broker.hush()
+        except Transient:
+            self._tools.close()
+
+    # --- until the next one
+
+    def _wait(self) -> str:
+        """Why the next pass is due."""
+        end = time.monotonic() + self._pause()
+        while not self._tools.stopping:
+            self._keep_up()
+            left = min(_SLICE, end - time.monotonic())
+            if left <= 0:
+                return "clock"
+            if self._heard(left):
+                return "messages"
+            if self._tools.jobs.rung():
+                return "bells"
+        return "stop"
+
+    def _heard(self, seconds: float) -> bool:
+        """After a connection that was lost, the next pass finds out how things stand."""
+        if not (self._free and self._queues):
+            time.sleep(seconds)
+            return False
+        try:
+            return self._tools.broker.listen(self._queues[: self._free], seconds)
+        except Transient as error:
+            log.warning("broker away why=%r", str(error))
+            self._tools.close()
+            return True
+
+    def _pause(self) -> float:
+        """Seconds until the clock alone wakes us. With nothing in flight and everything well, it need not."""
+        slurm, tools = self._site.slurm, self._tools
+        if self._back_off:
+            return self._back_off * random.uniform(0.8, 1.2)
+        if self._free and not os.listdir(tools.jobs.active) and pilots.idle(tools.jobs):
+            return _HOUR
+        if self._site.scheduler == "local":
+            return max(1.0, slurm.poll_fastest)
+        return max(1.0, slurm.poll_fastest, tools.quiet.asked_at + tools.slurm_pause - tools.server_now)
+
+    def _keep_up(self) -> None:
+        """The lease is ours as long as it is renewed; and once an hour it is told what was done."""
+        now = time.monotonic()
+        if now - self._renewed_at > self._site.timing.lease_expires / _LEASE_RENEWALS:
+            self._tools.check_lease()
+            self._tools.quiet.save()
+            tell_what_is_new(self._tools, self._code)
+            self._renewed_at = now
+        if now - self._told_at > _HOUR:
+            told = " ".join(f"{name}={times}" for name, times in sorted(self._count.items()))
+            log.info("in the last hour %s", told)
+            self._count.clear()
+            self._told_at = now

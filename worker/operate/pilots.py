@@ -1,0 +1,251 @@
+"""`check.py pilots`: the batches of pilots, and the pilots themselves; jobs that failed can be put back to todo."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from .. import batches
+from ..batches import Batch, Claimed, Handed, Pilot, Pool
+from ..facts import Unfit
+from ..folder import JobFolder, JobId, JobsFolder, read, write
+from ..login.snapshot import read_attempt
+from ..settings import Config
+from . import screen
+
+SUMMARY = "what pilots have to do, have, and have done; put failed jobs back to todo"
+HELP = """\
+For queues in mode "pilot": how many jobs are in which state, and the pilots that work on them.
+
+states:
+  todo    claimed, in a batch that no pilot has taken yet
+  locked  in a batch that a pilot has taken; it may have answered some of them
+  ended   in a batch that came back; the next pass looks at it
+  error   answered, and not with a success
+  done    answered with a success
+  left    went on as a job of its own, with a folder in jobs/: see status and show
+
+--list STATE names the jobs in a state. --put-back makes new jobs of those in error, in todo, whose answers bear the header
+rerun_of; the old answers stay as they are. A job is put back once.
+"""
+EXAMPLES = """\
+examples:
+  ./check.py pilots
+  ./check.py pilots --list error
+  ./check.py pilots --put-back --dry-run
+  ./check.py pilots --put-back --queue tiny-jobs
+"""
+STATES = ("todo", "locked", "ended", "error", "done")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--queue", default="", metavar="NAME", help="only this jobs queue")
+    parser.add_argument("--list", choices=STATES, metavar="STATE", help=f"the jobs in this state: {', '.join(STATES)}")
+    parser.add_argument(
+        "--limit", type=int, default=1000, metavar="N", help="list at most so many (default: %(default)s)"
+    )
+    parser.add_argument("--put-back", action="store_true", help="put jobs in error back to todo, as new jobs")
+    parser.add_argument("--dry-run", action="store_true", help="with --put-back: only say how many")
+
+
+@dataclass(frozen=True)
+class PilotRow:
+    pilot: str
+    slurm_id: str
+    state: str
+    node: str
+    since: float
+    locked: int
+    """Jobs in batches that it has taken."""
+
+
+@dataclass
+class QueueRow:
+    queue: str
+    todo: int = 0
+    locked: int = 0
+    ended: int = 0
+    error: int = 0
+    done: int = 0
+    left: int = 0
+    unfit: str = ""
+    """Why pilots are not used for now."""
+    pilots: list[PilotRow] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class JobRow:
+    job: str
+    queue: str
+    batch: str
+    outcome: str
+    reason: str
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    """Returns an exit code."""
+    jobs = JobsFolder(config.site.jobs_dir)
+    queues = [each.name for each in config.site.queues if options.queue in ("", each.name)]
+    if not queues:
+        print(f"check.py: there is no queue {options.queue} in the site file", file=sys.stderr)
+        return os.EX_USAGE
+    pools = [(name, pool) for name in queues if (pool := Pool(jobs, name)).path.is_dir()]
+    if options.put_back:
+        return _put_back_all(pools, options.dry_run, options.json)
+    if options.list:
+        rows = [row for name, pool in pools for row in _jobs_in(name, pool, options.list)][: options.limit]
+        _show_jobs(rows, options.json)
+        return os.EX_OK
+    _show_queues([_queue_row(jobs, name, pool) for name, pool in pools], options.json)
+    return os.EX_OK
+
+
+# --- what there is
+
+
+def _queue_row(jobs: JobsFolder, queue: str, pool: Pool) -> QueueRow:
+    row = QueueRow(queue)
+    row.todo, row.locked, row.ended = (
+        sum(batch.count for batch in pool.batches(place)) for place in (pool.todo, pool.locked, pool.ended)
+    )
+    for batch in _done(pool):
+        succeeded, failed, left = batches.counts(batch)
+        row.done, row.error, row.left = row.done + succeeded, row.error + failed, row.left + left
+    unfit = read(Unfit, pool.path / "unfit.json")
+    row.unfit = unfit.why if unfit else ""
+    row.pilots = list(_pilot_rows(jobs, queue, pool))
+    return row
+
+
+def _pilot_rows(jobs: JobsFolder, queue: str, pool: Pool) -> Iterator[PilotRow]:
+    crew = batches.crew_of(jobs)
+    for name in sorted(os.listdir(crew)) if crew.is_dir() else []:
+        folder = JobFolder(crew / name)
+        pilot, facts = read(Pilot, batches.pilot_file(folder)), read_attempt(folder.attempt(1))
+        if pilot is None or pilot.queue != queue:
+            continue
+        locked = sum(batch.count for batch in pool.batches(pool.locked) if batch.pilot == name)
+        if facts.ended is not None:
+            state, since = f"ended ({facts.ended.state})", facts.ended.at
+        elif facts.started is not None:
+            state, since = "running", facts.started.at
+        elif facts.submission is not None:
+            state, since = "waiting in Slurm", facts.submission.at
+        else:
+            state, since = "being submitted", facts.intent.at if facts.intent else folder.path.stat().st_mtime
+        yield PilotRow(name, facts.slurm_id or "", state, facts.started.node if facts.started else "", since, locked)
+
+
+def _done(pool: Pool) -> Iterator[Batch]:
+    """Batches that are closed, by days."""
+    if pool.done.is_dir():
+        for day in sorted(pool.done.iterdir()):
+            yield from (Batch(day / name) for name in sorted(os.listdir(day)) if batches.is_closed(name))
+
+
+def _jobs_in(queue: str, pool: Pool, state: str) -> Iterator[JobRow]:
+    places: dict[str, Path] = {"todo": pool.todo, "locked": pool.locked, "ended": pool.ended}
+    closed = state in ("error", "done")
+    for batch in _done(pool) if closed else pool.batches(places[state]):
+        if closed and not batches.counts(batch)[state == "error"]:
+            continue
+        progress = batches.read_progress(batch)
+        for claimed in batches.read_jobs(batch):
+            came = progress.came.get(claimed.id)
+            if claimed.id in progress.handed or (came is not None) != closed:
+                continue
+            if came is None or (came.result.outcome == "succeeded") == (state == "done"):
+                outcome, reason = (came.result.outcome, came.result.reason) if came else ("", "")
+                yield JobRow(claimed.id, queue, batch.id, outcome, reason)
+
+
+# --- putting back
+
+
+def _put_back_all(pools: list[tuple[str, Pool]], dry_run: bool, as_json: bool) -> int:
+    put_back = {queue: sum(_put_back(pool, batch, dry_run) for batch in list(_done(pool))) for queue, pool in pools}
+    if as_json:
+        print(json.dumps({"put_back": put_back, "dry_run": dry_run}, indent=1))
+    else:
+        for queue, count in put_back.items():
+            print(f"{queue}: {count} jobs {'would be' if dry_run else 'were'} put back to todo")
+    return os.EX_OK
+
+
+def _put_back(pool: Pool, batch: Batch, dry_run: bool) -> int:
+    """The note comes last. Whoever is killed before it puts the same jobs back once more, under the same ids; a batch
+    that is there already is left as it is."""
+    note = batch.path / "put_back.json"
+    if not batches.counts(batch)[1] or note.exists():
+        return 0
+    progress, now = batches.read_progress(batch), time.time()
+    again = [
+        _again(claimed, now)
+        for claimed in batches.read_jobs(batch)
+        if (came := progress.came.get(claimed.id)) and claimed.id not in progress.handed
+        if came.result.outcome != "succeeded"
+    ]
+    if not dry_run:
+        open_ids = {each.id for place in (pool.todo, pool.locked, pool.ended)
+                    for other in pool.batches(place) for each in batches.read_jobs(other)}  # fmt: skip
+        fresh = [each for each in again if each.id not in open_ids]
+        if fresh:
+            batches.add(pool, fresh, now)
+        write(note, Handed(tuple(each.id for each in again)))
+    return len(again)
+
+
+def _again(claimed: Claimed, now: float) -> Claimed:
+    """A new job: its deadline and the time that it has waited begin anew."""
+    new_id = JobId(hashlib.sha256(f"again:{claimed.id}".encode()).hexdigest()[:32])
+    kept = {
+        name: value for name, value in claimed.message.properties.items() if name not in ("timestamp", "expiration")
+    }
+    return replace(
+        claimed, id=new_id, message=replace(claimed.message, properties=kept, claimed_at=now), rerun_of=claimed.id
+    )
+
+
+# --- showing
+
+
+def _show_queues(rows: list[QueueRow], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"queues": [asdict(row) for row in rows]}, indent=1))
+        return
+    if not rows:
+        print('No queue has had jobs for pilots yet (mode = "pilot" in the site file).')
+        return
+    counted = screen.table("queue", *STATES, "left", right=(*STATES, "left"))
+    for row in rows:
+        numbers = (row.todo, row.locked, row.ended, row.error, row.done, row.left)
+        counted.add_row(screen.plain(row.queue), *map(str, numbers))
+    console = screen.console()
+    console.print(counted)
+    pilots = screen.table("pilot", "slurm", "state", "node", "since", "locked", right=("locked",))
+    for each in (pilot for row in rows for pilot in row.pilots):
+        pilots.add_row(each.pilot, each.slurm_id, each.state, each.node, screen.when(each.since), str(each.locked))
+    console.print()
+    console.print(pilots if pilots.row_count else "No pilot is running or waiting.")
+    for row in rows:
+        if row.unfit:
+            console.print(
+                f"\n{screen.plain(row.queue)}: no pilots for now, jobs go one by one: {screen.plain(row.unfit)}"
+            )
+
+
+def _show_jobs(rows: list[JobRow], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"jobs": [asdict(row) for row in rows]}, indent=1))
+        return
+    shown = screen.table("job", "queue", "batch", "outcome", "reason")
+    for row in rows:
+        shown.add_row(row.job, screen.plain(row.queue), row.batch, row.outcome, screen.plain(row.reason))
+    screen.console().print(shown)
