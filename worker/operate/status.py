@@ -282,7 +282,7 @@ def _drawn(standing: Standing) -> RenderableType:
     head = screen.table("", "")
     head.show_header = False
     for name, words in _head(standing):
-        head.add_row(Text(name, style="bold"), Text(words))
+        head.add_row(Text(name, style="bold"), Text(screen.plain(words, 1000)))
     parts: list[RenderableType] = [head]
     if standing.jobs:
         parts += [Text(""), _table(standing)]
