@@ -1,25 +1,21 @@
 """How long `check.py status` takes with many jobs: `python -m bench.status [--active N] [--done N]`.
 
-The jobs are made up: active ones with the files of a running job, done ones as names only, because counting reads no more.
+The jobs are made up; the done ones are names only, because counting reads no more of them.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import resource
-import secrets
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
+from bench.scale_ground import fill_active
 from tests.installation import ROOT
 from tests.worker.examples import CREDENTIALS, SITE
-from tests.worker.login.situations import job, started, submitted
-from tests.worker.operate.ground import put
 from worker.folder import JobsFolder
 
 DAYS = 14
@@ -33,7 +29,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench") as place:
         site, credentials = _installation(Path(place))
         jobs = JobsFolder(Path(place) / "jobs")
-        _make_active(jobs, options.active)
+        jobs.prepare()
+        fill_active(jobs, options.active, time.time())
         _make_done(jobs, options.done)
         for words in (["--limit", "20"], ["--state", "running", "--limit", "20"]):
             argv = [sys.executable, str(ROOT / "check.py"), "status", "--offline", *words, "--json"]
@@ -50,14 +47,6 @@ def _installation(place: Path) -> tuple[Path, Path]:
     credentials.touch(mode=0o600)
     credentials.write_text(CREDENTIALS)
     return site, credentials
-
-
-def _make_active(jobs: JobsFolder, count: int) -> None:
-    jobs.prepare()
-    setattr(os, "fsync", lambda descriptor: None)  # noqa: B010  # made-up facts need survive nothing
-    for number in range(count):
-        facts = job(started() if number % 3 else submitted())
-        put(jobs, secrets.token_hex(16), replace(facts, message=replace(facts.message, claimed_at=time.time())))
 
 
 def _make_done(jobs: JobsFolder, count: int) -> None:
