@@ -21,7 +21,7 @@ One pass: send answers that could not be sent, find out what earlier jobs came t
 jobs queue (once the API has let us in and Slurm answers), claim it on disk, acknowledge it and submit it to Slurm.
 
 exit codes:
-   0  all is well (also when the queue is empty)
+   0  all is well (also when the queue is empty, or a watch was told to stop)
   64  the command line is wrong
   65  a job's folder is damaged, or its queue has left site.toml; it is left alone, the others went on
   69  the broker, the API, Slurm or the disk is away, or the broker refuses our login; jobs wait, nothing is lost

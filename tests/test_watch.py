@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
+import random
 import re
 import shlex
 import signal
@@ -142,6 +144,7 @@ def test_beside_a_watch_neither_cron_nor_a_second_watch_does_anything(scene: Sce
     scene.installation.check("--drain")
 
 
+@pytest.mark.fault(what="the watch is killed", moment="with jobs claimed, submitted and running")
 def test_cron_takes_over_from_a_watch_that_was_killed_in_the_middle(scene: Scene, start: Start) -> None:
     watch = start(scene.installation)
     asked = [scene.ask(sleep=1) for _ in range(4)]
@@ -159,6 +162,29 @@ def test_cron_takes_over_from_a_watch_that_was_killed_in_the_middle(scene: Scene
     assert all(answered_once(scene, each) for each in asked) and scene.requester.waiting_jobs() == 0
 
 
+@pytest.mark.slow
+@pytest.mark.long(seconds=120)
+def test_a_watch_that_is_killed_again_and_again_answers_each_message_once(scene: Scene, start: Start) -> None:
+    """With passes of cron in between, at moments that a seed picks; a second copy of an answer has to be equal."""
+    dice, asked = random.Random(5), list[str]()
+    for _ in range(12):
+        watch = start(scene.installation)
+        asked += [scene.ask() for _ in range(dice.randrange(1, 5))]
+        time.sleep(dice.uniform(0.0, 2.5))
+        watch.kill()
+        if dice.random() < 0.3:
+            scene.installation.check("--drain", expect=None)
+    watch = start(scene.installation)
+
+    done = poll(lambda: all([scene.requester.to(each) for each in asked]) and not scene.installation.active(), 120, 1)
+
+    assert done, watch.log + scene.installation.describe()
+    assert watch.told_to_stop() == 0 and scene.requester.waiting_jobs() == 0
+    copies = {(a.correlation_id, a.properties.message_id, json.dumps(a.body)) for a in scene.requester.answers}
+    assert sorted(correlation_id for correlation_id, _, _ in copies) == sorted(asked)
+
+
+@pytest.mark.fault(what="the API refuses our login", moment="while a watch listens")
 def test_a_login_that_is_refused_leaves_messages_in_the_queue_until_it_is_mended(scene: Scene, start: Start) -> None:
     scene.upstream.refuse_logins = 401
     watch = start(scene.installation)
@@ -171,6 +197,7 @@ def test_a_login_that_is_refused_leaves_messages_in_the_queue_until_it_is_mended
     assert poll(lambda: answered_once(scene, correlation_id), 60), watch.log
 
 
+@pytest.mark.fault(what="the broker is restarted", moment="while a watch listens and a job runs")
 def test_a_watch_outlives_its_broker(
     odd_folder: Path, private_rabbitmq: RabbitMQ, slurm: SlurmCluster, upstream: Upstream, start: Start
 ) -> None:
@@ -191,6 +218,7 @@ def test_a_watch_outlives_its_broker(
     assert "broker away" in watch.log and watch.told_to_stop() == 0
 
 
+@pytest.mark.fault(what="slurmctld is away", moment="while a watch listens")
 def test_while_slurm_is_away_nothing_is_taken(
     odd_folder: Path, rabbitmq: Broker, private_slurm: SlurmCluster, upstream: Upstream, start: Start
 ) -> None:
@@ -223,6 +251,7 @@ def test_a_watch_works_through_many_jobs_and_counts_what_it_did(
     assert watch.told_to_stop() == 0 and watch.log.count("Traceback") == 0
 
 
+@pytest.mark.fault(what="the login hangs for longer than lease_expires", moment="in a pass of a watch")
 def test_a_pass_that_hangs_ends_the_watch_so_that_the_next_one_goes_on(
     tmp_path: Path, upstream: Upstream, start: Start
 ) -> None:

@@ -145,8 +145,10 @@ class JobsFolder:
         """The same, and the bells are still. To be called before the jobs' facts are read: what rings later is news."""
         called = self.rung()
         for name in called:
-            with contextlib.suppress(OSError):
+            try:
                 os.unlink(self.news / name)
+            except OSError:
+                remove_tree(self.news / name)  # what is no bell would ring for ever
         return frozenset(called)
 
     def find(self, job_id: JobId) -> Optional[JobFolder]:
@@ -180,10 +182,10 @@ def read(kind: type[Fact], path: Path) -> Optional[Fact]:
     return fact
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """The same as `write`, for a file that is not JSON."""
-    with _aside(path, data) as temporary:
-        _rename(temporary, path)
+def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
+    """The same as `write`, for a file that is not JSON. `durable`: whether it has to survive a power failure."""
+    with _aside(path, data, durable) as temporary:
+        _rename(temporary, path, durable)
 
 
 def claim_name(path: Path, fact: Fact) -> bool:
@@ -212,10 +214,11 @@ def prepared(path: Path, fact: object) -> Iterator[Callable[[], None]]:
         yield lambda: _rename(temporary, path)
 
 
-def _rename(temporary: Path, path: Path) -> None:
+def _rename(temporary: Path, path: Path, durable: bool = True) -> None:
     passing(f"before {path.name}")
     os.rename(temporary, path)
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
     passing(f"after {path.name}")
 
 
@@ -317,7 +320,7 @@ def sync_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _aside(path: Path, data: bytes) -> Iterator[Path]:
+def _aside(path: Path, data: bytes, durable: bool = True) -> Iterator[Path]:
     """A temporary file beside `path` with this content on disk; gone afterwards, unless it was renamed."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -325,7 +328,8 @@ def _aside(path: Path, data: bytes) -> Iterator[Path]:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         yield temporary
     finally:
         remove(temporary)

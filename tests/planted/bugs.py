@@ -20,12 +20,12 @@ from worker.folder import AttemptFolder, JobFolder, JobId, JobsFolder
 from worker.in_job import run
 from worker.in_job.publish import publish as publish_answer
 from worker.in_job.steps import Placement
-from worker.login import archive, claim, judge, one_pass
+from worker.login import archive, claim, judge, one_pass, quiet
 from worker.login.judge import Observed, Step
 from worker.login.snapshot import AttemptFacts, JobFacts
 from worker.login.tools import Tools
 from worker.outcome import Reply, Result
-from worker.settings import Replies, Timing
+from worker.settings import Queue, Replies, Timing
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 BUGS: dict[str, Plant] = {}
@@ -40,9 +40,9 @@ def bug(plant: Plant) -> Plant:
 def acks_before_the_message_is_on_disk(patch: pytest.MonkeyPatch) -> None:
     right = one_pass._claim_or_give_back
 
-    def wrong(tools: Tools, delivery: Delivery, keep_bytes: int) -> Optional[JobFolder]:
-        tools.broker.ack(delivery)
-        return right(tools, delivery, keep_bytes)
+    def wrong(tools: Tools, queue: Queue, deliveries: Sequence[Delivery]) -> list[JobFolder]:
+        tools.broker.ack_many(deliveries)
+        return right(tools, queue, deliveries)
 
     patch.setattr(one_pass, "_claim_or_give_back", wrong)
 
@@ -182,3 +182,9 @@ def every_redelivery_is_taken_for_known(patch: pytest.MonkeyPatch) -> None:
         return None if delivery.redelivered else right(jobs, delivery)
 
     patch.setattr(claim, "free_id", wrong)
+
+
+@bug
+def a_job_that_was_quiet_once_is_quiet_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(quiet.Row, "still", lambda row, views: True)
+    patch.setattr(quiet, "LOOK_AGAIN", 9e9)

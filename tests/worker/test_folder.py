@@ -416,3 +416,17 @@ def test_the_login_side_s_verdict_goes_before_what_the_worker_thought(tmp_path: 
     folder.write(attempt.verdict, Result("out_of_memory", 1))
 
     assert facts.read_result(attempt) == Result("out_of_memory", 1)
+
+
+def test_a_bell_is_heard_once_whatever_lies_there(tmp_path: Path) -> None:
+    jobs = JobsFolder(tmp_path)
+    jobs.ring(JobId("a"))
+    assert jobs.rung() == [] and jobs.hear() == frozenset(), "without its folder it is lost, and nothing else"
+    jobs.prepare()
+    jobs.ring(JobId("a"))
+    jobs.ring(JobId("a"))
+    (jobs.news / "no bell").mkdir()
+    (jobs.news / "no bell" / "file").touch()
+
+    assert jobs.hear() == {"a", "no bell"}
+    assert jobs.hear() == frozenset()

@@ -5,14 +5,16 @@ While something of the site stops claimed jobs, no new message is taken: the que
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Optional
 
 from .. import answer, folder, sentences
 from ..broker import Delivery
-from ..errors import Transient
+from ..errors import InvalidSpec, Transient
 from ..facts import Message, SiteFault
 from ..folder import JobFolder
 from ..outcome import Result
@@ -20,11 +22,14 @@ from ..settings import Queue
 from . import pilots, reconcile
 from .claim import claim, has_id, note_acked
 from .reconcile import Standing
+from .side_by_side import side_by_side
 from .submit import Ready, next_batch, submit
 from .tools import SiteAway, Tools
 
 log = logging.getLogger(__name__)
 
+_AT_ONCE = 250
+"""Messages that are held at the same time, until they are claimed."""
 _INODES_OF_A_JOB = 30
 _TO_SUBMIT = 3
 """Slurm commands: squeue, the question for the largest array, sbatch."""
@@ -45,8 +50,7 @@ def _run(tools: Tools, standing: Standing, drain: bool) -> int:
         reconcile.reconcile(tools, standing, pilots.open_attempts(tools))
         pilots.tend(tools, standing)
         _submit_all(tools, standing)
-        standing.may_take = _may_take(tools, standing)
-        if standing.may_take:
+        if may_take(tools, standing):
             most = tools.config.site.max_in_flight - standing.in_flight
             _take(tools, standing, most if drain else min(most, 1))
             _submit_all(tools, standing)
@@ -62,7 +66,7 @@ def _run(tools: Tools, standing: Standing, drain: bool) -> int:
     return os.EX_DATAERR if standing.left_alone else os.EX_OK
 
 
-def _may_take(tools: Tools, standing: Standing) -> bool:
+def may_take(tools: Tools, standing: Standing) -> bool:
     """Not while an sbatch is unclear, or answers can't leave: the queue is the right place to wait."""
     if standing.unclear:
         fault = folder.read(SiteFault, tools.jobs.site_fault)
@@ -150,29 +154,47 @@ def _claim_batches(tools: Tools, queue: Queue, most: int) -> Iterator[JobFolder]
 
 
 def _claim_from(tools: Tools, queue: Queue, most: int) -> Iterator[JobFolder]:
-    keep_bytes = tools.config.site.limits.message_bytes
     while most > 0 and not tools.stopping:
-        delivery = tools.broker.get(queue.name)
-        if delivery is None:
+        deliveries = tools.broker.get_many(queue.name, min(most, _AT_ONCE), wait=0)
+        if not deliveries:
             return
-        job = _claim_or_give_back(tools, delivery, keep_bytes)
-        folder.passing("before ack")
-        tools.broker.ack(delivery)
-        folder.passing("after ack")
-        if not has_id(delivery):
-            tools.broker.settle()
-            note_acked(tools.jobs, delivery, tools.now())
-        if job is not None:
-            most -= 1
-            yield job
+        for alike in _with_ids_together(deliveries):
+            claimed = _claim_or_give_back(tools, queue, alike)
+            folder.passing("before ack")
+            tools.broker.ack_many(alike)
+            folder.passing("after ack")
+            if not has_id(alike[0]):
+                tools.broker.settle()
+                note_acked(tools.jobs, alike[0], tools.now())
+            most -= len(claimed)
+            yield from claimed
 
 
-def _claim_or_give_back(tools: Tools, delivery: Delivery, keep_bytes: int) -> Optional[JobFolder]:
+def _with_ids_together(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
+    """Of equal messages without ids, the next one is told from a redelivery by the ack of the one before."""
+    for with_ids, alike in itertools.groupby(deliveries, has_id):
+        together = list(alike)
+        yield from [together] if with_ids else [[each] for each in together]
+
+
+def _claim_or_give_back(tools: Tools, queue: Queue, deliveries: Sequence[Delivery]) -> list[JobFolder]:
+    """Those that are new. What was claimed before the disk failed will be known when it comes again."""
     try:
-        return claim(tools.jobs, delivery, keep_bytes, tools.now())
+        return [job for job in side_by_side(lambda each: _claim(tools, queue, each), deliveries) if job is not None]
     except OSError as error:
-        tools.broker.give_back(delivery)
+        for delivery in reversed(deliveries):
+            tools.broker.give_back(delivery)
         raise SiteAway("disk", f"the jobs folder can't be written: {error.strerror}") from None
+
+
+def _claim(tools: Tools, queue: Queue, delivery: Delivery) -> Optional[JobFolder]:
+    """The message is understood at once, while others wait for the disk too; a rejection is left for later."""
+    job = claim(tools.jobs, delivery, tools.config.site.limits.message_bytes, tools.now())
+    if job is not None:
+        with contextlib.suppress(InvalidSpec):
+            spec = reconcile.understand(tools.config, queue, delivery.properties.reply_to, delivery.body)
+            folder.write(job.spec, spec)
+    return job
 
 
 def _check_slurm(tools: Tools) -> None:

@@ -11,7 +11,7 @@ import json
 import os
 import zlib
 from collections.abc import Collection, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
@@ -112,7 +112,7 @@ class Quiet:
                 self._as_saved = content
 
     def _content(self) -> str:
-        rows = {job_id: astuple(row) for job_id, row in self.rows.items()}
+        rows = {j: (r.name, r.element, r.slurm_id, r.state, r.again_at) for j, r in self.rows.items()}
         return json.dumps({"version": _VERSION, "asked_at": self.asked_at, "changed_at": self.changed_at, "jobs": rows})
 
     def _load(self) -> None:

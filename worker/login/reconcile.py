@@ -46,7 +46,6 @@ class Standing:
         """Jobs of which nobody knows yet whether Slurm has them."""
         self.left_alone = 0
         """Jobs that can't be worked on until somebody mends them."""
-        self.may_take = False
         self.to_cancel: dict[bool, list[SlurmJobId]] = {True: [], False: []}
         """By whether only those are meant that have not begun."""
 
@@ -307,7 +306,8 @@ def _indexed(views: Sequence[JobView]) -> Seen:
         array, elements = SlurmJobId(view.slurm_id.partition("_")[0]), states.elements(view.slurm_id)
         for element in elements or [None]:
             slurm_id = view.slurm_id if element is None else element_id(array, element)
-            seen.setdefault((view.name, element), {})[slurm_id] = replace(view, slurm_id=slurm_id)
+            own = view if slurm_id == view.slurm_id else replace(view, slurm_id=slurm_id)
+            seen.setdefault((view.name, element), {})[slurm_id] = own
     return seen
 
 

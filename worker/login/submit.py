@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from slurm import BatchRequest, Refused, SlurmJobId, Unavailable, element_id
@@ -22,6 +22,7 @@ from ..folder import JobFolder
 from ..outcome import Result
 from ..settings import Config
 from .judge import Submit
+from .side_by_side import side_by_side
 from .tools import SiteAway, Tools, raise_if_disk
 
 log = logging.getLogger(__name__)
@@ -49,9 +50,13 @@ def submit(tools: Tools, batch: Sequence[Ready]) -> None:
         folder.passing("before sbatch")
         slurm_id = tools.scheduler.submit(request(tools.config, intended[0][1], elements))
         folder.passing("after sbatch")
-        for job, intent in intended:
+
+        def note(member: tuple[JobFolder, Intent]) -> None:
+            job, intent = member
             own_id = element_id(slurm_id, intent.element) if elements else slurm_id
             _note_submitted(tools, job, numbers[job.id], own_id)
+
+        side_by_side(note, intended)
     except Refused as error:
         for job, _ in intended:
             _refuse(tools, job, numbers[job.id], str(error))
@@ -107,27 +112,33 @@ def _largest_array(tools: Tools) -> int:
     return max(1, min(wanted, known.largest_array))
 
 
-def _intend_all(tools: Tools, batch: Sequence[Ready]) -> Iterator[tuple[JobFolder, Intent | None]]:
+def _intend_all(tools: Tools, batch: Sequence[Ready]) -> list[tuple[JobFolder, Intent | None]]:
     """Writes what is about to happen, once: a submission that is repeated keeps its intents, and so its name.
 
     One bad folder keeps no other job from being submitted.
     """
     group = f"{time.strftime('%Y%m%d%H%M%S', time.gmtime(tools.now()))}-{secrets.token_hex(3)}"
     name = f"bf-{tools.config.site.installation}-{group}"
-    for element, (job, step) in enumerate(batch):
+    tools.token  # noqa: B018  # logs in, or raises SiteAway, before anything is written
+
+    def intend(numbered: tuple[int, Ready]) -> tuple[JobFolder, Intent | None]:
+        element, (job, step) = numbered
         new = Intent(group=group, name=name, element=element, resources=step.resources, at=tools.now())
         try:
-            yield job, _intend(tools, job, step, new)
+            return job, _intend(tools, job, step, new)
         except OSError as error:
             raise_if_disk(error)
             log.error("left alone, its folder can't be used job=%s why=%r", job.id, str(error))
+            return job, None
+
+    return side_by_side(intend, enumerate(batch))
 
 
 def _intend(tools: Tools, job: JobFolder, step: Submit, new: Intent) -> Intent | None:
     """None where another pass has just written one: it may have submitted already."""
     attempt = job.attempt(step.attempt)
     folder.make_folder(attempt.path)
-    folder.write_bytes(attempt.token, tools.token.encode())
+    folder.write_bytes(attempt.token, tools.token.encode(), durable=False)  # lost, it costs one more login
     if step.again is not None:
         folder.remove(attempt.absent)  # what Slurm says from now on is about the new submission
         return step.again

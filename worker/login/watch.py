@@ -15,9 +15,8 @@ from collections import Counter
 
 from ..errors import Transient
 from ..settings import Config
-from . import pilots
+from . import one_pass, pilots
 from .guard import guarded, tell_what_is_new
-from .one_pass import run_pass
 from .reconcile import Standing
 from .tools import Tools
 
@@ -77,7 +76,7 @@ class _Watch:
         standing, begun = Standing(), time.monotonic()
         signal.alarm(max(1, int(self._site.timing.lease_expires)))
         self._tools.renew()
-        code = run_pass(self._tools, drain=True, standing=standing)
+        code = one_pass.run_pass(self._tools, drain=True, standing=standing)
         signal.alarm(0)
         self._code = code
         tell_what_is_new(self._tools, code)
@@ -86,7 +85,8 @@ class _Watch:
             self._count[name] += times
         well = code in (os.EX_OK, os.EX_DATAERR)
         self._back_off = 0 if well else min(_LONGEST_BACK_OFF, max(1, 2 * self._back_off))
-        self._free = max(0, self._site.max_in_flight - standing.in_flight) if well and standing.may_take else 0
+        may_take = well and one_pass.may_take(self._tools, standing)
+        self._free = max(0, self._site.max_in_flight - standing.in_flight) if may_take else 0
         if time.monotonic() - begun > _HEARTBEAT:
             self._tools.close()
         self._queues = [queue.name for queue in self._site.queues if pilots.room(self._tools, queue) > 0]
@@ -117,8 +117,9 @@ class _Watch:
         return "stop"
 
     def _heard(self, seconds: float) -> bool:
-        """After a connection that was lost, the next pass finds out how things stand."""
-        if not (self._free and self._queues):
+        """After a connection that was lost, the next pass finds out how things stand. To listen to no queue keeps the
+        connection alive."""
+        if self._back_off:
             time.sleep(seconds)
             return False
         try:

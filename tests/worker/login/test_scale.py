@@ -180,6 +180,20 @@ def test_every_job_is_looked_at_again_after_a_while_but_not_all_at_once(site: Si
     assert max(in_a_minute.values()) < MANY / 3
 
 
+@pytest.mark.parametrize("again_in", [-1.0, 1e6])
+def test_a_job_is_looked_at_when_its_time_has_come_or_can_not_be_right(site: Site, again_in: float) -> None:
+    site.one_pass()
+    kept = json.loads(site.jobs.standing.read_text())
+    kept["jobs"][job_id(8)][-1] = time.time() + again_in
+    site.jobs.standing.write_text(json.dumps(kept))
+    end(site.jobs, job_id(8), time.time())
+    site.jobs.hear()
+
+    cost = site.one_pass()
+
+    assert site.quiet() == MANY - 1 and cost["open"] <= STEADY + PER_JOB
+
+
 def test_a_job_with_a_deadline_is_looked_at_then(site: Site) -> None:
     message = site.jobs.job(job_id(1)).message
     told = json.loads(message.read_text())

@@ -169,6 +169,10 @@ class Life(RuleBasedStateMachine):
     def cron_runs_in_trouble(self, drain: bool, troubles: tuple[Trouble, ...]) -> None:
         self.happen(("one_pass", drain, troubles))
 
+    @rule(seconds=st.sampled_from(TIMES), passes=st.integers(1, 4), troubles=pass_troubles)
+    def a_watch_runs(self, seconds: float, passes: int, troubles: tuple[Trouble, ...]) -> None:
+        self.happen(("a_watch", passes, seconds, troubles))
+
     @rule(message=messages, luck=st.sampled_from(LUCK), seconds=st.sampled_from(TIMES))
     def an_sbatch_goes_wrong(self, message: Event, luck: str, seconds: float) -> None:
         self.happen(message)

@@ -208,6 +208,28 @@ class World:
         if self.jobs.standing.exists():
             self._caches.append(self.jobs.standing.read_bytes())
 
+    def a_watch(self, passes: int, seconds: float, troubles: tuple[Trouble, ...] = ()) -> None:
+        """Passes of one process, with time and jobs between them."""
+        if len(self.processes) >= _DEEPEST:
+            return
+        self._note_away()
+        with self._process(Process("pass", troubles)):
+            self.cluster.alone = sum(process.kind == "pass" for process in self.processes) == 1
+            guarded(self.config, lambda tools: self._watch(tools, passes, seconds))
+        self._note_away()
+
+    def _watch(self, tools: Tools, passes: int, seconds: float) -> int:
+        tools.watching = True
+        for _ in range(passes):
+            self._note_away()
+            tools.renew()
+            self._pass(tools, True)
+            self.tick(seconds)
+            self.job_begins(0, "well", True)
+            self.slurm_ends(0, "as it was")
+        tools.quiet.save()
+        return 0
+
     def _pass(self, tools: Tools, drain: bool) -> int:
         tools.__dict__["scheduler"] = Rationed(self.cluster, tools.budget)
         return run_pass(tools, drain)

@@ -1,0 +1,1 @@
+"""Batchferry beside its peers, on one machine: `bench/scale/run --help`."""

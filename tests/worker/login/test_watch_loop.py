@@ -1,0 +1,203 @@
+"""What a watch decides between two passes: when the next one is due, whether it listens, what it keeps and what it says."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.worker.login import test_passes
+from tests.worker.login.test_passes import Login
+from worker import api
+from worker.folder import JobId
+from worker.login import watch
+from worker.login.tools import Tools
+from worker.settings import Config, Seconds
+
+
+class Broker(test_passes.Broker):
+    def __init__(self) -> None:
+        super().__init__()
+        self.listened: list[list[str]] = []
+        self.hushed = 0
+
+    def listen(self, queues: Sequence[str], wait: float) -> bool:
+        self.listened.append(list(queues))
+        return super().listen(queues, wait)
+
+    def hush(self) -> None:
+        self.hushed += 1
+
+
+class Watching(watch._Watch):
+    """With a broker and a scheduler in memory, and no alarm."""
+
+    def __init__(self, login: Login) -> None:
+        self.broker, self.cluster = Broker(), login.cluster
+        self.tools = Tools(login.config, login.jobs)
+        self.tools.__dict__.update(broker=self.broker, scheduler=self.cluster, token="a token")
+        self.tools.token_at = time.time()
+        super().__init__(self.tools)
+
+    def one_pass(self) -> int:
+        """How many messages may be taken afterwards."""
+        self._pass()
+        return self._free
+
+    def wakes_for(self) -> str:
+        return self._wait()
+
+
+@pytest.fixture
+def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Login:
+    monkeypatch.setattr(signal, "alarm", lambda seconds: 0)
+    return Login(tmp_path)
+
+
+@pytest.fixture
+def watching(login: Login) -> Watching:
+    return Watching(login)
+
+
+def limited(login: Login, most: int) -> Config:
+    return replace(login.config, site=replace(login.config.site, max_in_flight=most))
+
+
+def test_with_nothing_in_flight_it_listens_and_no_clock_wakes_it(watching: Watching) -> None:
+    assert watching.one_pass() == 100 and watching._pause() == 3600
+    watching.broker.ask()
+
+    assert watching.wakes_for() == "messages"
+    assert watching.broker.listened == [["hpc-jobs"]] and not watching.broker.hushed
+
+
+def test_a_bell_wakes_it(watching: Watching) -> None:
+    watching.one_pass()
+    watching.tools.jobs.ring(JobId("a" * 32))
+
+    assert watching.wakes_for() == "bells"
+
+
+def test_while_every_place_is_taken_it_hears_nothing_and_the_clock_wakes_it(login: Login) -> None:
+    login.config = limited(login, 1)
+    watching = Watching(login)
+    watching.broker.ask()
+
+    assert watching.one_pass() == 0 and watching.broker.hushed == 1
+    assert watching._pause() <= 1
+    watching.broker.ask(name="next")
+    watching._heard(0)
+    assert watching.broker.listened == [[]], "only to keep the connection"
+
+
+def test_it_hears_no_more_queues_than_places_are_free(login: Login) -> None:
+    (queue,) = login.config.site.queues
+    login.config = limited(login, 1)
+    login.config = replace(login.config, site=replace(login.config.site, queues=(queue, replace(queue, name="b"))))
+    watching = Watching(login)
+
+    watching.one_pass()
+    watching._heard(0)
+
+    assert watching.broker.listened == [["hpc-jobs"]]
+
+
+def test_where_no_slurm_command_is_left_it_does_not_listen(watching: Watching) -> None:
+    assert watching.one_pass() == 100
+    while watching.tools.budget.left() >= 3:
+        watching.tools.budget.take("squeue")
+
+    assert watching.one_pass() == 0
+
+
+def test_it_backs_off_while_something_is_away_and_listens_when_it_is_back(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    watching.broker.away = True
+
+    backs_off = []
+    for _ in range(9):
+        assert watching.one_pass() == 0
+        backs_off.append(watching._back_off)
+        assert 0.8 * watching._back_off <= watching._pause() <= 1.2 * watching._back_off
+        assert not watching._heard(0.5)
+
+    assert backs_off == [1, 2, 4, 8, 16, 32, 60, 60, 60] and slept == [0.5] * 9 and not watching.broker.listened
+    watching.broker.away = False
+    assert watching.one_pass() == 100 and watching._back_off == 0
+
+
+def test_it_logs_in_once_and_again_when_the_login_is_old(
+    login: Login, watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logins: list[float] = []
+    clock = time.time()
+
+    def authenticate(self: api.Api) -> str:
+        logins.append(clock)
+        return f"token {len(logins)}"
+
+    monkeypatch.setattr(api.Api, "authenticate", authenticate)
+    monkeypatch.setattr(time, "time", lambda: clock)
+    del watching.tools.__dict__["token"]
+    watching.tools.token_at = 0
+
+    for number, seconds in enumerate((0, 100, 100, 99, 2, 100)):
+        clock += seconds
+        watching.broker.ask(name=f"c-{number}")
+        watching.one_pass()
+
+    assert len(logins) == 2 and logins[1] - logins[0] == 301
+    assert len(login.active()) == 6
+
+
+def test_slurm_is_not_asked_for_each_message(login: Login) -> None:
+    slurm = replace(login.config.site.slurm, poll_fastest=Seconds(5.0), poll_slowest=Seconds(60.0))
+    login.config = replace(login.config, site=replace(login.config.site, slurm=slurm))
+    watching = Watching(login)
+    asked = []
+    watching.cluster.queue = lambda right=watching.cluster.queue: asked.append(1) or right()  # type: ignore[method-assign,func-returns-value,misc]
+
+    for number in range(10):
+        watching.broker.ask(name=f"c-{number}")
+        watching.one_pass()
+
+    assert len(login.active()) == 10 and len(asked) <= 2
+
+
+def test_an_idle_pass_says_nothing_and_the_hour_s_line_says_what_was_done(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(5):
+        watching.one_pass()
+        watching._keep_up()
+    assert not caplog.records
+
+    monkeypatch.setattr(watch, "_HOUR", -1.0)
+    watching._keep_up()
+
+    assert "in the last hour passes=5" in caplog.text and not watching._count
+
+
+def test_what_waits_for_its_queue_is_said_once_and_not_in_each_pass(watching: Watching) -> None:
+    said = [watching.tools.is_new("a", times) for times in (1, 1, 1, 2, 2)]
+
+    assert said == [True, False, False, True, False]
+
+
+def test_told_to_stop_it_begins_nothing_new(watching: Watching) -> None:
+    watching.broker.ask()
+    watching._stop()
+
+    watching.one_pass()
+
+    assert not watching.broker.unacked and len(watching.broker.queued) == 1
+    assert watching.wakes_for() == "stop"
