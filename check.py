@@ -190,7 +190,7 @@ def _add_verbs(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     verb.add_argument("job", nargs="*", metavar="JOB", help="a job's id, or its beginning")
     verb.add_argument("--all", action="store_true", help="all of them")
-    verb.add_argument("--dry-run", action="store_true", help="only show them")
+    verb.add_argument("--dry-run", action="store_true", default=argparse.SUPPRESS, help="only show them")
     _add_common(verb)
     for name, module in {**EARLY_VERBS, **VERBS}.items():
         if {name, "-h", "--help"} & set(sys.argv[1:]):
@@ -211,8 +211,8 @@ def _add_verb(verbs: argparse._SubParsersAction[_Parser], name: str, module: str
 
 def _add_common(verb: argparse.ArgumentParser, with_json: bool = True) -> None:
     if with_json:
-        verb.add_argument("--json", action="store_true", help="as JSON")
-    verb.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
+        verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
+    verb.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     _add_files(verb)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
+import signal
 import subprocess
 import sys
 import time
@@ -151,17 +153,21 @@ def test_status_says_who_gives_no_answer_and_since_when_the_site_is_away(scene: 
 
 @pytest.mark.long(seconds=20)
 def test_status_refreshes_in_place_until_it_is_interrupted(scene: Scene) -> None:
-    with subprocess.Popen(
-        [sys.executable, str(ROOT / "check.py"), "status", "--watch", "1", "--offline", "--site",
-         str(scene.installation.site_file), "--credentials", str(scene.installation.credentials_file)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    ) as watch:  # fmt: skip
-        time.sleep(3)
-        watch.send_signal(2)
-        text = watch.communicate(timeout=10)[0]
+    mine, its = os.openpty()
+    argv = [sys.executable, str(ROOT / "check.py"), "status", "--watch", "1", "--offline", "--site",
+            str(scene.installation.site_file), "--credentials", str(scene.installation.credentials_file)]  # fmt: skip
+    with subprocess.Popen(argv, stdin=its, stdout=its, stderr=its, env={**os.environ, "TERM": "xterm"}) as watch:
+        os.close(its)
+        seen = b""
+        while seen.count(b"of at most 300") < 2:
+            assert select.select([mine], [], [], 60)[0], seen
+            seen += os.read(mine, 65536)
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(30) == 130
+    os.close(mine)
 
-    assert watch.returncode == 130 and "Traceback" not in text
-    assert "0 of at most 300" in text
+    assert b"\x1b[?1049h" in seen, "a screen of its own, which gives back what was there before"
+    assert b"Traceback" not in seen
 
 
 # --- cancel, retry, rerun, replay
@@ -182,6 +188,9 @@ def test_jobs_are_cancelled_wherever_they_stand_and_each_is_answered_once(scene:
         ["claimed", "pending", "running"], ["pending", "running", "unclear"]
     )  # fmt: skip
 
+    assert not any(
+        row["done"] for row in json.loads(scene.installation.check("--dry-run", "--json", "cancel", "--all"))["jobs"]
+    )
     done = told(scene, "cancel", "--all", "--reason", "The scans were upside down")
 
     assert len(done["jobs"]) == 3 and all(row["done"] for row in done["jobs"])

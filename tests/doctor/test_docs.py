@@ -22,7 +22,7 @@ COMMANDS = sorted({
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_one_that_check_py_takes(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = [word for word in shlex.split(command, comments=True) if word not in ("JOB", "JOB...")]
+    words = ["4f0c" if word in ("JOB", "JOB...") else word for word in shlex.split(command, comments=True)]
     monkeypatch.setattr("sys.argv", words)
 
     if "--help" not in words:

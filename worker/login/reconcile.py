@@ -32,6 +32,10 @@ _UNCLAIMED_AFTER = 3600.0
 """Seconds after which a folder without a message is removed: its redelivery would have come."""
 
 
+_AT_ONCE = 500
+"""Jobs in one scancel: their ids are far from an argument list's limit."""
+
+
 class Standing:
     """How things stand after reconciling: what is ready to be submitted, and how many jobs are in flight."""
 
@@ -42,6 +46,8 @@ class Standing:
         """Jobs of which nobody knows yet whether Slurm has them."""
         self.left_alone = 0
         """Jobs that can't be worked on until somebody mends them."""
+        self.to_cancel: dict[bool, list[SlurmJobId]] = {True: [], False: []}
+        """By whether only those are meant that have not begun."""
 
 
 def reconcile(tools: Tools, standing: Standing, others: Sequence[tuple[JobFolder, AttemptFacts]] = ()) -> None:
@@ -60,6 +66,7 @@ def reconcile(tools: Tools, standing: Standing, others: Sequence[tuple[JobFolder
         standing.in_flight += facts.in_flight
         if not tools.stopping:
             settle(tools, job, standing)
+    _cancel_all(tools, standing)
     archive.sweep(tools.jobs)
 
 
@@ -134,7 +141,7 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing
     elif isinstance(step, judge.Deliver):
         return _deliver(tools, job)
     elif isinstance(step, judge.AskToCancel):
-        _cancel(tools, job, step)
+        _cancel(job, step, standing)
         return False
     else:
         ended = tally.ended(job, facts, tools.now())
@@ -184,7 +191,7 @@ def _deliver(tools: Tools, job: JobFolder) -> bool:
     return job.delivered.exists() or job.undeliverable.exists()
 
 
-def _cancel(tools: Tools, job: JobFolder, step: judge.AskToCancel) -> None:
+def _cancel(job: JobFolder, step: judge.AskToCancel, standing: Standing) -> None:
     """The reason is on disk before Slurm is asked, so that the end is told truly whatever happens in between."""
     attempt = job.attempt(step.attempt)
     facts = read_attempt(attempt)
@@ -193,15 +200,23 @@ def _cancel(tools: Tools, job: JobFolder, step: judge.AskToCancel) -> None:
         log.info(
             "cancelling job=%s attempt=%d slurm=%s why=%r", job.id, step.attempt, facts.slurm_id, step.cancel.reason
         )
-    if facts.submission is None or tools.slurm_away:
-        return
-    try:
-        tools.scheduler.cancel([facts.submission.slurm_id], step.only_waiting)  # type: ignore[list-item]
-    except Spent:
-        log.info("no slurm command is left, cancelled in the next pass job=%s", job.id)
-    except Unavailable as error:
-        log.warning("cancel failed, asked again in the next pass job=%s why=%r", job.id, str(error))
-        tools.slurm_away = str(error)
+    if facts.submission is not None:
+        standing.to_cancel[step.only_waiting].append(SlurmJobId(facts.submission.slurm_id))
+
+
+def _cancel_all(tools: Tools, standing: Standing) -> None:
+    """As few commands as it takes. What is not asked now is asked by the next pass, which finds the same reasons."""
+    for only_waiting, ids in standing.to_cancel.items():
+        while ids and not tools.slurm_away:
+            some, ids[:] = ids[:_AT_ONCE], ids[_AT_ONCE:]
+            try:
+                tools.scheduler.cancel(some, only_waiting)
+            except Spent:
+                log.info("no slurm command is left, cancelled in the next pass jobs=%d", len(some) + len(ids))
+                return
+            except Unavailable as error:
+                log.warning("cancel failed, asked again in the next pass jobs=%d why=%r", len(some), str(error))
+                tools.slurm_away = str(error)
 
 
 # --- reading what there is, and asking Slurm about it

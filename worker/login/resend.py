@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -13,13 +12,12 @@ from typing import Optional
 from .. import folder
 from ..facts import Delivered, Message, NotTaken, Undeliverable
 from ..folder import JobFolder, JobsFolder, read
+from ..operate.asking import asker, audit
 from ..settings import Config
 from . import reconcile
 from .guard import guarded
 from .reconcile import Standing
 from .tools import Tools
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,13 +53,13 @@ def _resend(tools: Tools, chosen: Sequence[str], as_json: bool) -> int:
 
 
 def _send(tools: Tools, row: Row) -> Row:
+    audit(tools.jobs, "resend", row.job, asker(), f"to {row.to}")
     job = tools.jobs.find(folder.JobId(row.job))
     assert job is not None
     if job.path.parent != tools.jobs.active:
         job = folder.bring_back(job, tools.jobs)
     folder.remove(job.unroutable)
     folder.remove(job.undeliverable)
-    log.info("operator verb=resend job=%s", job.id)
     reconcile.settle(tools, job, Standing())
     after = tools.jobs.find(job.id)
     waits = replace(row, state="active", why=tools.broker_away or "the next pass sends it")

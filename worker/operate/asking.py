@@ -55,7 +55,10 @@ class Action:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     places.add_filters(parser)
     parser.add_argument("--all", action="store_true", help="all that it can be done with")
-    parser.add_argument("--dry-run", action="store_true", help="only show what would be done")
+    # Before the verb it means the same; not given here, it must not undo that.
+    parser.add_argument(
+        "--dry-run", action="store_true", default=argparse.SUPPRESS, help="only show what would be done"
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask on a terminal")
 
 
@@ -102,7 +105,7 @@ def _try(do: Callable[[], str], found: Found) -> Row:
 
 
 def _done(jobs: JobsFolder, action: Action, found: Found) -> Row:
-    by = f"{_user()}@{socket.gethostname()}"
+    by = asker()
     row = _try(lambda: action.act(found, by), found)
     if row.done:
         jobs.ring(found.job.id)  # a pass looks only at jobs that may have changed, and a watch wakes
@@ -123,11 +126,13 @@ def audit(jobs: JobsFolder, verb: str, job: str, by: str, words: str) -> None:
         log.warning("operator.log can't be written why=%r", error.strerror)
 
 
-def _user() -> str:
+def asker() -> str:
+    """Who asks: user@host."""
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
+        user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        return str(os.getuid())
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 def _agreed(rows: Sequence[Row], verb: str, options: argparse.Namespace) -> bool:

@@ -7,6 +7,7 @@ import time
 
 from .. import folder
 from ..facts import Asked
+from ..folder import JobsFolder
 from ..settings import Config
 from . import asking
 from .asking import Action, NotPossible
@@ -34,8 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, options: argparse.Namespace) -> int:
     """Returns an exit code."""
-    said = asking.reason(options.reason)
-    return asking.perform(config, options, Action("cancel", tuple(STATES), _plan, lambda f, by: _act(f, by, said)))
+    said, jobs = asking.reason(options.reason), JobsFolder(config.site.jobs_dir)
+
+    def act(found: Found, by: str) -> str:
+        words = _plan(found)
+        folder.write(found.job.cancel_asked, Asked(by, time.time(), said))
+        jobs.ring(found.job.id)
+        return words
+
+    return asking.perform(config, options, Action("cancel", tuple(STATES), _plan, act))
 
 
 def _plan(found: Found) -> str:
@@ -48,9 +56,3 @@ def _plan(found: Found) -> str:
     if found.job.cancel_asked.exists():
         raise NotPossible("is asked to end already")
     return "will be cancelled by the next pass"
-
-
-def _act(found: Found, by: str, reason: str) -> str:
-    words = _plan(found)
-    folder.write(found.job.cancel_asked, Asked(by, time.time(), reason))
-    return words

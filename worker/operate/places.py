@@ -20,6 +20,7 @@ from ..folder import JobFolder, JobId, JobsFolder, read
 from ..outcome import OUTCOMES
 from .state import ENDED_STATES, STATES, state_of
 
+_MESSAGE = JobFolder(Path("job")).message.name
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -28,11 +29,15 @@ class Found:
     """A job that was met, and where: `word` is its state, `since` the time of its last fact, `claimed_at` of its message
     (seconds since 1970)."""
 
-    job: JobFolder
+    path: Path
     word: str
     since: float
     claimed_at: float
     attempt: int = 0
+
+    @property
+    def job(self) -> JobFolder:
+        return JobFolder(self.path)
 
 
 @dataclass(frozen=True)
@@ -85,21 +90,22 @@ def _age(text: str) -> float:
 
 
 def active(jobs: JobsFolder) -> Iterator[Found]:
+    place = str(jobs.active)
     for name in _names(jobs.active):
-        found = _found(jobs.job(JobId(name)))
+        found = _found(f"{place}/{name}")
         if found is not None:
             yield found
 
 
-def _found(job: JobFolder) -> Optional[Found]:
-    state = state_of(job)
+def _found(path: str) -> Optional[Found]:
+    state = state_of(path)
     if state is None:
         return None
     try:
-        claimed_at = job.message.stat().st_mtime
+        claimed_at = os.stat(f"{path}/{_MESSAGE}").st_mtime
     except OSError:
         claimed_at = state.since
-    return Found(job, state.word, state.since, claimed_at, state.attempt)
+    return Found(Path(path), state.word, state.since, claimed_at, state.attempt)
 
 
 def put_away(jobs: JobsFolder, words: Sequence[str] = tuple(ENDED_STATES)) -> Iterator[Found]:
@@ -125,7 +131,7 @@ def _put_away(job: JobFolder, word: str) -> Optional[Found]:
         since = next((f.stat().st_mtime for f in (job.delivered, job.undeliverable) if f.exists()), claimed_at)
     except OSError:
         return None
-    return Found(job, word, since, claimed_at, (job.attempt_numbers() or [0])[-1])
+    return Found(job.path, word, since, claimed_at, (job.attempt_numbers() or [0])[-1])
 
 
 def done_days(jobs: JobsFolder) -> list[str]:
@@ -146,20 +152,23 @@ def _names(place: Path) -> list[str]:
 # --- which of them are meant
 
 
-def choose(jobs: JobsFolder, want: Wanted, now: float) -> tuple[Iterator[Found], list[str]]:
-    """The jobs that are meant, lazily; and the names among `want.jobs` that fit none, or several."""
+def choose(
+    jobs: JobsFolder, want: Wanted, now: float, among: Optional[Sequence[Found]] = None
+) -> tuple[Iterator[Found], list[str]]:
+    """The jobs that are meant, lazily; and the names among `want.jobs` that fit none, or several. `among`: the active
+    ones, where they are known already."""
     if want.jobs:
         named, unknown = _named(jobs, want.jobs)
         return (found for found in named if fits(found, want, now)), unknown
-    return (found for found in _all(jobs, want) if fits(found, want, now)), []
+    return (found for found in _all(jobs, want, among) if fits(found, want, now)), []
 
 
-def _all(jobs: JobsFolder, want: Wanted) -> Iterator[Found]:
+def _all(jobs: JobsFolder, want: Wanted, among: Optional[Sequence[Found]]) -> Iterator[Found]:
     ended = [word for word in ENDED_STATES if word in want.states]
     if not want.states and want.outcome:
         ended = list(ENDED_STATES)
     if not want.states or set(want.states) & set(STATES):
-        yield from sorted(active(jobs), key=lambda found: found.claimed_at)
+        yield from among if among is not None else sorted(active(jobs), key=lambda found: found.claimed_at)
     yield from put_away(jobs, ended)
 
 
@@ -169,7 +178,7 @@ def _named(jobs: JobsFolder, names: Sequence[str]) -> tuple[list[Found], list[st
     for name in names:
         fitting = list(_fitting(jobs, name))
         if len(fitting) == 1:
-            found[fitting[0].job.id] = fitting[0]
+            found[JobId(fitting[0].path.name)] = fitting[0]
         else:
             unknown.append(name)
     return list(found.values()), unknown
@@ -196,7 +205,7 @@ def _fitting(jobs: JobsFolder, name: str) -> Iterator[Found]:
 def _met(jobs: JobsFolder, job: JobFolder) -> Optional[Found]:
     place = job.path.parent
     if place == jobs.active:
-        return _found(job)
+        return _found(str(job.path))
     return _put_away(job, place.name if place in (jobs.rejected, jobs.undelivered) else "done")
 
 

@@ -48,6 +48,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
         words = plan(found)
         if found.word == "retrying":
             folder.write(found.job.retry_asked, Asked(by, time.time(), attempt=_waits_after(found)))
+            jobs.ring(found.job.id)
             return words
         spec = again.same_spec(config, found.job)
         return f"{words}, as {again.run_again(jobs, found.job, 'retry', by, answer, {}, spec)}"

@@ -221,13 +221,16 @@ def _print(story: Story, follow: bool) -> None:
     console, head = screen.console(), screen.table("", "")
     head.show_header = False
     for name, words in _head(story):
-        head.add_row(Text(name, style="bold"), Text(words))
+        head.add_row(Text(name, style="bold"), Text(screen.plain(words, _LONGEST_LINE)))
     console.print(head)
     console.print()
     made = screen.table("when", "attempt", "what", "", right=("attempt",))
     for event in story.timeline:
         made.add_row(
-            *map(Text, (screen.when(event.at), str(event.attempt or ""), event.what, screen.plain(event.words)))
+            *map(
+                Text,
+                (screen.when(event.at), str(event.attempt or ""), screen.plain(event.what), screen.plain(event.words)),
+            )
         )
     console.print(made)
     if story.log and not follow:

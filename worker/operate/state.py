@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Optional
 
 from ..errors import Damaged
@@ -65,43 +66,60 @@ class State:
     attempt: int = 0
 
 
-def state_of(job: JobFolder) -> Optional[State]:
-    """Of an active job; None for a folder whose message has not come yet, or that has just moved away."""
+_JOB = JobFolder(Path("job"))
+_ATTEMPT = _JOB.attempt(1)
+_OF_THE_ANSWER = (
+    (_JOB.delivered.name, "closing"),
+    (_JOB.undeliverable.name, "closing"),
+    (_JOB.unroutable.name, "unanswered"),
+    (_JOB.outcome.name, "answering"),
+)
+_OF_AN_ATTEMPT = (
+    (_ATTEMPT.result.name, ""),
+    (_ATTEMPT.ended.name, "ending"),
+    (_ATTEMPT.cancel.name, "cancelling"),
+    (_ATTEMPT.started.name, "running"),
+    (_ATTEMPT.submission.name, "pending"),
+    (_ATTEMPT.intent.name, "unclear"),
+)
+"""The first of these files that is there tells; the word for a result depends on what is in it."""
+
+
+def state_of(path: str) -> Optional[State]:
+    """Of the active job in this folder; None where its message has not come yet, or it has just moved away.
+
+    Paths are plain text here, because there may be ten thousand jobs, and a JobFolder is two dozen objects.
+    """
     try:
-        return _state_of(job)
+        return _state_of(path)
     except FileNotFoundError:
         return None
     except (Damaged, OSError):
-        return State("damaged", _changed(str(job.path)))
+        return State("damaged", _changed(path))
 
 
-def _state_of(job: JobFolder) -> Optional[State]:
-    names = set(os.listdir(job.path))
-    if job.message.name not in names:
+def _state_of(path: str) -> Optional[State]:
+    names = set(os.listdir(path))
+    if _JOB.message.name not in names:
         return None
-    numbers = job.attempt_numbers() if job.attempts.name in names else []
-    number = numbers[-1] if numbers else 0
-    if job.outcome.name in names:
-        for file, word in ((job.delivered, "closing"), (job.undeliverable, "closing"), (job.unroutable, "unanswered")):
-            if file.name in names:
-                return State(word, _changed(str(file)), number)
-        return State("answering", _changed(str(job.outcome)), number)
-    state = _during_attempt(job, number) if numbers else State("claimed", _changed(str(job.message)))
-    if job.cancel_asked.name in names and state.word != "ending":
-        return State("cancelling", _changed(str(job.cancel_asked)), number)
+    numbers = [name for name in os.listdir(f"{path}/attempts") if name.isdigit()] if "attempts" in names else []
+    number = max(map(int, numbers), default=0)
+    if _JOB.outcome.name in names:
+        file, word = next((file, word) for file, word in _OF_THE_ANSWER if file in names)
+        return State(word, _changed(f"{path}/{file}"), number)
+    state = _during_attempt(path, number) if number else State("claimed", _changed(f"{path}/{_JOB.message.name}"))
+    if _JOB.cancel_asked.name in names and state.word != "ending":
+        return State("cancelling", _changed(f"{path}/{_JOB.cancel_asked.name}"), number)
     return state
 
 
-def _during_attempt(job: JobFolder, number: int) -> State:
-    a = job.attempt(number)
-    names = set(os.listdir(a.path))
-    for file, word in (
-        (a.result, ""), (a.ended, "ending"), (a.cancel, "cancelling"), (a.started, "running"),
-        (a.submission, "pending"), (a.intent, "unclear"),
-    ):  # fmt: skip
-        if file.name in names:
-            return State(word or _after_result(job, number), _changed(str(file)), number)
-    return State("claimed" if number == 1 else "retrying", _changed(str(a.path)), number)
+def _during_attempt(path: str, number: int) -> State:
+    attempt = f"{path}/attempts/{number}"
+    names = set(os.listdir(attempt))
+    for file, word in _OF_AN_ATTEMPT:
+        if file in names:
+            return State(word or _after_result(JobFolder(Path(path)), number), _changed(f"{attempt}/{file}"), number)
+    return State("claimed" if number == 1 else "retrying", _changed(attempt), number)
 
 
 def _after_result(job: JobFolder, number: int) -> str:

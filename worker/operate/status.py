@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     places.add_filters(parser)
     parser.add_argument("--limit", type=int, default=20, metavar="N", help="list at most this many (default: 20)")
     parser.add_argument(
-        "--watch", type=float, nargs="?", const=_DEFAULT_EVERY, metavar="SECONDS",
+        "--watch", type=float, nargs="?", const=_DEFAULT_EVERY, metavar="SECONDS", dest="every",
         help="refresh in place, every 5 s unless told otherwise",
     )  # fmt: skip
     parser.add_argument("--offline", action="store_true", help="ask neither the broker nor Slurm")
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(config: Config, options: argparse.Namespace) -> int:
     """Returns an exit code."""
     jobs, want = JobsFolder(config.site.jobs_dir), places.wanted(options)
-    if options.watch is not None and not options.json:
+    if options.every is not None and not options.json:
         return _watch(config, jobs, want, options)
     standing = _look(config, jobs, want, options.limit, _ask(config, jobs, options.offline))
     if options.json:
@@ -93,7 +93,7 @@ def _watch(config: Config, jobs: JobsFolder, want: Wanted, options: argparse.Nam
             if time.monotonic() - asked_at >= _ASK_EVERY:
                 outside, asked_at = _ask(config, jobs, options.offline), time.monotonic()
             live.update(_drawn(_look(config, jobs, want, options.limit, outside)), refresh=True)
-            time.sleep(max(0.5, options.watch))
+            time.sleep(max(0.5, options.every))
 
 
 def _ask(config: Config, jobs: JobsFolder, offline: bool) -> Optional[Outside]:
@@ -200,7 +200,7 @@ def _rows(jobs: JobsFolder, want: Wanted, limit: int, everything: Sequence[Found
     if not want.jobs and not want.filters:
         listed: Sequence[Found] = everything[:limit]
         return [_row(found, outside) for found in listed], len(everything) > limit, []
-    chosen, unknown = places.choose(jobs, want, now)
+    chosen, unknown = places.choose(jobs, want, now, everything)
     listed = list(itertools.islice(chosen, limit))
     more = next(chosen, None) is not None
     return [_row(found, outside) for found in listed], more, unknown
@@ -282,7 +282,7 @@ def _drawn(standing: Standing) -> RenderableType:
     head = screen.table("", "")
     head.show_header = False
     for name, words in _head(standing):
-        head.add_row(Text(name, style="bold"), Text(words))
+        head.add_row(Text(name, style="bold"), Text(screen.plain(words, 1000)))
     parts: list[RenderableType] = [head]
     if standing.jobs:
         parts += [Text(""), _table(standing)]

@@ -60,7 +60,9 @@ def test_of_a_large_file_only_the_end_is_read(files: tuple[Path, Path]) -> None:
 
 
 def test_a_line_whose_beginning_was_cut_away_does_not_count(files: tuple[Path, Path]) -> None:
-    files[0].write_bytes(b"y" * 100 + b"progress 0.7 " + b"x" * 4096 + b"\n")
+    cut = b"progress 0.7 " + b"x" * (4096 - 14) + b"\n"
+    assert len(cut) == 4096
+    files[0].write_bytes(b"no " + cut)
 
     assert seen(files) is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -42,7 +43,9 @@ def jobs(tmp_path: Path) -> JobsFolder:
 
 def written(jobs: JobsFolder, kept: Tally = FULL, code: int = 69) -> str:
     file = jobs.path / "batchferry.prom"
+    before = os.umask(0o077)  # as check.py has it
     metrics.write(file, jobs, kept, code, NOW)
+    os.umask(before)
     assert file.stat().st_mode & 0o777 == 0o644, "the collector is another user"
     return file.read_text()
 

@@ -44,7 +44,7 @@ def do(config: Config, *words: str, expect: int = 0) -> None:
     verb = VERBS[words[0]]
     parser = argparse.ArgumentParser()
     verb.add_arguments(parser)
-    parser.add_argument("--json", action="store_true")
+    parser.set_defaults(json=False, dry_run=False)
     assert verb.run(config, parser.parse_args(list(words[1:]))) == expect
 
 

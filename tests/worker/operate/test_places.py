@@ -50,7 +50,7 @@ def test_an_id_that_begins_another_one_s_is_that_job(jobs: JobsFolder) -> None:
     assert ids(jobs, "aa11") == (["aa11"], [])
 
 
-@pytest.mark.parametrize("name", ["../aa11", "a*", "", ".", "..", "/", "aa11/attempts"])
+@pytest.mark.parametrize("name", ["../active/aa11", "./aa11", "a*", "", ".", "..", "/", "aa11/attempts"])
 def test_a_name_is_no_path_and_no_pattern(jobs: JobsFolder, name: str) -> None:
     assert ids(jobs, name) == ([], [name])
 
