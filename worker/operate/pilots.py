@@ -52,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit", type=int, default=1000, metavar="N", help="list at most so many (default: %(default)s)"
     )
     parser.add_argument("--put-back", action="store_true", help="put jobs in error back to todo, as new jobs")
-    parser.add_argument("--dry-run", action="store_true", help="with --put-back: only say how many")
+    parser.add_argument(
+        "--dry-run", action="store_true", default=argparse.SUPPRESS, help="with --put-back: only say how many"
+    )
 
 
 @dataclass(frozen=True)
