@@ -107,6 +107,7 @@ def test_200_jobs_need_one_sbatch_and_get_200_true_answers(scene: Scene) -> None
 
 
 @pytest.mark.long(seconds=40)
+@pytest.mark.fault(what="memory runs out in a pilot", moment="beside other jobs")
 def test_of_jobs_side_by_side_only_the_one_without_memory_is_told_so(scene: Scene) -> None:
     good = [scene.ask(sleep=0.2) for _ in range(8)]
     main, child = scene.ask(memory=2000), scene.ask(**{"child memory": 2000})
@@ -118,6 +119,7 @@ def test_of_jobs_side_by_side_only_the_one_without_memory_is_told_so(scene: Scen
 
 
 @pytest.mark.long(seconds=40)
+@pytest.mark.fault(what="scancel of a pilot", moment="while its jobs run")
 def test_a_pilot_that_somebody_cancels_leaves_its_jobs_to_others(scene: Scene, tmp_path: Path) -> None:
     records = [tmp_path / str(number) for number in range(40)]
     asked = [scene.ask(record=str(record), sleep=0.3) for record in records]
@@ -133,6 +135,7 @@ def test_a_pilot_that_somebody_cancels_leaves_its_jobs_to_others(scene: Scene, t
 
 
 @pytest.mark.long(seconds=60)
+@pytest.mark.fault(what="a node fails", moment="while a pilot works there")
 def test_the_jobs_of_a_failed_node_are_done_elsewhere(own: Scene, tmp_path: Path) -> None:
     own.installation.change_site("[timing]", '[slurm]\npartition = "doomed"\n[timing]')
     records = [tmp_path / str(number) for number in range(40)]
@@ -151,6 +154,7 @@ def test_the_jobs_of_a_failed_node_are_done_elsewhere(own: Scene, tmp_path: Path
 
 
 @pytest.mark.long(seconds=60)
+@pytest.mark.fault(what="a node is cut off from Slurm and works on", moment="while a pilot works there")
 def test_a_pilot_that_is_cut_off_and_works_on_says_nothing_that_contradicts(own: Scene, tmp_path: Path) -> None:
     own.installation.change_site("[timing]", '[slurm]\npartition = "doomed"\n[timing]')
     asked = [own.ask(sleep=0.5) for _ in range(60)]
@@ -168,6 +172,7 @@ def test_a_pilot_that_is_cut_off_and_works_on_says_nothing_that_contradicts(own:
 
 
 @pytest.mark.long(seconds=30)
+@pytest.mark.fault(what="a pilot freezes and wakes after its batch was taken away", moment="while its jobs run")
 def test_a_frozen_pilot_that_wakes_after_its_jobs_were_given_away_is_silent(scene: Scene) -> None:
     asked = [scene.ask(sleep=0.3) for _ in range(30)]
     scene.installation.check("--drain")
@@ -195,6 +200,7 @@ def _log_of(scene: Scene, pilot: JobFolder) -> str:
 
 
 @pytest.mark.long(seconds=40)
+@pytest.mark.fault(what="an answer is refused", moment="among many of a pilot")
 def test_an_answer_that_the_broker_refuses_holds_up_no_other(scene: Scene) -> None:
     good = [scene.ask() for _ in range(30)]
     body = json.dumps({"inputs": {"Image": IMAGE}, "settings": {}})
@@ -212,6 +218,7 @@ def test_an_answer_that_the_broker_refuses_holds_up_no_other(scene: Scene) -> No
 
 
 @pytest.mark.long(seconds=40)
+@pytest.mark.fault(what="a pilot is killed (SIGKILL)", moment="while it sends answers")
 def test_a_pilot_that_is_killed_while_it_sends_loses_no_answer(scene: Scene) -> None:
     asked = [scene.ask() for _ in range(120)]
     scene.installation.check("--drain")
@@ -225,6 +232,7 @@ def test_a_pilot_that_is_killed_while_it_sends_loses_no_answer(scene: Scene) -> 
 
 
 @pytest.mark.long(seconds=60)
+@pytest.mark.fault(what="broker stopped", moment="while a pilot sends answers")
 def test_answers_wait_while_the_broker_is_away(
     private_rabbitmq: RabbitMQ, slurm: SlurmCluster, upstream: Upstream, odd_folder: Path
 ) -> None:
