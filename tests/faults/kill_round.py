@@ -51,7 +51,9 @@ _EVERYWHERE = {
 _MODES = {AT_POINT: 10.0, AT_RANDOM: 2.0, WITH_WORKLOAD: 1.0, FORGOTTEN: 0.8, STOPPED: 1.5, CALM: 5.0}
 _MOST_OPEN = 12
 _FINISH_SECONDS = {"local": 90.0, "slurm": 180.0}
-_KEPT = {"lease.json", "cluster.json", "slurm_budget.json", "standing.json", "tally.json", "installation.json"}
+_KEPT = {
+    "lease.json", "cluster.json", "slurm_budget.json", "standing.json", "tally.json", "installation.json", "operator.log",
+}  # fmt: skip
 """Files of the jobs folder itself that stay."""
 _SORRY = re.compile(r"Traceback|unforeseen|damaged|left alone|can't be used|please report")
 

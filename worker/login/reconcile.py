@@ -256,7 +256,9 @@ def _look(tools: Tools, seen: Seen, open_attempts: Sequence[tuple[JobFolder, Att
     """One sacct for those that squeue does not show as alive or ended; then the facts are written."""
     missing = sorted({a.intent.name for _, a in open_attempts if a.intent and _unclear(_of_attempt(a, seen))})
     clear = not missing or _add_history(tools, missing, open_attempts, seen)
-    names = {name for (name, _), views in seen.items() if views}
+    # Only Slurm lets an element vanish that is cancelled; of the local scheduler it means that its watcher is gone.
+    arrays = tools.config.site.scheduler != "local"
+    names = {name for (name, _), views in seen.items() if views and arrays}
     for job, a in open_attempts:
         others = a.intent is not None and a.intent.name in names
         _write_observed(job, a, _of_attempt(a, seen), clear, others, tools)
