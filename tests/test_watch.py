@@ -303,7 +303,7 @@ def test_a_verb_s_own_watch_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
 
     options = options_of_the_door(["status", "--watch"])
 
-    assert options["watch"] and not options["stay"]
+    assert options["every"] and not options["stay"]
 
 
 @pytest.mark.parametrize("more", [["--dry-run"], ["resend"]])

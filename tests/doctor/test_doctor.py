@@ -8,6 +8,7 @@ import datetime
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -182,7 +183,7 @@ def test_a_site_file_that_is_not_there(examined: Examined) -> None:
 
 def test_a_python_for_the_jobs_without_the_packages(examined: Examined, tmp_path: Path) -> None:
     python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S "$@"\n')
     python.chmod(0o700)
     examined.files.change_site(f"python = {json.dumps(sys.executable)}", f"python = {json.dumps(str(python))}")
 

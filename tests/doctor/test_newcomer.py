@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def operator(slurm: SlurmCluster, odd_folder: Path, tmp_path: Path) -> Operator:
     for venv in (checkout / ".venv", checkout / "workloads" / "binarize" / ".venv"):
         (venv / "bin").mkdir(parents=True)
         python = venv / "bin" / "python"
-        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
         python.chmod(0o755)
     environment = {
         **cron_environment(slurm.environment()),

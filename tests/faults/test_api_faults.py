@@ -253,8 +253,8 @@ def outages(moment: str) -> list[Any]:
 
 
 def claim_only(service: Service, broker_proxy: Proxy, operator: Operator, number: int) -> None:
-    """A pass that loses its broker at the ack of message `number`: it has claimed so many, and submitted none."""
-    halt = broker_proxy.halt_at(CLIENT, "basic.ack", skip=number - 1)
+    """A pass that loses its broker at the ack of the `number` messages that wait: it has claimed them, and submitted none."""
+    halt = broker_proxy.halt_at(CLIENT, "basic.ack")
     running = operator.start()
     halt.wait()
     broker_proxy.reset()
@@ -281,10 +281,11 @@ def test_after_an_outage_all_are_answered_in_the_order_of_their_queues(
 ) -> None:
     scene, operator = service.scene, Operator(service.scene)
     requester = serve_a_second_queue(scene)
-    first = [scene.ask(record=str(record), number=number) for number in range(5)]
+    first = [scene.ask(record=str(record), number=number) for number in range(4)]
+    claim_only(service, broker_proxy, operator, 4)
+    first.append(scene.ask(record=str(record), number=4))
     requester.jobs = f"{requester.jobs}-2"
     second = [scene.ask(record=str(record), number=number) for number in range(3)]
-    claim_only(service, broker_proxy, operator, 4)
     logins = len(service.upstream.paths("POST"))
 
     outage.begins(service)
@@ -315,8 +316,9 @@ def test_a_claimed_job_that_waits_for_longer_than_patience_is_told_why(
 ) -> None:
     scene, operator = service.scene, Operator(service.scene)
     scene.installation.change_site("[timing]", '[timing]\npatience = "2s"\nlogin_patience = "2s"')
-    given_up, waits = scene.ask(record=str(record)), scene.ask(record=str(record))
+    given_up = scene.ask(record=str(record))
     claim_only(service, broker_proxy, operator, 1)
+    waits = scene.ask(record=str(record))
 
     outage.begins(service)
     wait_until(lambda: bool(operator.one_pass() and scene.requester.to(given_up)))

@@ -41,6 +41,8 @@ class Moment:
     sender: str
     frame: str
     answer_by: Optional[str] = None
+    skip: int = 0
+    """How many such frames come before the one that is meant."""
 
     @property
     def taken(self) -> bool:
@@ -57,7 +59,7 @@ MOMENTS = [
     Moment("when a message is asked for", CLIENT, "basic.get"),
     Moment("when a message is delivered", SERVER, "basic.get-ok"),
     Moment("when a message is acked", CLIENT, "basic.ack"),
-    Moment("after the ack, before the submission", CLIENT, "basic.qos"),
+    Moment("after the ack, before the submission", CLIENT, "basic.qos", skip=1),
     Moment("in the middle of an answer from a pass", CLIENT, "body", answer_by="pass"),
     Moment("when an answer from a pass is confirmed", SERVER, "basic.ack", answer_by="pass"),
     Moment("in the middle of an answer from a job", CLIENT, "body", answer_by="job"),
@@ -92,7 +94,9 @@ class Story:
 
     def come_to_the_moment(self) -> None:
         """The job is published and goes its way until the frame is held."""
-        self._halt = self.proxy.halt_at(self.moment.sender, self.moment.frame, half=self.moment.frame == "body")
+        self._halt = self.proxy.halt_at(
+            self.moment.sender, self.moment.frame, half=self.moment.frame == "body", skip=self.moment.skip
+        )
         workload = {"workload": "nothing"} if self.moment.answer_by == "pass" else {}
         self.correlation_id = publish(self.scene, {"record": str(self.record)}, **workload)
         if self.moment.answer_by == "job":

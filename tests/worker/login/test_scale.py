@@ -164,7 +164,7 @@ def test_a_quiet_job_that_an_operator_wants_gone_is_cancelled_by_the_next_pass(s
     site.one_pass()
     parser = argparse.ArgumentParser()
     cancel.add_arguments(parser)
-    parser.add_argument("--json", action="store_true")
+    parser.set_defaults(json=False, dry_run=False)
 
     assert cancel.run(site.config, parser.parse_args([job_id(9), "--yes"])) == 0
     cost = site.one_pass()

@@ -65,6 +65,12 @@ def test_every_situation_is_explained_and_ends_with_what_is_next(
     assert "None" not in text
 
 
+@pytest.fixture(autouse=True)
+def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is NOW in all tests, however long after this file was read they run."""
+    monkeypatch.setattr(time, "time", lambda: NOW)
+
+
 @pytest.mark.parametrize(("facts", "words"), [
     (job(), "The next pass submits it as attempt 1, with 2 CPUs, 16000 MB, 2 h."),
     (job(), "If it has not started at"),
