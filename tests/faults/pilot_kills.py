@@ -64,7 +64,7 @@ idle = "5s"
 batch = 100
 
 [workloads.record]
-argv = ["/bin/sh", "-c", "grep -o 'number [0-9]*' \\"$0\\" >>{record}", "{{job}}"]
+argv = ["/bin/sh", "-c", "grep -o 'number [0-9]*' \\"$0\\" >>\\"$1\\"", "{{job}}", {record}]
 retry = {{ attempts = 20, wait = 0, on = ["node_failed", "preempted", "fetch", "start", "pack"] }}
 
 [[workloads.record.forms]]
@@ -161,7 +161,7 @@ class Round:
 
     def _install(self, broker: object, upstream: Upstream) -> None:
         words = {name: json.dumps(str(value)) for name, value in (("jobs", self.jobs.path), ("python", sys.executable))}
-        (self.place / "site.toml").write_text(SITE.format(record=self.record, **words))
+        (self.place / "site.toml").write_text(SITE.format(record=json.dumps(str(self.record)), **words))
         file = self.place / "credentials.env"
         file.touch(mode=0o600)
         file.write_text(CREDENTIALS.format(

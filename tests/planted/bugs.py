@@ -141,7 +141,7 @@ def a_late_attempt_writes_over_the_outcome(patch: pytest.MonkeyPatch) -> None:
 
 @bug
 def a_job_that_is_not_shown_once_is_lost(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(judge, "_is_lost", lambda a, *_: a.absent is not None)
+    patch.setattr(judge, "is_lost", lambda a, *_: a.absent is not None)
 
 
 @bug
