@@ -21,6 +21,9 @@ from worker import batches
 from worker.folder import JobFolder
 
 
+pytestmark = pytest.mark.unhurried
+
+
 class Piloted(Alone):
     """An installation whose queue is for pilots."""
 

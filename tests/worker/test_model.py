@@ -14,6 +14,7 @@ CALM = settings(
 )  # fmt: skip
 
 
+@pytest.mark.unhurried
 def test_whatever_happens_each_message_gets_one_true_answer() -> None:
     run_state_machine_as_test(Life, settings=CALM)
 
