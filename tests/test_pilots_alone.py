@@ -20,7 +20,6 @@ from tests.workloads.probe import output
 from worker import batches
 from worker.folder import JobFolder
 
-
 pytestmark = pytest.mark.unhurried
 
 
