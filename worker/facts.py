@@ -27,6 +27,11 @@ class Message:
     properties: Mapping[str, Union[str, bytes, int, None]]
     claimed_at: float
 
+    @property
+    def body_bytes(self) -> bytes:
+        """As they came."""
+        return self.body.encode() if isinstance(self.body, str) else self.body
+
 
 @dataclass(frozen=True)
 class Acked:

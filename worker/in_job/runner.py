@@ -77,12 +77,11 @@ class Runner:
     def _run(self, claimed: Claimed) -> Done:
         now = time.time()
         config, message = self._config, claimed.message
-        body = message.body.encode() if isinstance(message.body, str) else message.body
         queue = config.queue(message.queue)
         if queue is None:  # it has left the site file since
             return Done(claimed.id, _unrun("failed", sentences.pilot_ended("its queue is not known"), now))
         try:
-            spec = parse_spec(body, queue, config.site.workloads, config.credentials.api_url,
+            spec = parse_spec(message.body_bytes, queue, config.site.workloads, config.credentials.api_url,
                               config.site.api.input_hosts, config.site.limits)  # fmt: skip
         except InvalidSpec as error:
             return Done(claimed.id, _unrun("rejected", str(error), now), final=True)

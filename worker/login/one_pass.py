@@ -192,8 +192,7 @@ def _claim(tools: Tools, queue: Queue, delivery: Delivery) -> Optional[JobFolder
     job = claim(tools.jobs, delivery, tools.config.site.limits.message_bytes, tools.now())
     if job is not None:
         with contextlib.suppress(InvalidSpec):
-            spec = reconcile.understand(tools.config, queue, delivery.properties.reply_to, delivery.body)
-            folder.write(job.spec, spec)
+            reconcile.write_spec(tools.config, queue, job, delivery.properties.reply_to, delivery.body)
     return job
 
 

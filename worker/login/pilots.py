@@ -332,10 +332,9 @@ def _understand(tools: Tools, job: JobFolder, claimed: Claimed) -> None:
     """Without its spec it would not be tried again; one that the site no longer allows is not."""
     message = claimed.message
     queue = tools.config.queue(message.queue)
-    body = message.body.encode() if isinstance(message.body, str) else message.body
     if queue is not None:
         with contextlib.suppress(InvalidSpec):
-            write(job.spec, reconcile.understand(tools.config, queue, message.properties.get("reply_to"), body))
+            reconcile.write_spec(tools.config, queue, job, message.properties.get("reply_to"), message.body_bytes)
 
 
 def _hand_on_all(tools: Tools, batch: Batch, standing: Standing) -> None:

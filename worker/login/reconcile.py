@@ -158,18 +158,24 @@ def _understand(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standin
         log.error("left alone: its queue is no longer in the site file job=%s queue=%s", job.id, message.queue)
         standing.left_alone += 1
         return False
-    body = message.body.encode() if isinstance(message.body, str) else message.body
+    body = message.body_bytes
     try:
         origin = read(Origin, job.origin)
         if origin is not None and origin.resources:
             body = with_resources(body, origin.resources, tools.config.site.limits)
-        spec = understand(tools.config, queue, message.properties.get("reply_to"), body)
-        folder.write(job.spec, spec)
+        write_spec(tools.config, queue, job, message.properties.get("reply_to"), body)
     except InvalidSpec as error:
         attempt = job.attempt(1)
         folder.make_folder(attempt.path)
         answer.record(attempt, Result("rejected", attempt=1, reason=str(error), ended_at=tools.now()))
     return True
+
+
+def write_spec(
+    config: Config, queue: Queue, job: JobFolder, reply_to: Union[str, bytes, int, None], body: bytes
+) -> None:
+    """Raises InvalidSpec, and then there is none."""
+    folder.write(job.spec, understand(config, queue, reply_to, body))
 
 
 def understand(config: Config, queue: Queue, reply_to: Union[str, bytes, int, None], body: bytes) -> JobSpec:

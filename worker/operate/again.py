@@ -32,9 +32,8 @@ def check(config: Config, jobs: JobsFolder, old: JobFolder, resources: Mapping[s
     queue = config.queue(message.queue)
     if queue is None:
         raise NotPossible(f"its queue {message.queue} is not in the site file")
-    body = message.body.encode() if isinstance(message.body, str) else message.body
     try:
-        asked = with_resources(body, resources, config.site.limits) if resources else body
+        asked = with_resources(message.body_bytes, resources, config.site.limits) if resources else message.body_bytes
         understand(config, queue, message.properties.get("reply_to"), asked)
     except InvalidSpec as error:
         raise NotPossible(f"would be rejected: {error}") from None
@@ -104,8 +103,7 @@ def _whole_message(old: JobFolder) -> Message:
     message = read(Message, old.message)
     if message is None:
         raise NotPossible("has no message")
-    size = len(message.body.encode() if isinstance(message.body, str) else message.body)
-    if message.body_size != size:
+    if message.body_size != len(message.body_bytes):
         raise NotPossible(f"its message of {message.body_size} bytes was too large to be kept whole")
     return message
 
