@@ -89,6 +89,14 @@ class Pool:
         except FileNotFoundError:
             return []
 
+    def open_batches(self) -> list[Batch]:
+        """Those of which some job may not be answered yet."""
+        return [batch for place in (self.todo, self.locked, self.ended) for batch in self.batches(place)]
+
+    def open_ids(self) -> set[str]:
+        """The ids of the jobs in them. Raises Damaged."""
+        return {claimed.id for batch in self.open_batches() for claimed in read_jobs(batch)}
+
 
 class Batch:
     """One batch's folder, wherever it stands."""

@@ -13,6 +13,7 @@ import pytest
 from slurm import JobView
 from worker import answer, facts, folder
 from worker.answer import conclude
+from worker.batches import Pool
 from worker.broker import Delivery
 from worker.broker.embedded import Embedded
 from worker.facts import Ended, Outcome, Started
@@ -40,9 +41,9 @@ def bug(plant: Plant) -> Plant:
 def acks_before_the_message_is_on_disk(patch: pytest.MonkeyPatch) -> None:
     right = one_pass._claim_or_give_back
 
-    def wrong(tools: Tools, queue: Queue, deliveries: Sequence[Delivery]) -> list[JobFolder]:
+    def wrong(tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Delivery]) -> list[JobFolder]:
         tools.broker.ack_many(deliveries)
-        return right(tools, queue, deliveries)
+        return right(tools, queue, pool, deliveries)
 
     patch.setattr(one_pass, "_claim_or_give_back", wrong)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Optional
 
 from .. import answer, folder, sentences
+from ..batches import Pool
 from ..broker import Delivery
 from ..errors import InvalidSpec, Transient
 from ..facts import Message, SiteFault
@@ -117,9 +118,7 @@ def _take(tools: Tools, standing: Standing, most: int) -> None:
             _check_slurm(tools)
             _check_disk(tools)
             tools.rest()
-            pool = pilots.pool_of(tools.config, tools.jobs, queue)
-            claim_all = _claim_from if pool is None else _claim_batches
-            claimed += claim_all(tools, queue, most - len(claimed))
+            claimed += _claim_from(tools, queue, most - len(claimed))
     if claimed:
         tools.broker.settle()
     for job in claimed:
@@ -128,38 +127,18 @@ def _take(tools: Tools, standing: Standing, most: int) -> None:
     pilots.want(tools, standing)
 
 
-def _claim_batches(tools: Tools, queue: Queue, most: int) -> Iterator[JobFolder]:
-    """Where pilots may work: many messages at a time. Those that no pilot runs are counted as ever."""
-    room = 1 if most == 1 else pilots.room(tools, queue)
-    while most > 0 and room > 0:
-        deliveries = tools.broker.get_many(queue.name, min(room, queue.pilot.batch), wait=0)
-        if not deliveries:
-            return
-        try:
-            folders = pilots.claim_many(tools, queue, deliveries)
-        except OSError as error:
-            for delivery in reversed(deliveries):
-                tools.broker.give_back(delivery)
-            raise SiteAway("disk", f"the jobs folder can't be written: {error.strerror}") from None
-        folder.passing("before ack")
-        tools.broker.ack_many(deliveries)
-        folder.passing("after ack")
-        without_id = [each for each in deliveries if not has_id(each)]
-        if without_id:
-            tools.broker.settle()
-        for delivery in without_id:
-            note_acked(tools.jobs, delivery, tools.now())
-        most, room = most - len(folders), room - len(deliveries)
-        yield from folders
-
-
 def _claim_from(tools: Tools, queue: Queue, most: int) -> Iterator[JobFolder]:
-    while most > 0 and not tools.stopping:
-        deliveries = tools.broker.get_many(queue.name, min(most, _AT_ONCE), wait=0)
+    """Up to `most` new folders. What goes into batches for pilots is limited by the room that they have, and by one in a
+    pass that takes one message."""
+    pool = pilots.pool_of(tools.config, tools.jobs, queue)
+    room = 1 if most == 1 else pilots.room(tools, queue)
+    while most > 0 and not tools.stopping and (pool is None or room > 0):
+        wanted = min(most, _AT_ONCE) if pool is None else min(room, queue.pilot.batch)
+        deliveries = tools.broker.get_many(queue.name, wanted, wait=0)
         if not deliveries:
             return
         for alike in _with_ids_together(deliveries):
-            claimed = _claim_or_give_back(tools, queue, alike)
+            claimed = _claim_or_give_back(tools, queue, pool, alike)
             folder.passing("before ack")
             tools.broker.ack_many(alike)
             folder.passing("after ack")
@@ -168,6 +147,7 @@ def _claim_from(tools: Tools, queue: Queue, most: int) -> Iterator[JobFolder]:
                 note_acked(tools.jobs, alike[0], tools.now())
             most -= len(claimed)
             yield from claimed
+        room -= len(deliveries)
 
 
 def _with_ids_together(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
@@ -177,10 +157,13 @@ def _with_ids_together(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery
         yield from [together] if with_ids else [[each] for each in together]
 
 
-def _claim_or_give_back(tools: Tools, queue: Queue, deliveries: Sequence[Delivery]) -> list[JobFolder]:
-    """Those that are new. What was claimed before the disk failed will be known when it comes again."""
+def _claim_or_give_back(
+    tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Delivery]
+) -> list[JobFolder]:
+    """The folders that are new. What was claimed before the disk failed will be known when it comes again."""
     try:
-        return [job for job in side_by_side(lambda each: _claim(tools, queue, each), deliveries) if job is not None]
+        others = deliveries if pool is None else pilots.claim_batch(tools, queue, pool, deliveries)
+        return [job for job in side_by_side(lambda each: _claim(tools, queue, each), others) if job is not None]
     except OSError as error:
         for delivery in reversed(deliveries):
             tools.broker.give_back(delivery)

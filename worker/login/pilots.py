@@ -31,7 +31,7 @@ from ..outcome import Result
 from ..settings import Config, Queue
 from ..spec import JobSpec, Resources
 from . import archive, judge, reconcile
-from .claim import as_message, claim, has_id
+from .claim import as_message, has_id
 from .ids import Ids
 from .reconcile import Standing
 from .snapshot import AttemptFacts, read_attempt
@@ -61,18 +61,17 @@ def pool_of(config: Config, jobs: JobsFolder, queue: Queue) -> Optional[Pool]:
 # --- claiming
 
 
-def claim_many(tools: Tools, queue: Queue, deliveries: Sequence[Delivery]) -> list[JobFolder]:
-    """Claims them all; those that a pilot may run become one batch. Returns the others' folders.
-
-    After the return, every delivery may be acked. Raises OSError before that.
+def claim_batch(tools: Tools, queue: Queue, pool: Pool, deliveries: Sequence[Delivery]) -> list[Delivery]:
+    """Claims those that a pilot may run, as one batch, and passes over those that a batch has. Returns the others: each
+    needs a folder of its own. Raises OSError before anything is claimed.
     """
-    pool, keep_bytes, now = Pool(tools.jobs, queue.name), tools.config.site.limits.message_bytes, tools.now()
-    folders: list[JobFolder] = []
+    keep_bytes, now = tools.config.site.limits.message_bytes, tools.now()
+    others: list[Delivery] = []
     batch: dict[str, Claimed] = {}
-    known = _known(tools, pool, [digest(each) for each in deliveries if has_id(each)])
+    named = [(JobId(digest(each)), each) for each in deliveries]
+    known = _known(tools, pool, [job_id for job_id, each in named if has_id(each)])
     fit = _unfit(tools, pool) is None
-    for delivery in deliveries:
-        job_id = JobId(digest(delivery))
+    for job_id, delivery in named:
         if has_id(delivery) and (job_id in known or job_id in batch):
             log.info("claimed before, acked again job=%s", job_id)
             continue
@@ -80,14 +79,13 @@ def claim_many(tools: Tools, queue: Queue, deliveries: Sequence[Delivery]) -> li
         if spec is not None and tools.jobs.find(job_id) is None:
             batch[job_id] = Claimed(job_id, as_message(delivery, keep_bytes, now), spec.resources)
         else:
-            job = claim(tools.jobs, delivery, keep_bytes, now)
-            folders += [job] if job is not None else []
+            others.append(delivery)
     if batch:
         pool.prepare()
         added = batches.add(pool, list(batch.values()), now)
         tools.pilot_ids.setdefault(pool.path, set()).update(batch)
         log.info("claimed batch=%s queue=%s jobs=%d", added.id, queue.name, len(batch))
-    return folders
+    return others
 
 
 def room(tools: Tools, queue: Queue) -> int:
@@ -118,17 +116,17 @@ def _known(tools: Tools, pool: Pool, ids: Sequence[str]) -> set[str]:
     if not pool.path.is_dir():
         return set()
     if pool.path not in tools.pilot_ids:
-        open_ones = [batch for place in (pool.todo, pool.locked, pool.ended) for batch in pool.batches(place)]
-        tools.pilot_ids[pool.path] = {each.id for batch in open_ones for each in batches.read_jobs(batch)}
-    return (tools.pilot_ids[pool.path] & set(ids)) | _ids(pool).known(ids)
+        tools.pilot_ids[pool.path] = pool.open_ids()
+    return (tools.pilot_ids[pool.path] & set(ids)) | _done_ids(tools, pool).known(ids)
 
 
-def _ids(pool: Pool) -> Ids:
-    return Ids(pool.path / "ids")
+def _done_ids(tools: Tools, pool: Pool) -> Ids:
+    """One for all batches of this process: to read them takes a time that grows with all jobs that were ever done."""
+    return tools.done_ids.setdefault(pool.path, Ids(pool.path / "ids"))
 
 
 def _open_jobs(pool: Pool) -> int:
-    return sum(batch.count for place in (pool.todo, pool.locked, pool.ended) for batch in pool.batches(place))
+    return sum(batch.count for batch in pool.open_batches())
 
 
 # --- pilots, as the scheduler sees them
@@ -260,12 +258,12 @@ def _close(tools: Tools, pool: Pool, batch: Batch, standing: Standing) -> None:
 
 
 def _finish(tools: Tools, pool: Pool, batch: Batch, ids: Sequence[str], came: Mapping[str, int]) -> None:
-    _ids(pool).add(ids)
+    _done_ids(tools, pool).add(ids)
     tools.pilot_ids.get(pool.path, set()).difference_update(ids)
     day = pool.done / time.strftime("%Y-%m-%d", time.gmtime(tools.now()))
     if not day.exists():
         folder.make_folder(day)
-        _ids(pool).forget_before(tools.now() - tools.config.site.timing.keep_done)
+        _done_ids(tools, pool).forget_before(tools.now() - tools.config.site.timing.keep_done)
     numbers = (came["succeeded"], came["failed"], came["left"])
     batches.move(batch, day / batches.closed_name(batch, *numbers))
     log.info("batch done batch=%s succeeded=%d failed=%d left=%d", batch.id, *numbers)

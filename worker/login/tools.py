@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from slurm import Informant, JobView, Scheduler
 
     from ..broker import Broker
+    from .ids import Ids
     from .quiet import Quiet
     from .tally import Ended
 
@@ -64,7 +65,9 @@ class Tools:
     accounting_away: str = ""
     broker_away: str = ""
     pilot_ids: dict[Path, set[str]] = field(default_factory=dict)
-    """By a pool's folder: the ids of the jobs in its open batches, once they were read."""
+    """By a pool's folder: the ids of the jobs in its open batches, once they were read..."""
+    done_ids: dict[Path, Ids] = field(default_factory=dict)
+    """...and of those that are done."""
     watching: bool = False
     """One process for many passes: it keeps what works, and asks Slurm by the clock."""
     stopping: bool = False

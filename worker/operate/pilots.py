@@ -195,8 +195,7 @@ def _put_back(pool: Pool, batch: Batch, dry_run: bool) -> int:
         if came.result.outcome != "succeeded"
     ]
     if not dry_run:
-        open_ids = {each.id for place in (pool.todo, pool.locked, pool.ended)
-                    for other in pool.batches(place) for each in batches.read_jobs(other)}  # fmt: skip
+        open_ids = pool.open_ids()
         fresh = [each for each in again if each.id not in open_ids]
         if fresh:
             batches.add(pool, fresh, now)
