@@ -137,6 +137,15 @@ def crew_of(jobs: JobsFolder) -> Path:
     return jobs.pilots / "crew"
 
 
+def crew(jobs: JobsFolder) -> list[JobFolder]:
+    """The folders of all pilots that are not put away yet, oldest first."""
+    try:
+        names = sorted(os.listdir(crew_of(jobs)))
+    except FileNotFoundError:
+        return []
+    return [JobFolder(crew_of(jobs) / name) for name in names if name.startswith(PILOT)]
+
+
 def pilot_folder(jobs: JobsFolder, name: str) -> Optional[JobFolder]:
     """None for what is no pilot's id."""
     return JobFolder(crew_of(jobs) / name) if name.startswith(PILOT) else None

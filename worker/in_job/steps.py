@@ -167,23 +167,27 @@ def _progress_watched(work: Work, scratch: Path) -> contextlib.AbstractContextMa
 def _scratch(work: Work) -> Iterator[Path]:
     """The working folder, with inputs/ and outputs/; removed afterwards. Of a job that did not succeed, what it has made
     by then stays in the attempt's folder, for people."""
+    if work.pilot is not None:  # its runner removes the attempt's folder, and nobody would look there
+        yield _made(work.attempt.work)
+        return
     place = work.config.site.scratch
-    shared = place == "folder" or work.pilot is not None
-    path = work.attempt.work if shared else Path(place) / f"batchferry-{work.job_id}-{work.attempt.number}"
-    if work.pilot is None:
-        folder.remove_tree(path)
-    path.mkdir(mode=0o700, parents=True)
-    for name in ("inputs", "outputs", "tmp"):
-        os.mkdir(path / name, 0o700)
+    path = work.attempt.work if place == "folder" else Path(place) / f"batchferry-{work.job_id}-{work.attempt.number}"
+    folder.remove_tree(path)
+    _made(path)
     try:
         yield path
     except BaseException:
-        if work.pilot is None:
-            folder.keep_files(path / "outputs", work.attempt.outputs, work.config.site.limits.output_bytes)
+        folder.keep_files(path / "outputs", work.attempt.outputs, work.config.site.limits.output_bytes)
         raise
     finally:
-        if work.pilot is None:
-            folder.remove_tree(path)
+        folder.remove_tree(path)
+
+
+def _made(path: Path) -> Path:
+    path.mkdir(mode=0o700, parents=True)
+    for name in ("inputs", "outputs", "tmp"):
+        os.mkdir(path / name, 0o700)
+    return path
 
 
 def _write_job_file(work: Work, scratch: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from .. import folder
 from ..batches import pilot_folder
 from ..facts import Group, Intent
-from ..folder import JobFolder, JobsFolder
+from ..folder import AttemptFolder, JobFolder, JobsFolder
 from ..settings import Site
 from .snapshot import JobFacts
 
@@ -32,13 +32,8 @@ def archive(jobs: JobsFolder, job: JobFolder, facts: JobFacts, site: Site, now: 
     """Moves a job out of the active ones, without its secrets and its scratch data. The rename comes last."""
     for number in job.attempt_numbers():
         attempt = job.attempt(number)
-        folder.remove(attempt.token)
         folder.keep_files(attempt.work / "outputs", attempt.outputs, site.limits.output_bytes)
-        folder.remove_tree(attempt.work)
-        folder.remove_half_written(attempt.path)
-        intent = folder.read(Intent, attempt.intent)
-        if intent is not None:
-            _end_group(jobs, job, intent.group, attempt.slurm_log)
+        _clear(jobs, job, attempt)
     folder.remove_half_written(job.path)
     day = jobs.done / time.strftime("%Y-%m-%d", time.gmtime(now))
     place = jobs.rejected if facts.spec is None else jobs.undelivered if facts.undeliverable else day
@@ -55,14 +50,18 @@ def archive(jobs: JobsFolder, job: JobFolder, facts: JobFacts, site: Site, now: 
 
 def archive_pilot(jobs: JobsFolder, crew: JobFolder, done: Path, now: float) -> None:
     """What an ended pilot leaves: its log, and what Slurm said of it."""
-    attempt = crew.attempt(1)
+    _clear(jobs, crew, crew.attempt(1))
+    folder.move_job(crew, done / time.strftime("%Y-%m-%d", time.gmtime(now)))
+
+
+def _clear(jobs: JobsFolder, job: JobFolder, attempt: AttemptFolder) -> None:
+    """No secret stays, no scratch data, and no group without members."""
     folder.remove(attempt.token)
     folder.remove_tree(attempt.work)
     folder.remove_half_written(attempt.path)
     intent = folder.read(Intent, attempt.intent)
     if intent is not None:
-        _end_group(jobs, crew, intent.group, attempt.slurm_log)
-    folder.move_job(crew, done / time.strftime("%Y-%m-%d", time.gmtime(now)))
+        _end_group(jobs, job, intent.group, attempt.slurm_log)
 
 
 def _outcome(facts: JobFacts) -> str:

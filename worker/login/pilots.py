@@ -15,7 +15,7 @@ import secrets
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Optional
@@ -134,21 +134,13 @@ def _open_jobs(pool: Pool) -> int:
 
 def open_attempts(tools: Tools) -> list[tuple[JobFolder, AttemptFacts]]:
     """What Slurm has to be asked about."""
-    found = [(crew, read_attempt(crew.attempt(1))) for crew in _crew(tools.jobs)]
+    found = [(crew, read_attempt(crew.attempt(1))) for crew in batches.crew(tools.jobs)]
     return [(crew, facts) for crew, facts in found if facts.open]
-
-
-def _crew(jobs: JobsFolder) -> Iterator[JobFolder]:
-    try:
-        names = sorted(os.listdir(batches.crew_of(jobs)))
-    except FileNotFoundError:
-        return
-    yield from (JobFolder(batches.crew_of(jobs) / name) for name in names if name.startswith(PILOT))
 
 
 def tend(tools: Tools, standing: Standing) -> None:
     """After Slurm was asked: takes back what ended pilots had, closes batches that are through, wants more pilots."""
-    for crew in list(_crew(tools.jobs)):
+    for crew in batches.crew(tools.jobs):
         with reconcile.left_alone_if_bad(crew, standing):
             _tend_pilot(tools, crew, standing)
     for queue, pool in pools(tools.config, tools.jobs):
@@ -368,7 +360,7 @@ def want(tools: Tools, standing: Standing) -> None:
     """Makes ready what is to be submitted: never more pilots than jobs justify, those that wait in Slurm included."""
     waiting = {job.id for job, _ in standing.ready}
     for queue, pool in pools(tools.config, tools.jobs):
-        crew = [each for each in _crew(tools.jobs) if _works_for(each, queue)]
+        crew = [each for each in batches.crew(tools.jobs) if _works_for(each, queue)]
         alive = [each for each in crew if each.attempt(1).intent.exists() and not each.attempt(1).ended.exists()]
         ready = [each for each in crew if each.id in waiting]
         rules, todo = queue.pilot, sum(batch.count for batch in pool.batches(pool.todo))

@@ -156,7 +156,7 @@ def _show(rows: Sequence[Row], unknown: Sequence[str], as_json: bool) -> None:
     for row in rows:
         print(f"{row.job}  {row.state:11}  {screen.plain(row.words)}")
     for name in unknown:
-        print(f"{screen.plain(name)}: no job with this id, or several begin so")
+        print(places.no_such(name))
     if not rows and not unknown:
         print("There is no such job.")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,9 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(config: Config, options: argparse.Namespace) -> int:
     """Returns an exit code."""
     jobs = JobsFolder(config.site.jobs_dir)
-    found = places.one(jobs, options.job)
+    found = places.one_or_told(jobs, options.job)
     if found is None:
-        print(f"check.py: {screen.plain(options.job)}: no job with this id, or several begin so", file=sys.stderr)
         return os.EX_DATAERR
     said = list(explain(config, jobs, found, options.offline))
     if options.json:

@@ -15,7 +15,7 @@ from pathlib import Path
 from .. import batches
 from ..batches import Batch, Claimed, Handed, Pilot, Pool
 from ..facts import Unfit
-from ..folder import JobFolder, JobId, JobsFolder, read, write
+from ..folder import JobId, JobsFolder, read, write
 from ..login.snapshot import read_attempt
 from ..settings import Config
 from . import screen
@@ -127,13 +127,11 @@ def _queue_row(jobs: JobsFolder, queue: str, pool: Pool) -> QueueRow:
 
 
 def _pilot_rows(jobs: JobsFolder, queue: str, pool: Pool) -> Iterator[PilotRow]:
-    crew = batches.crew_of(jobs)
-    for name in sorted(os.listdir(crew)) if crew.is_dir() else []:
-        folder = JobFolder(crew / name)
+    for folder in batches.crew(jobs):
         pilot, facts = read(Pilot, batches.pilot_file(folder)), read_attempt(folder.attempt(1))
         if pilot is None or pilot.queue != queue:
             continue
-        locked = sum(batch.count for batch in pool.batches(pool.locked) if batch.pilot == name)
+        locked = sum(batch.count for batch in pool.batches(pool.locked) if batch.pilot == folder.id)
         if facts.ended is not None:
             state, since = f"ended ({facts.ended.state})", facts.ended.at
         elif facts.started is not None:
@@ -142,7 +140,9 @@ def _pilot_rows(jobs: JobsFolder, queue: str, pool: Pool) -> Iterator[PilotRow]:
             state, since = "waiting in Slurm", facts.submission.at
         else:
             state, since = "being submitted", facts.intent.at if facts.intent else folder.path.stat().st_mtime
-        yield PilotRow(name, facts.slurm_id or "", state, facts.started.node if facts.started else "", since, locked)
+        yield PilotRow(
+            folder.id, facts.slurm_id or "", state, facts.started.node if facts.started else "", since, locked
+        )
 
 
 def _done(pool: Pool) -> Iterator[Batch]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..errors import Damaged
 from ..facts import Message, Outcome, read_spec
 from ..folder import JobFolder, JobId, JobsFolder, read
 from ..outcome import OUTCOMES
+from . import screen
 from .state import ENDED_STATES, STATES, state_of
 
 _MESSAGE = JobFolder(Path("job")).message.name
@@ -213,6 +215,18 @@ def one(jobs: JobsFolder, name: str) -> Optional[Found]:
     """The job with this id or beginning; None where there is none, or several."""
     found, _ = _named(jobs, [name])
     return found[0] if found else None
+
+
+def one_or_told(jobs: JobsFolder, name: str) -> Optional[Found]:
+    """The same; where it is None, whoever asked has been told."""
+    found = one(jobs, name)
+    if found is None:
+        print(f"check.py: {no_such(name)}", file=sys.stderr)
+    return found
+
+
+def no_such(name: str) -> str:
+    return f"{screen.plain(name)}: no job with this id, or several begin so"
 
 
 def fits(found: Found, want: Wanted, now: float) -> bool:

@@ -52,9 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(config: Config, options: argparse.Namespace) -> int:
     """Returns an exit code."""
     jobs = JobsFolder(config.site.jobs_dir)
-    found = places.one(jobs, options.job)
+    found = places.one_or_told(jobs, options.job)
     if found is None:
-        print(f"check.py: {screen.plain(options.job)}: no job with this id, or several begin so", file=sys.stderr)
         return os.EX_DATAERR
     try:
         story = _story(config, jobs, found, options.lines, options.offline)

@@ -288,7 +288,7 @@ def _drawn(standing: Standing) -> RenderableType:
         parts += [Text(""), _table(standing)]
     if standing.more:
         parts.append(Text("There are more: --limit N lists more, filters list fewer."))
-    parts += [Text(f"{name}: no job with this id, or several begin so") for name in standing.unknown]
+    parts += [Text(places.no_such(name)) for name in standing.unknown]
     return Group(*parts)
 
 
