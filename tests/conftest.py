@@ -13,6 +13,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.scene import Scene, make_scene
 from tests.services.broker import Broker, rabbitmq_in
 from tests.services.certificates import Certificates, make_certificates
 from tests.services.daemon import Daemon
@@ -216,6 +217,14 @@ def private_slurm(pytestconfig: pytest.Config, tmp_path: Path) -> Iterator[Slurm
     with _noted("slurm", tmp_path / "slurm"), _missing_told(pytestconfig):
         with SlurmCluster(tmp_path / "slurm") as cluster:
             yield cluster
+
+
+@pytest.fixture
+def scene(rabbitmq: Broker, slurm: SlurmCluster, upstream: Upstream, odd_folder: Path) -> Iterator[Scene]:
+    """An installation of this test's own, on the run's services: only its own jobs and partitions may be steered."""
+    made = make_scene(odd_folder, rabbitmq, slurm, upstream)
+    yield made
+    made.requester.close()
 
 
 @pytest.fixture(scope="session")

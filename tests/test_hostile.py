@@ -230,13 +230,6 @@ class Wire(pika.BasicProperties):  # type: ignore[misc]  # pika publishes no typ
 
 
 @pytest.fixture
-def scene(rabbitmq: Broker, slurm: SlurmCluster, upstream: Upstream, odd_folder: Path) -> Iterator[Scene]:
-    made = make_scene(odd_folder, rabbitmq, slurm, upstream)
-    yield made
-    made.requester.close()
-
-
-@pytest.fixture
 def canary() -> Iterator[socket.socket]:
     """Listens, and must not be heard of."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +37,6 @@ CONTRACT_SETTINGS = {
 }
 GPU_TABLE = """[{ up_to_mb = 128000, gres = "gpu:1" }, { up_to_mb = 192000, gres = "gpu:v100l:1" },
                 { up_to_mb = 257000, gres = "gpu:p100l:4" }]""".replace("\n", "")
-
-
-@pytest.fixture
-def scene(rabbitmq: Broker, slurm: SlurmCluster, upstream: Upstream, odd_folder: Path) -> Iterator[Scene]:
-    made = make_scene(odd_folder, rabbitmq, slurm, upstream)
-    yield made
-    made.requester.close()
 
 
 @pytest.mark.long(seconds=120)

@@ -10,25 +10,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.installation import ROOT
-from tests.scene import IMAGE, Scene, make_scene
-from tests.services.broker import Broker
+from tests.scene import IMAGE, Scene
 from tests.services.daemon import poll
-from tests.services.slurm import SlurmCluster
-from tests.services.upstream import Upstream
-
-
-@pytest.fixture
-def scene(rabbitmq: Broker, slurm: SlurmCluster, upstream: Upstream, odd_folder: Path) -> Iterator[Scene]:
-    made = make_scene(odd_folder, rabbitmq, slurm, upstream)
-    yield made
-    made.requester.close()
 
 
 def told(scene: Scene, *arguments: str, expect: int = 0) -> dict[str, Any]:

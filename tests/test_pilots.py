@@ -45,10 +45,8 @@ def piloted(scene: Scene) -> Scene:
 
 
 @pytest.fixture
-def scene(rabbitmq: Broker, slurm: SlurmCluster, upstream: Upstream, odd_folder: Path) -> Iterator[Scene]:
-    made = piloted(make_scene(odd_folder, rabbitmq, slurm, upstream))
-    yield made
-    made.requester.close()
+def scene(scene: Scene) -> Scene:
+    return piloted(scene)
 
 
 @pytest.fixture

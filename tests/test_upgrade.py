@@ -7,17 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults.passes import hold_back, job_of, let_start, wait_until
 from tests.installation import ROOT
-from tests.scene import Scene, make_scene
-from tests.services.broker import Broker
-from tests.services.slurm import SlurmCluster
-from tests.services.upstream import Upstream
+from tests.scene import Scene
 
 
 class Version:
@@ -44,13 +40,6 @@ class Version:
         )
         assert done.returncode == expect, done.stdout + done.stderr
         return done.stdout
-
-
-@pytest.fixture
-def scene(rabbitmq: Broker, slurm: SlurmCluster, upstream: Upstream, odd_folder: Path) -> Iterator[Scene]:
-    made = make_scene(odd_folder, rabbitmq, slurm, upstream)
-    yield made
-    made.requester.close()
 
 
 @pytest.mark.long(seconds=20)

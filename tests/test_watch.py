@@ -80,11 +80,6 @@ def start() -> Iterator[Start]:
             watch.kill()
 
 
-@pytest.fixture
-def scene(odd_folder: Path, rabbitmq: Broker, slurm: SlurmCluster, upstream: Upstream) -> Scene:
-    return make_scene(odd_folder, rabbitmq, slurm, upstream)
-
-
 def answered_once(scene: Scene, correlation_id: str) -> bool:
     answers = scene.requester.to(correlation_id)
     assert len(answers) <= 1

@@ -18,29 +18,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.doctor.examined import Examined, Line, connect, faults, one, prepared
+from tests.doctor.examined import Examined, Line, connect, faults, one
 from tests.faults.passes import altered
 from tests.installation import ROOT
-from tests.scene import IMAGE, Scene, make_scene
-from tests.services.broker import Broker
+from tests.scene import IMAGE, Scene
 from tests.services.certificates import Certificates
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.slurm import SlurmCluster
 from tests.services.upstream import Answer, Upstream
 from worker.doctor.schedule import _units
 from worker.doctor.subject import Subject
-
-
-@pytest.fixture
-def scene(rabbitmq: Broker, slurm: SlurmCluster, upstream: Upstream, odd_folder: Path) -> Iterator[Scene]:
-    made = make_scene(odd_folder, rabbitmq, slurm, upstream)
-    yield prepared(made)
-    made.requester.close()
-
-
-@pytest.fixture
-def examined(scene: Scene, tmp_path: Path) -> Examined:
-    return Examined(scene.installation, tmp_path / "cron")
 
 
 def change_credentials(examined: Examined, name: str, value: str) -> None:

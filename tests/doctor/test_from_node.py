@@ -6,29 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.doctor.examined import Examined, Line, faults, one, prepared
+from tests.doctor.examined import Examined, Line, faults, one
 from tests.installation import ROOT
-from tests.scene import Scene, make_scene
-from tests.services.broker import Broker
 from tests.services.slurm import SlurmCluster
-from tests.services.upstream import Upstream
-
-
-@pytest.fixture
-def scene(rabbitmq: Broker, slurm: SlurmCluster, upstream: Upstream, odd_folder: Path) -> Iterator[Scene]:
-    made = make_scene(odd_folder, rabbitmq, slurm, upstream)
-    yield prepared(made)
-    made.requester.close()
-
-
-@pytest.fixture
-def examined(scene: Scene, tmp_path: Path) -> Examined:
-    return Examined(scene.installation, tmp_path / "cron")
 
 
 def from_node(examined: Examined, *options: str, through: tuple[str, ...] = ()) -> list[Line]:

@@ -44,18 +44,6 @@ HOUR = 3600.0
 ANOTHER_PASS = "another pass is running, nothing done: passes run on "
 
 
-@pytest.fixture
-def scene(rabbitmq: Broker, slurm: SlurmCluster, upstream: Upstream, odd_folder: Path) -> Iterator[Scene]:
-    made = make_scene(odd_folder, rabbitmq, slurm, upstream)
-    yield made
-    made.requester.close()
-
-
-@pytest.fixture
-def record(tmp_path: Path) -> Path:
-    return tmp_path / "record"
-
-
 def is_success(answer: Answer) -> None:
     told = answer.headers
     assert (told["outcome"], told["attempt"], told.get("exit_code")) == ("succeeded", 1, 0)

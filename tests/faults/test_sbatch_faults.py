@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults.shims import COMMAND_TIMEOUT, WAIT_TO_GO, Shims, all_quiet, runs, slurm_jobs, start_now
 from tests.requester import Answer
-from tests.scene import Scene, make_scene
-from tests.services.broker import Broker
+from tests.scene import Scene
 from tests.services.daemon import poll
-from tests.services.slurm import SlurmCluster
-from tests.services.upstream import Upstream
 
 SITE_AWAY = "site away, jobs wait and no message is taken kind=slurm"
 UNCLEAR = "an sbatch was unclear, no message is taken until Slurm has told twice"
@@ -25,20 +21,8 @@ NOTHING = "exit 0"
 
 
 @pytest.fixture
-def scene(rabbitmq: Broker, slurm: SlurmCluster, upstream: Upstream, odd_folder: Path) -> Iterator[Scene]:
-    made = make_scene(odd_folder, rabbitmq, slurm, upstream)
-    yield made
-    made.requester.close()
-
-
-@pytest.fixture
 def shims(scene: Scene) -> Shims:
     return Shims(scene)
-
-
-@pytest.fixture
-def record(tmp_path: Path) -> Path:
-    return tmp_path / "record"
 
 
 # --- sbatch

@@ -34,14 +34,6 @@ SLOW_IMAGE = "/uploads/slow"
 
 
 @pytest.fixture
-def scene(rabbitmq: Broker, slurm: SlurmCluster, upstream: Upstream, odd_folder: Path) -> Iterator[Scene]:
-    """On the run's cluster, which others use too: only our own jobs and partitions may be steered."""
-    made = make_scene(odd_folder, rabbitmq, slurm, upstream)
-    yield made
-    made.requester.close()
-
-
-@pytest.fixture
 def own(rabbitmq: Broker, private_slurm: SlurmCluster, upstream: Upstream, odd_folder: Path) -> Iterator[Scene]:
     """On a cluster of its own, whose daemons and nodes may be killed."""
     made = make_scene(odd_folder, rabbitmq, private_slurm, upstream)
@@ -59,11 +51,6 @@ def partition(slurm: SlurmCluster) -> Iterator[str]:
     yield name
     assert poll(lambda: not slurm.run("squeue", "--noheader", f"--partition={name}"), 60)
     slurm.run("scontrol", "delete", f"partitionname={name}")
-
-
-@pytest.fixture
-def record(tmp_path: Path) -> Path:
-    return tmp_path / "record"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -32,10 +32,7 @@ from tests.faults.passes import (
 )
 from tests.installation import ROOT
 from tests.requester import Answer
-from tests.scene import Scene, make_scene
-from tests.services.broker import Broker
-from tests.services.slurm import SlurmCluster
-from tests.services.upstream import Upstream
+from tests.scene import Scene
 from tests.workloads.probe import output
 
 MADE = output("Result", {"Image": b"a page of music"}, {})
@@ -126,13 +123,6 @@ def marked(rows: Sequence[Row], moment: str) -> Callable[[Any], Any]:
         return test
 
     return mark
-
-
-@pytest.fixture
-def scene(rabbitmq: Broker, slurm: SlurmCluster, upstream: Upstream, odd_folder: Path) -> Iterator[Scene]:
-    made = make_scene(odd_folder, rabbitmq, slurm, upstream)
-    yield made
-    made.requester.close()
 
 
 @marked(OUTPUTS, "when its outputs are packed")

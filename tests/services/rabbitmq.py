@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Optional
@@ -107,15 +108,24 @@ class RabbitMQ:
         }
 
     def start(self) -> None:
-        """Returns when a client gets in."""
+        """Returns when a client gets in; a broker that is silent is started once more."""
         point(self._alias, self.folder)
         self._epmd.start()
-        self._broker.start()
         try:
-            wait_until(lambda: lets_in(self.host, self.port, self.user, self.password), self._broker, 60.0)
-        except DidNotStart:
-            self.stop()
-            raise
+            self._start_broker()
+        except DidNotStart as error:
+            # Seen on a loaded machine: printed "Starting broker...", and nothing for a minute.
+            print(f"started once more: {error}", file=sys.stderr)
+            self._broker.kill()
+            try:
+                self._start_broker()
+            except DidNotStart:
+                self.stop()
+                raise
+
+    def _start_broker(self) -> None:
+        self._broker.start()
+        wait_until(lambda: lets_in(self.host, self.port, self.user, self.password), self._broker, 60.0)
 
     def stop(self) -> None:
         """As an administrator stops it: what it has confirmed is on disk."""

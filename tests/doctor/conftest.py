@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.doctor.examined import Examined, prepared
+from tests.scene import Scene
+
+
+@pytest.fixture
+def scene(scene: Scene) -> Scene:
+    """One in which doctor finds nothing to mend."""
+    return prepared(scene)
+
+
+@pytest.fixture
+def examined(scene: Scene, tmp_path: Path) -> Examined:
+    return Examined(scene.installation, tmp_path / "cron")
