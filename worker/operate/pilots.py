@@ -105,14 +105,14 @@ def run(config: Config, options: argparse.Namespace) -> int:
         rows = [row for name, pool in pools for row in _jobs_in(name, pool, options.list)][: options.limit]
         _show_jobs(rows, options.json)
         return os.EX_OK
-    _show_queues([_queue_row(jobs, name, pool) for name, pool in pools], options.json)
+    _show_queues([queue_row(jobs, name, pool) for name, pool in pools], options.json)
     return os.EX_OK
 
 
 # --- what there is
 
 
-def _queue_row(jobs: JobsFolder, queue: str, pool: Pool) -> QueueRow:
+def queue_row(jobs: JobsFolder, queue: str, pool: Pool) -> QueueRow:
     row = QueueRow(queue)
     row.todo, row.locked, row.ended = (
         sum(batch.count for batch in pool.batches(place)) for place in (pool.todo, pool.locked, pool.ended)
