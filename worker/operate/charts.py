@@ -16,7 +16,7 @@ _SIZE = {"width": 420, "height": 260}
 """So that letters can still be read where a phone shows it in 330 pixels."""
 _LETTERS = 16
 _BAR = 34
-_LONGEST_LABEL = 16
+_LONGEST_LABEL = 20
 _NOT_WANTED = ("defs", "script", "style", "title")
 _MOST_LABELS = 7
 

@@ -335,7 +335,7 @@ def _charts(report: Report) -> dict[str, str]:
     made = {}
     labels = [day.day[5:] for day in report.days]
     if any(day.total for day in report.days):
-        made["outcomes"] = charts.stacked(labels, _by_outcome(report.days), lambda count: f"{count:g}")
+        made["outcomes"] = charts.stacked(labels, _by_outcome(report.days), "{:g}".format)
     for name in ("queue", "slurm"):
         spreads = [getattr(waits, name) for waits in report.looked.waits]
         if any(spreads):
@@ -352,6 +352,14 @@ def _charts(report: Report) -> dict[str, str]:
         ]  # fmt: skip
         made["memory"] = charts.lying(workloads, memory, history.megabytes)
         made["time"] = _of_times(charts.lying, workloads, times)
+    causes, nodes = report.looked.causes[:_MOST_BARS], report.looked.nodes[:_MOST_BARS]
+    for name, rows in (
+        ("causes", [(each.cause, each.jobs) for each in causes]),
+        ("nodes", [(each.node, each.failed) for each in nodes]),
+    ):
+        if rows:
+            labels = [screen.plain(label) for label, _ in rows]
+            made[name] = charts.lying(labels, [("failed", [count for _, count in rows])], "{:g}".format)
     return made
 
 
