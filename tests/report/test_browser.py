@@ -23,6 +23,8 @@ from worker.folder import JobsFolder, write
 from worker.operate import report
 from worker.settings import Config
 
+pytestmark = pytest.mark.services
+
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
          "--enable-logging=stderr", "--virtual-time-budget=5000")  # fmt: skip

@@ -19,6 +19,7 @@ from tests.report.past import DAY, Job, Past, busy_weeks
 from tests.worker.examples import config_for
 from worker.batches import Pool
 from worker.folder import JobFolder, JobsFolder, make_folder
+from worker.login import tally
 from worker.login.snapshot import JobFacts, read_facts
 from worker.operate import report
 from worker.settings import Config
@@ -141,21 +142,21 @@ def test_a_job_that_can_not_be_read_is_counted_and_hides_no_other(
     assert "2 could not be read" in written(config)
 
 
-def test_what_pilots_did_is_counted_by_the_names_of_their_batches(
+def test_what_pilots_did_is_counted_too_and_the_names_of_their_batches_tell_of_what_no_pass_has_counted(
     config: Config, jobs: JobsFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    past, pool = Past(jobs), Pool(jobs, "hpc-jobs")
+    pool = Pool(jobs, "hpc-jobs")
     pool.prepare()
     day = told(config, capsys)["days"][-1]["day"]
     for name in ("a.240.8.2", "b.100.0.0", "no batch", ".c.9.9.9"):
         make_folder(pool.done / day / name)
     make_folder(pool.todo / "d.250")
-    past.count()
+    tally.write(jobs.tally, tally.Tally(days={day: {"succeeded": 240, "timed_out": 8}}))
 
     said = told(config, capsys)
 
-    assert (said["days"][-1]["pilots_succeeded"], said["days"][-1]["pilots_failed"]) == (340, 8)
-    assert said["pilots"][0]["todo"] == 250
+    assert said["days"][-1]["outcomes"] == {"succeeded": 240, "timed_out": 8, "unknown": 100}
+    assert said["now"]["pilots"][0]["todo"] == 250
     assert "those done by pilots are not among them" in written(config)
 
 

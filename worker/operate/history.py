@@ -91,16 +91,14 @@ class Past:
 
 @dataclass(frozen=True)
 class Day:
-    """Jobs by outcome. Those done by pilots are known only as succeeded or not."""
+    """Jobs by outcome, those done by pilots among them."""
 
     day: str
     outcomes: Mapping[str, int]
-    pilots_succeeded: int = 0
-    pilots_failed: int = 0
 
     @property
     def total(self) -> int:
-        return sum(self.outcomes.values()) + self.pilots_succeeded + self.pilots_failed
+        return sum(self.outcomes.values())
 
 
 @dataclass(frozen=True)
@@ -174,8 +172,7 @@ def looked(past: Sequence[Past], days: Sequence[str], kept: int, unreadable: int
     )
 
 
-def by_day(days: Sequence[str], counted: Mapping[str, Mapping[str, int]], kept: Mapping[str, int],
-           pilots: Mapping[str, tuple[int, int]]) -> list[Day]:  # fmt: skip
+def by_day(days: Sequence[str], counted: Mapping[str, Mapping[str, int]], kept: Mapping[str, int]) -> list[Day]:
     """`counted`: by the passes; a pass that was killed has counted nothing, so what is `kept` beyond it is unknown."""
     made = []
     for day in days:
@@ -183,7 +180,7 @@ def by_day(days: Sequence[str], counted: Mapping[str, Mapping[str, int]], kept: 
         for word, number in counted.get(day, {}).items():
             _add(outcomes, word if word in OUTCOMES else UNKNOWN, number)
         _add(outcomes, UNKNOWN, kept.get(day, 0) - sum(outcomes.values()))
-        made.append(Day(day, outcomes, *pilots.get(day, (0, 0))))
+        made.append(Day(day, outcomes))
     return made
 
 

@@ -25,9 +25,8 @@ from ..folder import JobFolder, JobsFolder, remove
 from ..login.snapshot import AttemptFacts, JobFacts, read_facts
 from ..outcome import OUTCOMES
 from ..settings import Config
-from . import history, pilots, places, screen, status
+from . import history, places, screen, status
 from .history import Day, Looked, Past, Try
-from .pilots import QueueRow
 from .status import Standing
 from .timeline import Event, timeline
 
@@ -44,7 +43,8 @@ The file is written aside and renamed, so it is never half there; only its owner
 tells workloads, nodes, correlation ids and the reasons of failures, but no address, no setting and no secret.
 
 At most --jobs finished jobs are opened, chosen evenly over the days by their ids, which are random; the page says how
-many. Jobs by outcome are of all jobs, as the passes have counted them, and of pilots' batches.
+many. Jobs by outcome are of all jobs, as the passes have counted them, those of pilots
+among them; everything else leaves those out, because they have no folders.
 """
 EXAMPLES = """\
 examples:
@@ -137,7 +137,6 @@ class Report:
     at: float
     version: str
     now: Standing
-    pilots: list[QueueRow]
     days: list[Day]
     looked: Looked
     recent: list[Recent]
@@ -156,13 +155,11 @@ def gather(config: Config, days: int, most: int, offline: bool) -> Report:
     past = [job for job in read if job is not None and job.day in window]
     earlier = len(read) - read.count(None) - len(past)  # rejected and undelivered ones have no folder for each day
     kept = sum(map(len, names.values())) - earlier
-    pools = [(queue.name, pool) for queue in config.site.queues if (pool := Pool(jobs, queue.name)).path.is_dir()]
     return Report(
         at=now,
         version=VERSION,
         now=standing,
-        pilots=[pilots.queue_row(jobs, name, pool) for name, pool in pools],
-        days=history.by_day(window, standing.outcomes, standing.done, _by_pilots([pool for _, pool in pools], window)),
+        days=history.by_day(window, standing.outcomes, _kept(config, jobs, standing, window)),
         looked=history.looked(past, window, kept, read.count(None)),
         recent=list(itertools.islice(_recent(names, window), _RECENT)),
     )
@@ -185,14 +182,14 @@ def _listed(place: Path) -> list[str]:
         return []
 
 
-def _by_pilots(pools: Sequence[Pool], window: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """How many jobs succeeded and did not, by day, from the names of closed batches."""
-    made = {}
-    for day in window:
-        names = [(pool, name) for pool in pools for name in _listed(pool.done / day) if batches.is_closed(name)]
-        counts = [batches.counts(Batch(pool.done / day / name)) for pool, name in names]
-        made[day] = (sum(succeeded for succeeded, _, _ in counts), sum(failed for _, failed, _ in counts))
-    return made
+def _kept(config: Config, jobs: JobsFolder, standing: Standing, window: Sequence[str]) -> dict[str, int]:
+    """Finished jobs by day: those with folders of their own, and those in pilots' batches, as their names have it."""
+    kept = dict(standing.done)
+    for pool in [Pool(jobs, queue.name) for queue in config.site.queues]:
+        for day in window:
+            closed = [Batch(pool.done / day / name) for name in _listed(pool.done / day) if batches.is_closed(name)]
+            kept[day] = kept.get(day, 0) + sum(sum(batches.counts(batch)[:2]) for batch in closed)
+    return kept
 
 
 # --- one job
@@ -377,7 +374,7 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 def _by_outcome(days: Sequence[Day]) -> list[tuple[str, list[Optional[float]]]]:
     def count(day: Day, word: str) -> float:
         if word == OTHERS:
-            return day.pilots_failed + sum(n for each, n in day.outcomes.items() if each not in CHARTED)
-        return day.outcomes.get(word, 0) + (day.pilots_succeeded if word == "succeeded" else 0)
+            return sum(n for each, n in day.outcomes.items() if each not in CHARTED)
+        return day.outcomes.get(word, 0)
 
     return [(word.replace("_", " "), [count(day, word) for day in days]) for word in (*CHARTED, OTHERS)]
