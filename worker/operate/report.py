@@ -43,8 +43,8 @@ The file is written aside and renamed, so it is never half there; only its owner
 tells workloads, nodes, correlation ids and the reasons of failures, but no address, no setting and no secret.
 
 At most --jobs finished jobs are opened, chosen evenly over the days by their ids, which are random; the page says how
-many. Jobs by outcome are of all jobs, as the passes have counted them, those of pilots
-among them; everything else leaves those out, because they have no folders.
+many. Jobs by outcome are of all jobs, as the passes have counted them, those done by pilots among them; everything else
+leaves these out, because they have no folders.
 """
 EXAMPLES = """\
 examples:
