@@ -79,7 +79,9 @@ class Past:
             write(folder.undeliverable, Undeliverable(job.reason, ended))
         else:
             write(folder.delivered, Delivered("results", ended + 1))
-        os.utime(folder.path, (ended + 2, ended + 2))
+        for path, at in ((folder.spec, claimed), (folder.path, ended + 2)):
+            if path.exists():
+                os.utime(path, (at, at))
         counts = self._days.setdefault(day, {})
         counts[job.outcome] = counts.get(job.outcome, 0) + 1
         return folder

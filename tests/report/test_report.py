@@ -101,7 +101,7 @@ def test_the_last_jobs_are_shown_with_their_timelines_the_latest_first(
 
     assert [each["past"]["job"] for each in recent] == [made[1], made[0], lost, made[3], made[2]]
     assert [each["place"] for each in recent] == ["done", "done", "undelivered", "done", "done"]
-    assert [event["what"] for event in recent[0]["timeline"]][:4] == ["sent", "claimed", "sbatch", "submitted"]
+    assert [event["what"] for event in recent[0]["timeline"]][:4] == ["sent", "claimed", "understood", "sbatch"]
 
 
 def test_no_more_jobs_are_opened_than_allowed_and_the_page_says_so(

@@ -68,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mode", type=_mode, default=0o600, metavar="MODE", help="who may read it, as chmod has it (default: 600)"
     )
-    parser.add_argument("--days", type=_count, default=14, metavar="N", help="the last N days (default: 14)")
+    parser.add_argument(
+        "--days", type=_count, default=14, metavar="N", help="the last N days (default: 14, at most 366)"
+    )
     parser.add_argument(
         "--jobs", type=_count, default=1000, metavar="N", help="open at most N finished jobs (default: 1000)"
     )
