@@ -60,9 +60,7 @@ def test_jobs_are_told_by_day_outcome_cause_and_node(
     past = Past(jobs)
     for _ in range(12):
         past.add(Job())
-    past.add(
-        Job(outcome="failed", step="run", exit_code=3, reason="no staff lines", node="bad", ago=90, earlier=("failed",))
-    )
+    past.add(Job(outcome="failed", step="run", exit_code=3, reason="no staff lines", node="bad", earlier=("failed",)))
     past.add(Job(outcome="rejected", place="rejected", reason="no such workload", workload=""))
     past.add(Job(outcome="rejected", place="rejected", ago=30 * DAY))
     past.add_active(Job(node="n1"), progress="epoch 6/15")
@@ -70,11 +68,8 @@ def test_jobs_are_told_by_day_outcome_cause_and_node(
 
     said = told(config, capsys)
 
-    assert said["days"][-1]["outcomes"] in (
-        {"succeeded": 12, "failed": 1, "rejected": 1},
-        {"succeeded": 12, "rejected": 1},
-    )
-    looked = said["looked"]
+    looked, (day,) = said["looked"], [i for i, each in enumerate(said["days"]) if len(each["outcomes"]) > 1]
+    assert day >= 12 and said["days"][day]["outcomes"] == {"succeeded": 12, "failed": 1, "rejected": 1}
     assert (looked["jobs"], looked["kept"], looked["unreadable"]) == (14, 14, 0)
     assert [(each["cause"], each["jobs"]) for each in looked["causes"]] == [
         ("failed in run, exit code 3", 1),
@@ -84,8 +79,8 @@ def test_jobs_are_told_by_day_outcome_cause_and_node(
     (usage,) = looked["usage"]
     assert (usage["attempts"], usage["asked_memory_mb"], usage["most_memory_mb"]) == (14, 16000, 1100)
     assert "2 GB would do" in usage["advice"][0] and "10 min would do" in usage["advice"][1]
-    assert looked["waits"][-1]["queue"]["median"] == pytest.approx(20, abs=1)
-    assert looked["waits"][-1]["slurm"]["p90"] == pytest.approx(120, abs=1)
+    assert looked["waits"][day]["queue"]["median"] == pytest.approx(20, abs=1)
+    assert looked["waits"][day]["slurm"]["p90"] == pytest.approx(120, abs=1)
     (row,) = said["now"]["jobs"]
     assert (row["state"], row["node"], row["progress"], row["progress_words"]) == ("running", "n1", 0.4, "epoch 6/15")
 
