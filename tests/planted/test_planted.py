@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -18,19 +16,9 @@ SEARCH = settings(
 )  # fmt: skip
 
 
-# Each needs two attempts at work at the same time: since the model plays operators and watches too, 400 histories do not
-# always hold that. Found is well; not found is told, and the histories should be steered there.
-SELDOM = ("a second copy works too", "an answered job is worked on", "a late attempt writes over the outcome")
-
-
-def bugs() -> list[Any]:
-    seldom = pytest.mark.xfail(strict=False, reason="400 histories do not always have two attempts at work at once")
-    return [pytest.param(name, marks=[seldom] if name in SELDOM else []) for name in BUGS]
-
-
 @pytest.mark.slow
 @pytest.mark.long(seconds=60)
-@pytest.mark.parametrize("name", bugs())
+@pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     BUGS[name](monkeypatch)
 

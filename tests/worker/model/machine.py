@@ -25,6 +25,7 @@ LUCK = ("late", "unheard", "unheard and late", "not taken", "refused")
 OF_A_PASS = ("message.json", "ack", "spec.json", "intent.json", "sbatch", "submission.json", "ended.json", "result.json",
              "reply-", "outcome.json", "publish", "delivered.json", "move to")  # fmt: skip
 OF_A_WORKER = ("started.json", "result.json", "reply-", "outcome.json", "publish", "delivered.json")
+AT_WORK = ("before started.json", "program runs", "program has ended", "before result.json", "before outcome.json")
 
 
 def body(workload: str, url: str = "/page") -> bytes:
@@ -199,6 +200,24 @@ class Life(RuleBasedStateMachine):
         self.happen(("slurm_ends", 0, state))
         self.happen(("tick", seconds))
         self.happen(("one_pass", True, after))
+
+    @rule(moment=st.sampled_from(AT_WORK), waits=st.tuples(*[st.sampled_from(TIMES)] * 2), second=st.sampled_from(FATES),
+          first=fates, answered=switch)  # fmt: skip
+    def a_job_that_was_cut_off_works_on(
+        self, moment: str, waits: tuple[float, float], second: str, first: str, answered: bool
+    ) -> None:
+        """Its node is taken for failed; another attempt works, and may have answered, before it comes to its own end."""
+        elsewhere: list[Event] = [("slurm_ends", 0, "NODE_FAIL")]
+        for seconds in waits:
+            elsewhere += [("tick", seconds), ("one_pass", True)]
+        elsewhere.append(("job_begins", 0, second, False))
+        if answered:
+            elsewhere += [("slurm_ends", 0, "COMPLETED"), ("one_pass", True)]
+        self.happen(("mend",))
+        self.happen(("publish", GOOD[0]))
+        self.happen(("one_pass", True))
+        self.happen(("job_begins", 0, first, False, (Trouble(moment, "meanwhile", tuple(elsewhere)),)))
+        self.happen(("one_pass", True))
 
     @rule(which=which, state=states)
     def slurm_ends_a_job(self, which: int, state: str) -> None:
