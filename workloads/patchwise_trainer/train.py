@@ -3,11 +3,14 @@ page and its layers have turned out to be usable."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import signal
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -116,9 +119,10 @@ def _start_backend(job: Job) -> dict[str, Any]:
         "TF_CPP_MIN_LOG_LEVEL", "3"
     )  # its chatter would push the sentence out of the job's last words
     try:
-        device = {"tensorflow": _tensorflow, "torch": _torch, "jax": _jax}[backend](job.cpus)
-        import keras
-        from absl import logging
+        with _quiet():
+            device = {"tensorflow": _tensorflow, "torch": _torch, "jax": _jax}[backend](job.cpus)
+            import keras
+            from absl import logging
     except ImportError as reason:
         raise SystemExit(
             f"The backend {backend} is not installed here. Use another, or have somebody who runs the service install it."
@@ -131,6 +135,24 @@ def _start_backend(job: Job) -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {"backend": backend, "device": device, "versions": versions}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What libraries say of themselves when they are loaded would stand among the job's last words. It is told only when
+    loading them fails."""
+    with tempfile.TemporaryFile() as said:
+        kept = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(kept, said.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _tensorflow(cpus: int) -> str:

@@ -80,6 +80,7 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         self._best_accuracy, self._begun = -1.0, 0.0
         self.epochs: list[Epoch] = []
         self.best_epoch = 0
+        self.best_weights: list[Any] = []
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._begun = time.monotonic()
@@ -99,6 +100,7 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         self.epochs.append(done)
         if done.validation_accuracy > self._best_accuracy:
             self._best_accuracy, self.best_epoch = done.validation_accuracy, done.number
+            self.best_weights = self.model.get_weights()
             save(self.model, self._file)
         self._tell(done)
         if done.number - self.best_epoch >= PATIENCE:
@@ -130,8 +132,8 @@ def train(
         callbacks=[watch],
         shuffle=False,
     )
-    best = keras.models.load_model(file, compile=False)
-    return Trained(best, watch.epochs, watch.best_epoch, measure(best, Patches(held_out), stop_asked))
+    model.set_weights(watch.best_weights)
+    return Trained(model, watch.epochs, watch.best_epoch, measure(model, Patches(held_out), stop_asked))
 
 
 def save(model: Any, file: Path) -> None:
