@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFilter
 SYMBOLS, STAFF, TEXT, BACKGROUND, REGIONS = "symbols", "staff", "text", "background", "regions"
 _INK = {STAFF: (165, 60, 50), SYMBOLS: (30, 28, 32), TEXT: (95, 75, 135)}
 _PAPER = (226, 212, 180)
-_LINES, _GAP, _THICK = 4, 10, 4
+_LINES, _GAP, _STROKE = 4, 12, 5
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def _drawn(random: np.random.Generator, width: int, height: int) -> dict[str, ND
         for line in range(_LINES):
             y = top + line * _GAP
             slant = int(random.integers(-2, 3))
-            pens[STAFF].line([(16, y), (width - 16, y + slant)], fill=1, width=_THICK)
+            pens[STAFF].line([(16, y), (width - 16, y + slant)], fill=1, width=_STROKE)
         _draw_notes(random, pens[SYMBOLS], top, width)
         _draw_words(random, pens[TEXT], top + _LINES * _GAP - 3, width)
         top += _LINES * _GAP + int(random.integers(22, 28))
@@ -67,7 +67,7 @@ def _draw_notes(random: np.random.Generator, pen: ImageDraw.ImageDraw, top: int,
     x = int(random.integers(24, 40))
     while x < width - 40:
         y = top + int(random.integers(0, 2 * _LINES)) * _GAP // 2
-        side = int(random.integers(9, 13))
+        side = int(random.integers(10, 15))
         kind = random.integers(0, 3)
         if kind == 0:
             pen.rectangle([x, y - side // 2, x + side, y + side // 2], fill=1)
@@ -76,7 +76,7 @@ def _draw_notes(random: np.random.Generator, pen: ImageDraw.ImageDraw, top: int,
             pen.polygon([(x, y), (x + half, y - half), (x + 2 * half, y), (x + half, y + half)], fill=1)
         else:
             pen.rectangle([x, y - side // 2, x + side, y + side // 2], fill=1)
-            pen.line([(x + side, y), (x + side, y + 26)], fill=1, width=4)
+            pen.line([(x + side, y), (x + side, y + 26)], fill=1, width=_STROKE)
         x += side + int(random.integers(10, 30))
 
 
@@ -85,15 +85,15 @@ def _draw_words(random: np.random.Generator, pen: ImageDraw.ImageDraw, top: int,
     x = int(random.integers(20, 40))
     while x < width - 40:
         for _ in range(int(random.integers(2, 6))):
-            wide = int(random.integers(8, 13))
-            pen.line([(x, top), (x, top + 16)], fill=1, width=4)
+            wide = int(random.integers(10, 15))
+            pen.line([(x, top), (x, top + 16)], fill=1, width=_STROKE)
             kind = random.integers(0, 3)
             if kind == 0:
-                pen.arc([x, top + 2, x + wide, top + 16], 0, 360, fill=1, width=4)
+                pen.arc([x, top + 2, x + wide, top + 16], 0, 360, fill=1, width=_STROKE)
             elif kind == 1:
-                pen.line([(x, top + 4), (x + wide, top + 14)], fill=1, width=4)
+                pen.line([(x, top + 4), (x + wide, top + 14)], fill=1, width=_STROKE)
             else:
-                pen.line([(x, top + 14), (x + wide, top + 14)], fill=1, width=4)
+                pen.line([(x, top + 14), (x + wide, top + 14)], fill=1, width=_STROKE)
             x += wide + 6
         x += int(random.integers(12, 28))
 
@@ -110,7 +110,7 @@ def _degraded(
     page[margin & (random.random((height, width)) < 0.2)] = (60, 60, 60)
     light = 1 + 0.1 * np.linspace(-1, 1, width)[None, :] * random.choice([-1, 1])
     lit = Image.fromarray(np.clip(page * light[..., None], 0, 255).astype(np.uint8))
-    soft = lit.filter(ImageFilter.GaussianBlur(0.6))
+    soft = lit.filter(ImageFilter.GaussianBlur(0.5))
     return np.clip(np.asarray(soft) + random.normal(0, 6, (height, width, 3)), 0, 255).astype(np.uint8)
 
 

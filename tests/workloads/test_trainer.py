@@ -59,8 +59,10 @@ def test_a_job_leaves_models_that_keras_loads_a_report_a_picture_and_progress(tm
         assert label["accuracy"] == pytest.approx(best["validation_accuracy"], abs=1e-3)
     last = work.progress.read_text().splitlines()[-1]
     assert last == "progress 1.000 Model 0: complete"
-    models = [work.folder / "outputs" / name for name in ("Background Model", "Model 0")]
-    assert set(f1_of(page, [BACKGROUND, STAFF], [as_h5(model) for model in models], tmp_path)) == {BACKGROUND, STAFF}
+    models = {BACKGROUND: "Background Model", STAFF: "Model 0"}
+    assert set(f1_of(1, {layer: as_h5(work.folder / "outputs" / name) for layer, name in models.items()})) == set(
+        models
+    )
 
 
 def as_h5(model: Path) -> Path:
@@ -148,7 +150,7 @@ def test_on_sigterm_the_best_models_so_far_are_there_and_it_says_how_far_it_got(
     assert told and int(told[1]) == int(told[2]) + 1 and work.report["stopped"] == said.splitlines()[-1]
     assert work.outputs() == {"Background Model", "Report"} and not work.report["finished"]
     model = as_h5(work.folder / "outputs" / "Background Model")
-    assert f1_of(page, [BACKGROUND], [model], tmp_path)[BACKGROUND] > 0
+    assert f1_of(1, {BACKGROUND: model})[BACKGROUND] > 0
 
 
 # --- end to end
@@ -195,11 +197,10 @@ def test_the_models_that_come_back_separate_another_page(
     assert answer.output("Overlay").startswith(b"\x89PNG")
     report = json.loads(answer.output("Report"))
     assert [(label["model"], label["state"]) for label in report["labels"]] == [(name, "complete") for name in models]
-    files = []
-    for name in models:
-        files.append(tmp_path / f"{name}.h5")
-        files[-1].write_bytes(answer.output(name))
-    scores = f1_of(make_page(2), list(layers.values()), files, tmp_path)
+    files = {layer: tmp_path / f"{layer}.h5" for layer in layers.values()}
+    for file, name in zip(files.values(), models):
+        file.write_bytes(answer.output(name))
+    scores = f1_of(2, files)
     print(scores, {label["model"]: label["f1"] for label in report["labels"]})
     assert min(scores.values()) >= 0.9, scores
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,30 +13,14 @@ import pytest
 
 from tests.workloads.score_page import ScorePage
 
-FOLDER = Path(__file__).resolve().parents[2] / "workloads" / "patchwise_trainer"
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "workloads" / "patchwise_trainer"
 PYTHON = FOLDER / ".venv" / "bin" / "python"
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(FOLDER)}
 
 GENERATION_A = {"Background": "background", "Music Layer": "symbols", "Staff Layer": "staff", "Text": "text"}
 """Input name -> layer of a score page, in the order of the models."""
 MODELS_A = ["Background Model", "Music Symbol Model", "Staff Lines Model", "Text Model"]
-
-_SEPARATE = """
-import json, sys
-import numpy as np
-import keras
-from PIL import Image
-from patchwise import overlay
-page, *models = sys.argv[1:]
-image = np.asarray(Image.open(page))[:, :, ::-1]
-probabilities = []
-for file in models:
-    model = keras.models.load_model(file)
-    patch = model.input_shape[1:3]
-    assert model.output_shape == (None, *patch, 1), model.output_shape
-    probabilities.append(overlay.probability(lambda x: model.predict(x, verbose=0), image, patch, 64))
-np.save(page + ".npy", overlay.separate(probabilities))
-"""
 
 
 def set_up() -> None:
@@ -98,21 +81,12 @@ class Work:
         return {file.name for file in (self.folder / "outputs").iterdir()}
 
 
-def f1_of(page: ScorePage, layers: list[str], models: list[Path], folder: Path) -> dict[str, float]:
-    """How well the models separate the page, each pixel going to the model that is most sure of it, inside the regions."""
-    import numpy as np
-
-    file = folder / "page.png"
-    file.write_bytes(page.image_png())
+def f1_of(seed: int, models: Mapping[str, Path]) -> dict[str, float]:
+    """How well the models (layer -> file) separate the page of that seed."""
     done = subprocess.run(
-        [str(PYTHON), "-c", _SEPARATE, str(file), *map(str, models)], env={**ENVIRONMENT, "OMP_NUM_THREADS": "2"},
-        capture_output=True, text=True, check=False,
+        [PYTHON, "-m", "tests.workloads.separating", str(seed), *(f"{layer}={file}" for layer, file in models.items())],
+        env={**ENVIRONMENT, "PYTHONPATH": f"{ROOT}:{FOLDER}"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = np.load(f"{file}.npy")
-    os.remove(f"{file}.npy")
-    regions = page.layers["regions"]
-    return {
-        layer: float(2 * (((found == n) & true).sum()) / (((found == n) & regions).sum() + true.sum()))
-        for n, (layer, true) in enumerate((layer, page.layers[layer]) for layer in layers)
-    }
+    scores: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return scores
