@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 SYMBOLS, STAFF, TEXT, BACKGROUND, REGIONS = "symbols", "staff", "text", "background", "regions"
+WRITING = "writing"
+"""Symbols and text together, for those who do not tell them apart."""
 _INK = {STAFF: (165, 60, 50), SYMBOLS: (30, 28, 32), TEXT: (95, 75, 135)}
 _PAPER = (226, 212, 180)
 _LINES, _GAP, _STROKE = 4, 12, 5
@@ -44,7 +46,8 @@ def make_page(seed: int, width: int = 360, height: int = 260, margin: int = 12) 
     regions: NDArray[np.bool_] = np.zeros((height, width), bool)
     regions[margin : height - margin, margin : width - margin] = True
     blank = ~(ink[SYMBOLS] | ink[STAFF] | ink[TEXT])
-    layers = {name: layer & regions for name, layer in {**ink, BACKGROUND: blank}.items()}
+    all_layers = {**ink, BACKGROUND: blank, WRITING: ink[SYMBOLS] | ink[TEXT]}
+    layers = {name: layer & regions for name, layer in all_layers.items()}
     return ScorePage(_degraded(random, ink, ~regions), {**layers, REGIONS: regions})
 
 

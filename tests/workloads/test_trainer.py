@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.scene import Scene
-from tests.workloads.score_page import BACKGROUND, STAFF, SYMBOLS, TEXT, ScorePage, make_page
+from tests.workloads.score_page import BACKGROUND, STAFF, WRITING, ScorePage, make_page
 from tests.workloads.trained import ENVIRONMENT, FOLDER, GENERATION_A, MODELS_A, PYTHON, Work, f1_of, inputs_of, set_up
 
 pytestmark = pytest.mark.training
@@ -180,9 +180,9 @@ def ask(scene: Scene, page: ScorePage, layers: dict[str, str]) -> str:
     [
         pytest.param(GENERATION_A, MODELS_A, id="generation A"),
         pytest.param(
-            {"Background": BACKGROUND, "rgba PNG - Layer 0": STAFF, "rgba PNG - Layer 1": SYMBOLS,
-             "rgba PNG - Layer 2": TEXT},
-            ["Background Model", "Model 0", "Model 1", "Model 2"], id="generation B",
+            {"Background": BACKGROUND, "rgba PNG - Layer 0": STAFF, "rgba PNG - Layer 1": WRITING},
+            ["Background Model", "Model 0", "Model 1"],
+            id="generation B",
         ),
     ],
 )  # fmt: skip
