@@ -147,7 +147,8 @@ def _worker_count(config: pytest.Config) -> int:
 
 
 def _fixtures(item: pytest.Item) -> set[str]:
-    """Also those that a parameter names and a fixture asks for by that name."""
+    """Also those that a parameter names and a fixture asks for by that name. Not those that only an overridden fixture of
+    the same name asks for: pytest does not count them, so the overriding one has to ask for them too."""
     if not isinstance(item, pytest.Function):
         return set()
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()

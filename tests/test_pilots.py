@@ -45,7 +45,7 @@ def piloted(scene: Scene) -> Scene:
 
 
 @pytest.fixture
-def scene(scene: Scene) -> Scene:
+def scene(scene: Scene, rabbitmq: Broker, slurm: SlurmCluster) -> Scene:
     return piloted(scene)
 
 

@@ -73,6 +73,9 @@ class Piloted(Alone):
         pids = {each.pid for each in found}
         return next(each for each in found if each.info["ppid"] not in pids)
 
+    def say(self, verb: str, job: str) -> Any:
+        return json.loads(self.installation.check(verb, job, "--offline", "--json"))
+
     def done(self) -> tuple[int, int, int]:
         """How many succeeded, failed, and left their batch, as the operator is told."""
         (row,) = json.loads(self.installation.check("pilots", "--json"))["queues"]
@@ -217,3 +220,46 @@ def test_jobs_in_error_are_listed_and_can_be_put_back_once(piloted: Piloted, tmp
     body, headers = again[asked[1]]
     assert "Result" in body and headers["rerun_of"] == row["job"] and headers["job_id"] != row["job"]
     assert piloted.done() == (2, 1, 0)
+
+
+def test_a_job_in_a_batch_is_told_wherever_it_stands(piloted: Piloted, tmp_path: Path) -> None:
+    mended = tmp_path / "mended"
+    held = piloted.ask(before=f"import os, time\nwhile not os.path.exists({str(mended)!r}): time.sleep(0.05)")
+    bad = piloted.ask(exit=3)
+    told = []
+
+    piloted.installation.check("--drain")
+    running = first_of(piloted, "locked", held)
+    told += [piloted.say("explain", running), piloted.say("show", running), piloted.say("status", running)]
+    mended.touch()
+    answers = piloted.answers([held, bad])
+    failed = answers[bad][1]["job_id"]
+    told += [piloted.say("explain", failed), piloted.say("show", failed[:9]), piloted.say("status", failed)]
+
+    explained, shown, listed, explained_after, shown_after, listed_after = told
+    assert explained["state"] == shown["state"] == listed["jobs"][0]["state"] == "locked"
+    assert any("is on disk and safe" in each for each in explained["sentences"])
+    assert [event["what"] for event in shown["timeline"]] == ["claimed", "started"]
+    assert (shown["correlation_id"], shown["workload"]) == (held, "probe")
+    assert explained_after["state"] == shown_after["state"] == listed_after["jobs"][0]["state"] == "error"
+    assert any("put-back" in each for each in explained_after["sentences"])
+    assert [event["what"] for event in shown_after["timeline"]] == ["claimed", "started", "result", "confirmed"]
+    assert "exit code 3" in shown_after["reason"] and "exit code 3" in listed_after["jobs"][0]["why"]
+    assert sum(listed_after["outcomes"].popitem()[1].values()) == 2
+    assert listed_after["pilots"][0]["done"] == listed_after["pilots"][0]["error"] == 1
+
+
+def first_of(piloted: Piloted, state: str, correlation_id: str) -> str:
+    """The id of this job once it has begun."""
+
+    def begun() -> bool:
+        said = json.loads(piloted.installation.check("pilots", "--list", state, "--json"))["jobs"]
+        for row in said:
+            story = piloted.say("show", row["job"])
+            if story["correlation_id"] == correlation_id and len(story["timeline"]) == 2:
+                found.append(row["job"])
+        return bool(found)
+
+    found: list[str] = []
+    wait_until(begun, 20)
+    return found[0]

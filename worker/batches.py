@@ -64,6 +64,7 @@ class Claimed:
     resources: Resources
     rerun_of: str = ""
     """The job that this one repeats."""
+    workload: str = ""
 
 
 class Pool:
@@ -92,6 +93,13 @@ class Pool:
     def open_batches(self) -> list[Batch]:
         """Those of which some job may not be answered yet."""
         return [batch for place in (self.todo, self.locked, self.ended) for batch in self.batches(place)]
+
+    def closed(self) -> list[Batch]:
+        """Those that are through, oldest first."""
+        if not self.done.is_dir():
+            return []
+        days = sorted(self.done.iterdir())
+        return [Batch(day / name) for day in days for name in sorted(os.listdir(day)) if is_closed(name)]
 
     def open_ids(self) -> set[str]:
         """The ids of the jobs in them. Raises Damaged."""
@@ -194,8 +202,9 @@ def _claimed_line(claimed: Claimed) -> bytes:
         "id": claimed.id, "cpus": r.cpus, "memory_mb": r.memory_mb, "time_seconds": r.time_seconds,
         "message": to_json(vars(claimed.message)),
     }  # fmt: skip
-    if claimed.rerun_of:
-        line["rerun_of"] = claimed.rerun_of
+    for name in ("rerun_of", "workload"):
+        if vars(claimed)[name]:
+            line[name] = vars(claimed)[name]
     return json.dumps(line, separators=(",", ":")).encode() + b"\n"
 
 
@@ -209,7 +218,8 @@ def read_jobs(batch: Batch) -> list[Claimed]:
 
 def _claimed(line: Mapping[str, Any]) -> Claimed:
     resources = Resources(line["cpus"], line["memory_mb"], line["time_seconds"])
-    return Claimed(JobId(line["id"]), from_json(Message, line["message"]), resources, line.get("rerun_of", ""))
+    more = {name: line[name] for name in ("rerun_of", "workload") if name in line}
+    return Claimed(JobId(line["id"]), from_json(Message, line["message"]), resources, **more)
 
 
 # --- closed ones

@@ -6,10 +6,12 @@ import pytest
 
 from tests.doctor.examined import Examined, prepared
 from tests.scene import Scene
+from tests.services.broker import Broker
+from tests.services.slurm import SlurmCluster
 
 
 @pytest.fixture
-def scene(scene: Scene) -> Scene:
+def scene(scene: Scene, rabbitmq: Broker, slurm: SlurmCluster) -> Scene:
     """One in which doctor finds nothing to mend."""
     return prepared(scene)
 

@@ -80,7 +80,7 @@ class SlurmCluster:
             end(self._processes_on(name))
 
     def declare_lost(self, name: str) -> None:
-        """Tells Slurm now what it would find out by itself after 20 s; its jobs end as NODE_FAIL. start_node() mends it."""
+        """Tells Slurm now what it would find out after half a minute; its jobs end as NODE_FAIL. start_node() mends it."""
         self.run("scontrol", "update", f"nodename={self.node(name)}", "state=down", "reason=lost")
 
     def stop_node(self, name: str) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 DEFAULTS: Mapping[str, str] = {
     "KillWait": "5",
     "MinJobAge": "300",
-    "SlurmdTimeout": "10",  # with MessageTimeout: a dead node is noticed after 20 s
-    "MessageTimeout": "5",
+    "SlurmdTimeout": "10",
+    "MessageTimeout": "10",  # Slurm's default: with 5 s, a node that begins 40 jobs at once on 2 cores counts as failed
     "JobRequeue": "1",
     "EnforcePartLimits": "ALL",
     # Without it a job takes all the memory of its node, and jobs run one after another.

@@ -23,6 +23,8 @@ PROGRESS = "progress"
 
 _EVERY = 5.0
 """Seconds; what is written into the job's folder, a shared file system has to carry."""
+_LAST_LOOK = 5.0
+"""Seconds that the job waits for the last look at it."""
 _TAIL_BYTES = 4096
 _LONGEST = 80
 _LINE = re.compile(r"progress[ \t]+(0?\.\d{1,9}|[01](?:\.\d{0,9})?)(?:[ \t]+(.*))?", re.ASCII)
@@ -38,7 +40,7 @@ def watched(source: Path, target: Path) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        watcher.join(_EVERY)
+        watcher.join(_LAST_LOOK)
 
 
 def _watch(source: Path, target: Path, ended: threading.Event) -> None:

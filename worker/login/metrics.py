@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from .. import VERSION
+from ..batches import Batch, crew
 from ..errors import Damaged
 from ..facts import SiteFault
 from ..folder import JobsFolder, read
@@ -94,7 +95,24 @@ def _standing(jobs: JobsFolder, now: float) -> Iterator[Metric]:
         ("undelivered_kept", "Answers in jobs/undelivered.", float(places.count(jobs.undelivered))),
     ):
         yield GaugeMetricFamily(f"batchferry_{name}", words, value=value)
+    yield from _pilots(jobs)
     yield _site(jobs, now)
+
+
+def _pilots(jobs: JobsFolder) -> Iterator[Metric]:
+    """Of all queues together: a batch's name tells how many jobs are open in it."""
+    waiting = GaugeMetricFamily("batchferry_pilot_jobs", "Open jobs in batches, by state.", labels=("state",))
+    for state in ("todo", "locked", "ended"):
+        batches = [Batch(path) for path in jobs.pilots.glob(f"q-*/{state}/*.*")]
+        waiting.add_metric((state,), sum(batch.count for batch in batches))
+    yield waiting
+    attempts = [each.attempt(1) for each in crew(jobs)]
+    running = sum(a.started.exists() and not a.ended.exists() for a in attempts)
+    pending = sum(not a.started.exists() and not a.ended.exists() for a in attempts)
+    pilots = GaugeMetricFamily("batchferry_pilots", "Pilots, by state.", labels=("state",))
+    pilots.add_metric(("running",), running)
+    pilots.add_metric(("pending",), pending)
+    yield pilots
 
 
 def _oldest(found: Sequence[Found], now: float) -> float:

@@ -30,7 +30,7 @@ from ..folder import JobFolder, JobId, JobsFolder, claim_name, read, write
 from ..outcome import Result
 from ..settings import Config, Queue
 from ..spec import JobSpec, Resources
-from . import archive, judge, reconcile
+from . import archive, judge, reconcile, tally
 from .claim import as_message, has_id
 from .ids import Ids
 from .reconcile import Standing
@@ -77,7 +77,8 @@ def claim_batch(tools: Tools, queue: Queue, pool: Pool, deliveries: Sequence[Del
             continue
         spec = _for_a_pilot(tools.config, queue, delivery) if fit and has_id(delivery) else None
         if spec is not None and tools.jobs.find(job_id) is None:
-            batch[job_id] = Claimed(job_id, as_message(delivery, keep_bytes, now), spec.resources)
+            message = as_message(delivery, keep_bytes, now)
+            batch[job_id] = Claimed(job_id, message, spec.resources, workload=spec.workload)
         else:
             others.append(delivery)
     if batch:
@@ -224,7 +225,7 @@ def _close(tools: Tools, pool: Pool, batch: Batch, standing: Standing) -> None:
     crew = batches.pilot_folder(tools.jobs, batch.pilot)
     ended = read(Ended, crew.attempt(1).ended) if crew is not None else None
     jobs, progress = batches.read_jobs(batch), batches.read_progress(batch)
-    handed, left, came = [], 0, Counter[str]()
+    handed, left, came, counted = [], 0, Counter[str](), list[tally.Ended]()
     for place, claimed in enumerate(jobs):
         if claimed.id in progress.handed:
             came["left"] += 1
@@ -232,6 +233,7 @@ def _close(tools: Tools, pool: Pool, batch: Batch, standing: Standing) -> None:
         known = progress.came.get(claimed.id)
         if known is not None and claimed.id in progress.sent:
             came["succeeded" if known.result.outcome == "succeeded" else "failed"] += 1
+            counted.append(tally.of_a_pilot(claimed.workload, known.result, tools.now()))
         elif known is not None or _may_have_begun(place, claimed, progress, ended):
             _hand_on(tools, batch, claimed, known or _cut_off(claimed, progress, ended, crew), standing)
             handed.append(claimed.id)
@@ -247,6 +249,7 @@ def _close(tools: Tools, pool: Pool, batch: Batch, standing: Standing) -> None:
         _hand_on_all(tools, batch, standing)
         came["left"] += left
     _finish(tools, pool, batch, [each.id for each in jobs], came)
+    tools.ended.extend(counted)
 
 
 def _finish(tools: Tools, pool: Pool, batch: Batch, ids: Sequence[str], came: Mapping[str, int]) -> None:

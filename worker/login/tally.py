@@ -20,7 +20,7 @@ from .. import folder
 from ..errors import Damaged
 from ..facts import Delivered
 from ..folder import JobFolder
-from ..outcome import Used
+from ..outcome import Result, Used
 from .snapshot import AttemptFacts, JobFacts
 
 BUCKETS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 12 * 3600.0, 86400.0, 3 * 86400.0)
@@ -138,6 +138,20 @@ def ended(job: JobFolder, facts: JobFacts, now: float) -> Ended:
         input_bytes=sum(used.input_bytes for used in uses),
         output_bytes=sum(output.size for result in results for output in result.outputs.values()),
         attempts=sum(a.intent is not None for a in facts.attempts),
+    )
+
+
+def of_a_pilot(workload: str, result: Result, now: float) -> Ended:
+    """A job that a pilot has answered; nobody noted how long it waited."""
+    used = result.used or Used()
+    return Ended(
+        day=time.strftime("%Y-%m-%d", time.gmtime(now)),
+        outcome=result.outcome,
+        workload=workload,
+        seconds=[(step, seconds) for step, seconds in used.steps.items() if step in STEPS],
+        input_bytes=used.input_bytes,
+        output_bytes=sum(output.size for output in result.outputs.values()),
+        attempts=1,
     )
 
 

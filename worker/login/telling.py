@@ -34,12 +34,17 @@ def _count(tools: Tools, code: int) -> Tally:
     budget = tools.budget if tools.used_slurm else None
     after = tally.add(before, tools.ended, budget.used if budget else {}, budget.seconds if budget else {})
     if tools.ended:
-        after = tally.without_old_days(after, os.listdir(tools.jobs.done))
+        after = tally.without_old_days(after, _days_kept(tools))
     if code == os.EX_OK:
         after = replace(after, last_success=tools.now())
     tally.write(tools.jobs.tally, after)
     tools.ended.clear()
     return after
+
+
+def _days_kept(tools: Tools) -> list[str]:
+    of_pilots = [day.name for day in tools.jobs.pilots.glob("q-*/done/*")]
+    return [*os.listdir(tools.jobs.done), *of_pilots]
 
 
 def _write_metrics(tools: Tools, kept: Tally, file: Path, code: int) -> None:

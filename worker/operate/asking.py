@@ -156,7 +156,7 @@ def _show(rows: Sequence[Row], unknown: Sequence[str], as_json: bool) -> None:
     for row in rows:
         print(f"{row.job}  {row.state:11}  {screen.plain(row.words)}")
     for name in unknown:
-        print(places.no_such(name))
+        print(f"{places.no_such(name)} (one that a pilot has can't be chosen here)")
     if not rows and not unknown:
         print("There is no such job.")
 

@@ -22,7 +22,7 @@ from ..login import judge
 from ..login.snapshot import AttemptFacts, JobFacts, read_facts
 from ..settings import Config
 from ..spec import Resources, deadline_of
-from . import outside, places, screen
+from . import in_batches, outside, places, screen
 from .places import Found
 from .timeline import resources
 
@@ -63,14 +63,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(config: Config, options: argparse.Namespace) -> int:
     """Returns an exit code."""
     jobs = JobsFolder(config.site.jobs_dir)
-    found = places.one_or_told(jobs, options.job)
-    if found is None:
-        return os.EX_DATAERR
-    said = list(explain(config, jobs, found, options.offline))
-    if options.json:
-        print(json.dumps({"job": found.job.id, "state": found.word, "sentences": said}, indent=1))
+    found = places.one(jobs, options.job)
+    inside = in_batches.find(config, jobs, options.job) if found is None else None
+    if found is not None:
+        job, state, said = str(found.job.id), found.word, list(explain(config, jobs, found, options.offline))
+    elif inside is not None:
+        job, state, said = inside.claimed.id, inside.state, list(in_batches.explain(jobs, inside))
     else:
-        print(f"{found.job.id}  {found.word}")
+        return places.tell_no_such(options.job)
+    if options.json:
+        print(json.dumps({"job": job, "state": state, "sentences": said}, indent=1))
+    else:
+        print(f"{job}  {state}")
         print("\n".join(screen.plain(sentence, 1000) for sentence in said))
     return os.EX_OK
 

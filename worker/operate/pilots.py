@@ -18,7 +18,8 @@ from ..facts import Unfit
 from ..folder import JobId, JobsFolder, read, write
 from ..login.snapshot import read_attempt
 from ..settings import Config
-from . import screen
+from . import asking, screen
+from .in_batches import STATES
 
 SUMMARY = "what pilots have to do, have, and have done; put failed jobs back to todo"
 HELP = """\
@@ -42,7 +43,6 @@ examples:
   ./check.py pilots --put-back --dry-run
   ./check.py pilots --put-back --queue tiny-jobs
 """
-STATES = ("todo", "locked", "ended", "error", "done")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,22 +94,31 @@ class JobRow:
 def run(config: Config, options: argparse.Namespace) -> int:
     """Returns an exit code."""
     jobs = JobsFolder(config.site.jobs_dir)
-    queues = [each.name for each in config.site.queues if options.queue in ("", each.name)]
-    if not queues:
+    if options.queue and config.queue(options.queue) is None:
         print(f"check.py: there is no queue {options.queue} in the site file", file=sys.stderr)
         return os.EX_USAGE
-    pools = [(name, pool) for name in queues if (pool := Pool(jobs, name)).path.is_dir()]
+    pools = _pools(config, jobs, options.queue)
     if options.put_back:
-        return _put_back_all(pools, options.dry_run, options.json)
+        return _put_back_all(jobs, pools, options.dry_run, options.json)
     if options.list:
         rows = [row for name, pool in pools for row in _jobs_in(name, pool, options.list)][: options.limit]
         _show_jobs(rows, options.json)
         return os.EX_OK
-    _show_queues([_queue_row(jobs, name, pool) for name, pool in pools], options.json)
+    _show_queues(queue_rows(config, jobs, options.queue), options.json)
     return os.EX_OK
 
 
 # --- what there is
+
+
+def queue_rows(config: Config, jobs: JobsFolder, only: str = "") -> list[QueueRow]:
+    """Of the queues that have had jobs for pilots."""
+    return [_queue_row(jobs, name, pool) for name, pool in _pools(config, jobs, only)]
+
+
+def _pools(config: Config, jobs: JobsFolder, only: str) -> list[tuple[str, Pool]]:
+    names = [each.name for each in config.site.queues if only in ("", each.name)]
+    return [(name, pool) for name in names if (pool := Pool(jobs, name)).path.is_dir()]
 
 
 def _queue_row(jobs: JobsFolder, queue: str, pool: Pool) -> QueueRow:
@@ -117,7 +126,7 @@ def _queue_row(jobs: JobsFolder, queue: str, pool: Pool) -> QueueRow:
     row.todo, row.locked, row.ended = (
         sum(batch.count for batch in pool.batches(place)) for place in (pool.todo, pool.locked, pool.ended)
     )
-    for batch in _done(pool):
+    for batch in pool.closed():
         succeeded, failed, left = batches.counts(batch)
         row.done, row.error, row.left = row.done + succeeded, row.error + failed, row.left + left
     unfit = read(Unfit, pool.path / "unfit.json")
@@ -145,17 +154,10 @@ def _pilot_rows(jobs: JobsFolder, queue: str, pool: Pool) -> Iterator[PilotRow]:
         )
 
 
-def _done(pool: Pool) -> Iterator[Batch]:
-    """Batches that are closed, by days."""
-    if pool.done.is_dir():
-        for day in sorted(pool.done.iterdir()):
-            yield from (Batch(day / name) for name in sorted(os.listdir(day)) if batches.is_closed(name))
-
-
 def _jobs_in(queue: str, pool: Pool, state: str) -> Iterator[JobRow]:
     places: dict[str, Path] = {"todo": pool.todo, "locked": pool.locked, "ended": pool.ended}
     closed = state in ("error", "done")
-    for batch in _done(pool) if closed else pool.batches(places[state]):
+    for batch in pool.closed() if closed else pool.batches(places[state]):
         if closed and not batches.counts(batch)[state == "error"]:
             continue
         progress = batches.read_progress(batch)
@@ -171,8 +173,11 @@ def _jobs_in(queue: str, pool: Pool, state: str) -> Iterator[JobRow]:
 # --- putting back
 
 
-def _put_back_all(pools: list[tuple[str, Pool]], dry_run: bool, as_json: bool) -> int:
-    put_back = {queue: sum(_put_back(pool, batch, dry_run) for batch in list(_done(pool))) for queue, pool in pools}
+def _put_back_all(jobs: JobsFolder, pools: list[tuple[str, Pool]], dry_run: bool, as_json: bool) -> int:
+    put_back = {queue: sum(_put_back(pool, batch, dry_run) for batch in pool.closed()) for queue, pool in pools}
+    for queue, count in put_back.items():
+        if count and not dry_run:
+            asking.audit(jobs, "put-back", f"{count} of {queue}", asking.asker(), "put back to todo, as new jobs")
     if as_json:
         print(json.dumps({"put_back": put_back, "dry_run": dry_run}, indent=1))
     else:

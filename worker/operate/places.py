@@ -217,12 +217,10 @@ def one(jobs: JobsFolder, name: str) -> Optional[Found]:
     return found[0] if found else None
 
 
-def one_or_told(jobs: JobsFolder, name: str) -> Optional[Found]:
-    """The same; where it is None, whoever asked has been told."""
-    found = one(jobs, name)
-    if found is None:
-        print(f"check.py: {no_such(name)}", file=sys.stderr)
-    return found
+def tell_no_such(name: str) -> int:
+    """Returns the exit code."""
+    print(f"check.py: {no_such(name)}", file=sys.stderr)
+    return os.EX_DATAERR
 
 
 def no_such(name: str) -> str:

@@ -18,8 +18,11 @@ from slurm import SlurmJobId, Unavailable, Usage
 from ..errors import Damaged
 from ..facts import Intent, Message, Outcome, Progress, read_progress, read_result, read_spec
 from ..folder import AttemptFolder, JobFolder, JobsFolder, read
+from ..outcome import Result
 from ..settings import Config
-from . import places, screen
+from ..spec import Resources
+from . import in_batches, places, screen
+from .in_batches import InBatch
 from .places import Found
 from .state import STATES, words_in_help
 from .timeline import Event, resources, timeline
@@ -52,20 +55,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(config: Config, options: argparse.Namespace) -> int:
     """Returns an exit code."""
     jobs = JobsFolder(config.site.jobs_dir)
-    found = places.one_or_told(jobs, options.job)
+    found = places.one(jobs, options.job)
+    inside = in_batches.find(config, jobs, options.job) if found is None else None
+    if inside is not None:
+        return _show(_story_inside(inside), options, follow=False)
     if found is None:
-        return os.EX_DATAERR
+        return places.tell_no_such(options.job)
     try:
         story = _story(config, jobs, found, options.lines, options.offline)
     except (Damaged, OSError) as error:
         print(f"check.py: {found.job.path} can't be read: {error}", file=sys.stderr)
         return os.EX_DATAERR
+    code = _show(story, options, options.follow)
+    if options.follow and found.attempt and not options.json:
+        _follow(jobs, found, options.lines)
+    return code
+
+
+def _show(story: Story, options: argparse.Namespace, follow: bool) -> int:
     if options.json:
         print(json.dumps(asdict(story), indent=1))
         return os.EX_OK
-    _print(story, options.follow)
-    if options.follow and found.attempt:
-        _follow(jobs, found, options.lines)
+    _print(story, follow)
     return os.EX_OK
 
 
@@ -144,6 +155,38 @@ def _story(config: Config, jobs: JobsFolder, found: Found, lines: int, offline: 
         log=str(last.log) if last else "",
         log_tail=list(_tail(last.log, lines)) if last else [],
     )
+
+
+def _story_inside(job: InBatch) -> Story:
+    """Of one in a pilot's batch: no file but its batch's tells of it."""
+    message, result = job.claimed.message, job.result
+    return Story(
+        job=job.claimed.id,
+        state=job.state,
+        folder=f"{job.batch.path} (job {job.place} of {job.of})",
+        queue=message.queue,
+        correlation_id=screen.plain(message.properties.get("correlation_id") or ""),
+        reply_to=screen.plain(message.properties.get("reply_to") or ""),
+        workload=job.claimed.workload,
+        asks_for=resources(job.claimed.resources),
+        outcome=result.outcome if result else "",
+        reason=result.reason if result else "",
+        outputs={name: output.size for name, output in result.outputs.items()} if result else {},
+        timeline=in_batches.timeline(job),
+        used=[_used_inside(job.claimed.resources, result)] if result else [],
+    )
+
+
+def _used_inside(asked: Resources, result: Result) -> Used:
+    own = result.used
+    known = own is not None and result.started_at is not None and result.ended_at is not None
+    return Used(
+        1, asked.cpus, asked.memory_mb, asked.time_seconds,
+        seconds=result.ended_at - result.started_at if known else None,  # type: ignore[operator]
+        cpu_seconds=own.cpu_seconds if own else None,
+        memory_mb=float(own.process_mb) or None if own else None,
+        memory_of="its largest process" if own and own.process_mb else "",
+    )  # fmt: skip
 
 
 def _body(message: Message) -> str:

@@ -29,7 +29,9 @@ from ..facts import (
 from ..folder import JobsFolder, read
 from ..login import tally
 from ..settings import Config
-from . import places, screen
+from . import in_batches, places, screen
+from .in_batches import InBatch
+from .pilots import QueueRow, queue_rows
 from .places import Found, Wanted
 from .state import STATES, words_in_help
 
@@ -161,6 +163,8 @@ class Standing:
     """By day and outcome, as the passes have counted them."""
     rejected: int
     undelivered: int
+    pilots: list[QueueRow] = field(default_factory=list)
+    """Of queues whose jobs go to pilots; these jobs are not among the active ones."""
     jobs: list[Row] = field(default_factory=list)
     more: bool = False
     """More jobs fit than are listed."""
@@ -171,6 +175,7 @@ def _look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: O
     now = time.time()
     everything = sorted(places.active(jobs), key=lambda found: found.claimed_at)
     rows, more, unknown = _rows(jobs, want, limit, everything, outside, now)
+    inside = {name: job for name in unknown if (job := in_batches.find(config, jobs, name)) is not None}
     unsent = [found.since for found in everything if found.word in ("answering", "unanswered")]
     return Standing(
         at=now,
@@ -188,9 +193,10 @@ def _look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: O
         outcomes={day: dict(counts) for day, counts in tally.read(jobs.tally).days.items()},
         rejected=places.count(jobs.rejected),
         undelivered=places.count(jobs.undelivered),
-        jobs=rows,
+        pilots=queue_rows(config, jobs),
+        jobs=[*rows, *map(_row_inside, inside.values())],
         more=more,
-        unknown=unknown,
+        unknown=[name for name in unknown if name not in inside],
     )
 
 
@@ -221,6 +227,15 @@ def _row(found: Found, outside: Optional[Outside]) -> Row:
         return Row(**{**base, **_of_the_job(found), **_of_the_attempt(found, outside)})
     except (Damaged, OSError) as error:
         return Row(**{**base, "state": "damaged" if found.word in STATES else found.word, "why": str(error)})
+
+
+def _row_inside(job: InBatch) -> Row:
+    message, result = job.claimed.message, job.result
+    return Row(
+        job.claimed.id, job.state, job.since, message.claimed_at, message.queue, job.claimed.workload,
+        screen.plain(message.properties.get("correlation_id") or ""), result.outcome if result else "",
+        result.reason if result else "",
+    )  # fmt: skip
 
 
 def _of_the_job(found: Found) -> dict[str, Any]:
@@ -307,6 +322,8 @@ def _head(standing: Standing) -> Iterator[tuple[str, str]]:
     yield "active", _active_words(standing)
     if standing.oldest_unanswered_since is not None:
         yield "answers", f"the oldest unsent one waits for {screen.lasted(now - standing.oldest_unanswered_since)}"
+    for row in standing.pilots:
+        yield "pilots", f"{screen.plain(row.queue)}: {_pilot_words(row)}"
     yield "done", _done_words(standing)
     if standing.rejected or standing.undelivered:
         yield "kept", f"rejected {standing.rejected}, undelivered {standing.undelivered}"
@@ -325,6 +342,16 @@ def _active_words(standing: Standing) -> str:
     oldest = standing.oldest_claimed_at
     age = f"; the oldest was claimed {screen.lasted(standing.at - oldest)} ago" if oldest is not None else ""
     return f"{total} of at most {standing.max_in_flight}{f': {counts}' if counts else ''}{age}"
+
+
+def _pilot_words(row: QueueRow) -> str:
+    counts = {"todo": row.todo, "locked": row.locked, "ended": row.ended, "error": row.error, "done": row.done}
+    crew = Counter(pilot.state for pilot in row.pilots)
+    jobs = ", ".join(f"{word} {n}" for word, n in counts.items() if n)
+    pilots = ", ".join(f"{n} {state}" for state, n in crew.items())
+    return (
+        f"{jobs or 'no jobs'}; pilots: {pilots or 'none'}{f'; unfit: {screen.plain(row.unfit)}' if row.unfit else ''}"
+    )
 
 
 def _done_words(standing: Standing) -> str:

@@ -58,6 +58,17 @@ def values(text: str) -> dict[tuple[str, ...], float]:
     }
 
 
+def test_jobs_for_pilots_are_counted_by_the_names_of_their_batches(jobs: JobsFolder) -> None:
+    for place in ("todo/1.40", "todo/2.7", "locked/3.5~pilot-1"):
+        (jobs.pilots / "q-jobs" / place).mkdir(parents=True)
+    (jobs.pilots / "crew" / "pilot-1").mkdir(parents=True)
+
+    found = values(written(jobs))
+
+    assert [found["batchferry_pilot_jobs", state] for state in ("todo", "locked", "ended")] == [47, 5, 0]
+    assert [found["batchferry_pilots", state] for state in ("pending", "running")] == [1, 0]
+
+
 def test_they_say_how_things_stand(jobs: JobsFolder) -> None:
     found = values(written(jobs))
 

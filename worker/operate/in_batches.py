@@ -1,0 +1,142 @@
+"""A job that lies in a pilot's batch: where it stands, its life, and what happens next.
+
+It has no folder of its own; it is found by reading batches, the open ones first and then the last day's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Optional
+
+from .. import batches
+from ..batches import Batch, Claimed, Pool, Progress
+from ..errors import Damaged
+from ..facts import Started
+from ..folder import JobsFolder, read
+from ..outcome import Result
+from ..settings import Config
+from . import screen
+from .timeline import Event, resources
+
+STATES = ("todo", "locked", "ended", "error", "done")
+
+
+@dataclass(frozen=True)
+class InBatch:
+    """`state` is one of STATES; `place` and `of` say which job of its batch it is."""
+
+    queue: str
+    batch: Batch
+    claimed: Claimed
+    state: str
+    place: int
+    of: int
+    started_at: Optional[float] = None
+    result: Optional[Result] = None
+    confirmed: bool = False
+
+    @property
+    def since(self) -> float:
+        """Seconds since 1970."""
+        ended_at = self.result.ended_at if self.result else None
+        return ended_at or self.started_at or self.claimed.message.claimed_at
+
+
+def find(config: Config, jobs: JobsFolder, name: str) -> Optional[InBatch]:
+    """The job with this id or beginning; None where there is none, or several."""
+    if not re.fullmatch(r"[0-9a-f]{1,32}", name) or not jobs.pilots.is_dir():
+        return None
+    found = list(itertools.islice(_fitting(config, jobs, name), 2))
+    return found[0] if len(found) == 1 else None
+
+
+def _fitting(config: Config, jobs: JobsFolder, name: str) -> Iterator[InBatch]:
+    mark = f'"id":"{name}'.encode()
+    for queue in config.site.queues:
+        pool = Pool(jobs, queue.name)
+        for batch in itertools.chain(pool.open_batches(), reversed(pool.closed())):
+            try:
+                if mark in batch.jobs.read_bytes():
+                    yield from _in(queue.name, pool, batch, name)
+            except FileNotFoundError:
+                continue  # it has just been moved
+
+
+def _in(queue: str, pool: Pool, batch: Batch, name: str) -> Iterator[InBatch]:
+    try:
+        everything, progress = batches.read_jobs(batch), batches.read_progress(batch)
+    except Damaged:
+        return
+    for place, claimed in enumerate(everything, 1):
+        if claimed.id.startswith(name) and claimed.id not in progress.handed:
+            yield _told(queue, pool, batch, claimed, progress, place, len(everything))
+
+
+def _told(queue: str, pool: Pool, batch: Batch, claimed: Claimed, progress: Progress, place: int, of: int) -> InBatch:
+    came = progress.came.get(claimed.id)
+    open_states = {pool.todo: "todo", pool.locked: "locked", pool.ended: "ended"}
+    state = open_states.get(batch.path.parent)
+    if state is None:
+        state = "done" if came is not None and came.result.outcome == "succeeded" else "error"
+    return InBatch(
+        queue, batch, claimed, state, place, of, progress.started.get(claimed.id), came.result if came else None,
+        claimed.id in progress.sent,
+    )  # fmt: skip
+
+
+def timeline(job: InBatch) -> list[Event]:
+    """In the order of time."""
+    events = [Event(job.claimed.message.claimed_at, "claimed", f"from {screen.plain(job.queue)}, for pilots")]
+    if job.claimed.rerun_of:
+        events.append(Event(job.claimed.message.claimed_at, "put back", f"it repeats {job.claimed.rerun_of}"))
+    if job.started_at is not None:
+        asks = resources(job.claimed.resources)
+        events.append(Event(job.started_at, "started", f"in {job.batch.pilot or 'a pilot'}, asks for {asks}", 1))
+    if job.result is not None:
+        reason = f": {screen.plain(job.result.reason)}" if job.result.reason else ""
+        words = f"{job.result.outcome}{reason}"
+        events.append(Event(job.result.ended_at or job.since, "result", words, 1))
+        if job.confirmed:
+            events.append(Event(job.result.ended_at or job.since, "confirmed", "the broker has its answer", 1))
+    return events
+
+
+def explain(jobs: JobsFolder, job: InBatch) -> Iterator[str]:
+    """Why it is where it is, and what happens next, in sentences."""
+    at = screen.when(job.claimed.message.claimed_at)
+    yield f"Claimed at {at} from the queue {job.queue}; it is on disk and safe, as job {job.place} of {job.of} in {job.batch}."
+    if job.result is not None and job.confirmed:
+        yield f"It came to {job.result.outcome}{f': {job.result.reason}' if job.result.reason else '.'}"
+        yield "The broker has confirmed its answer."
+        if job.state == "error":
+            yield "Nothing more happens with it by itself; check.py pilots --put-back makes a new job of it."
+    elif job.result is not None:
+        yield f"It came to {job.result.outcome}, and the broker has not confirmed its answer yet."
+        yield "If the pilot ends before that, a pass sends it."
+    elif job.started_at is not None and job.state == "locked":
+        yield f"It runs since {screen.when(job.started_at)}{_where(jobs, job)}."
+        yield "If its pilot ends before it, the next pass makes it a job of its own, with that as its first attempt."
+    elif job.state == "locked":
+        yield f"A pilot has taken its batch, and begins it when its turn comes{_where(jobs, job)}."
+        yield "If the pilot ends before that, the next pass gives it back for another one."
+    elif job.state == "todo":
+        yield f"No pilot has taken its batch yet; {_crew(jobs)}."
+        yield "Passes submit pilots as long as there is work for them; ./check.py pilots lists them."
+    else:
+        yield "Its pilot has ended; the next pass gives it to another one, or makes it a job of its own."
+
+
+def _where(jobs: JobsFolder, job: InBatch) -> str:
+    crew = batches.pilot_folder(jobs, job.batch.pilot)
+    started = read(Started, crew.attempt(1).started) if crew is not None else None
+    return f", in {job.batch.pilot} on {started.node} (Slurm's id {started.slurm_id})" if started else ""
+
+
+def _crew(jobs: JobsFolder) -> str:
+    attempts = [crew.attempt(1) for crew in batches.crew(jobs)]
+    run = sum(a.started.exists() and not a.ended.exists() for a in attempts)
+    wait = sum(a.intent.exists() and not a.started.exists() and not a.ended.exists() for a in attempts)
+    return f"{run} pilot{'s' if run != 1 else ''} run, and {wait} wait in Slurm" if run or wait else "there is no pilot"
