@@ -40,6 +40,7 @@ memory_mb = {memory_mb}
 time = {time}
 
 [queues.resources.names]
+cpus = "CPUs"
 memory_mb = "Maximum memory (MB)"
 time = "Maximum time (D-HH:MM)"
 

@@ -169,7 +169,7 @@ def ask(scene: Scene, page: ScorePage, layers: dict[str, str]) -> str:
     for name, content in inputs_of(page, layers).items():
         served[name] = f"/uploads/projects/0a/resources/{name.encode().hex()}/original_file"
         scene.upstream.add(served[name], content)
-    settings = {"CPUs": 1, "Maximum memory (MB)": 3000, "Maximum time (D-HH:MM)": "0-00:10",
+    settings = {"CPUs": 1, "Maximum memory (MB)": 3000, "Maximum time (D-HH:MM)": "0-00:30",
                 "Slurm Notification Email": "", "@note": "means nothing here", **ENOUGH}  # fmt: skip
     return scene.requester.ask(served, settings)
 
@@ -191,7 +191,7 @@ def test_the_models_that_come_back_separate_another_page(
 ) -> None:
     open_for_training(scene)
 
-    answer = scene.answer(ask(scene, page, layers), 500)
+    answer = scene.answer(ask(scene, page, layers), 900)
 
     assert answer.error is None and set(answer.body) == {*models, "Report", "Overlay"}
     assert answer.output("Overlay").startswith(b"\x89PNG")
