@@ -47,13 +47,14 @@ def _in_its_environment(name: str) -> dict[str, Any]:
 
 
 def _wall() -> dict[str, Any]:
-    """Seconds of one job of the demo: four layers, from the message to the reply."""
+    """Seconds of one job of the demo, with one epoch for each of its four layers: from the message to the reply."""
     with Upstream() as upstream:
         setting = prepare(upstream, slurm=False, credentials=None, failure=None, workload=TRAINER)
         try:
             with contextlib.closing(open_asker(setting)) as asker, contextlib.redirect_stdout(sys.stderr):
                 published = time.time()
-                answer = _passes(setting, asker, asker.ask(setting.inputs, setting.settings))
+                settings = {**setting.settings, "Maximum number of training epochs": 1}
+                answer = _passes(setting, asker, asker.ask(setting.inputs, settings))
         finally:
             setting.end()
     if answer is None or "error" in answer:

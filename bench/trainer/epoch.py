@@ -10,7 +10,6 @@ import json
 import os
 import time
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=320)
     parser.add_argument("--side", type=int, default=32)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=7)
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -48,20 +47,23 @@ def main() -> None:
     ours()
     bare()
     pairs = [(_seconds(ours), _seconds(bare)) for _ in range(options.runs)]
-    rates = [options.samples / median(times) for times in zip(*pairs)]
-    ratio = median(theirs / mine for mine, theirs in pairs)
+    # The fastest of each: what else the machine does can only add to it.
+    (our_wall, our_cpu), (bare_wall, bare_cpu) = (map(min, zip(*times)) for times in zip(*pairs))
+    ratio = bare_wall / our_wall
     facts: dict[str, Any] = {
-        "ours_samples_per_second": round(rates[0], 2), "bare_samples_per_second": round(rates[1], 2),
-        "ratio": round(ratio, 3), "budget": BUDGET, "side": options.side, "samples": options.samples,
+        "ours_samples_per_second": round(options.samples / our_wall, 2),
+        "bare_samples_per_second": round(options.samples / bare_wall, 2), "ratio": round(ratio, 3), "budget": BUDGET,
+        "ratio_of_cpu_time": round(bare_cpu / our_cpu, 3), "side": options.side, "samples": options.samples,
         "runs": options.runs, "within_budget": ratio >= BUDGET,
     }  # fmt: skip
     print(json.dumps(facts))
 
 
-def _seconds(run: Callable[[], None]) -> float:
-    begun = time.perf_counter()
+def _seconds(run: Callable[[], None]) -> tuple[float, float]:
+    """By the wall's clock, and of CPU."""
+    wall, cpu = time.perf_counter(), time.process_time()
     run()
-    return time.perf_counter() - begun
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 if __name__ == "__main__":
