@@ -59,7 +59,7 @@ def _wall() -> dict[str, Any]:
             setting.end()
     if answer is None or "error" in answer:
         raise AssertionError(f"the job failed: {answer}")
-    (job,) = (setting.folder / "jobs" / "done").glob("*/*")
+    (job,) = (file.parent for file in (setting.folder / "jobs" / "done").glob("*/*/message.json"))
     message, started, result, delivered = (
         json.loads((job / name).read_text())
         for name in ("message.json", "attempts/1/started.json", "attempts/1/result.json", "delivered.json")

@@ -19,9 +19,9 @@ BUDGET = 0.95
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=320)
-    parser.add_argument("--side", type=int, default=32)
-    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--samples", type=int, default=160)
+    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
