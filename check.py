@@ -44,6 +44,7 @@ examples:
   ./check.py explain JOB     why it is where it is, and what happens next
   ./check.py cancel JOB      end it, and have it answered `cancelled`; retry, rerun and replay put jobs to work again
   ./check.py pilots          what pilots have to do, have, and have done
+  ./check.py report          a page to look at: what runs, the last days as charts, recent jobs
   ./check.py resend          show the answers that no queue took; `resend --all` sends them again
 
 `./check.py VERB --help` teaches each verb.
@@ -57,6 +58,7 @@ VERBS = {
     "rerun": "worker.operate.rerun",
     "replay": "worker.operate.replay",
     "pilots": "worker.operate.pilots",
+    "report": "worker.operate.report",
 }
 """Where a verb's SUMMARY, HELP, EXAMPLES, add_arguments and run are; a module is imported only when it is needed."""
 EARLY_VERBS = {"doctor": "worker.doctor.verb", "init": "worker.install.verb"}
@@ -120,12 +122,15 @@ def _handler(form: str, to_stderr: bool) -> logging.Handler:
     return handler
 
 
+_PACKAGES = ("pika", "requests", "dotenv", "tenacity", "tomli", "rich", "prometheus_client", "jinja2", "pygal")
+
+
 def _main_with_packages() -> int:
     """Where packages are missing, goes on with the checkout's own python; where that is no better, says what to do."""
     try:
         return main()
     except ModuleNotFoundError as error:
-        if error.name not in ("pika", "requests", "dotenv", "tenacity", "tomli", "rich", "prometheus_client"):
+        if error.name not in _PACKAGES:
             raise
         python = str(ROOT / ".venv" / "bin" / "python")
         if os.access(python, os.X_OK) and "again" not in sys._xoptions:  # -X again: once is enough

@@ -176,7 +176,7 @@ def _await_shared(config: pytest.Config, service: str) -> Path:
 
 
 @contextmanager
-def _missing_told(config: pytest.Config) -> Iterator[None]:
+def missing_told(config: pytest.Config) -> Iterator[None]:
     try:
         yield
     except ServiceMissing as missing:
@@ -208,7 +208,7 @@ def slurm(pytestconfig: pytest.Config) -> SlurmCluster:
 @pytest.fixture
 def private_rabbitmq(pytestconfig: pytest.Config, tmp_path: Path, certificates: Certificates) -> Iterator[RabbitMQ]:
     """A broker for this test alone, to be stopped, killed and frozen at will, with TLS too (`certificates`); 5 s."""
-    with _noted("rabbitmq", tmp_path / "rabbitmq"), _missing_told(pytestconfig):
+    with _noted("rabbitmq", tmp_path / "rabbitmq"), missing_told(pytestconfig):
         with RabbitMQ(tmp_path / "rabbitmq", certificates) as broker:
             yield broker
 
@@ -216,7 +216,7 @@ def private_rabbitmq(pytestconfig: pytest.Config, tmp_path: Path, certificates: 
 @pytest.fixture
 def private_slurm(pytestconfig: pytest.Config, tmp_path: Path) -> Iterator[SlurmCluster]:
     """A cluster for this test alone, whose daemons may be stopped at will; 3 s."""
-    with _noted("slurm", tmp_path / "slurm"), _missing_told(pytestconfig):
+    with _noted("slurm", tmp_path / "slurm"), missing_told(pytestconfig):
         with SlurmCluster(tmp_path / "slurm") as cluster:
             yield cluster
 
@@ -251,7 +251,7 @@ def upstream_tls(certificates: Certificates) -> Iterator[Upstream]:
 @pytest.fixture
 def late_files(pytestconfig: pytest.Config, odd_folder: Path) -> Iterator[LateFiles]:
     """A file system that a login host and a compute host see differently for a while."""
-    with _missing_told(pytestconfig), LateFiles(odd_folder / "late") as files:
+    with missing_told(pytestconfig), LateFiles(odd_folder / "late") as files:
         yield files
 
 

@@ -31,11 +31,14 @@ ONLY_IN = {
     "tomli": {"worker/config.py", "worker/toml_lines.py"},
     "rich": {"worker/operate/screen.py", "worker/operate/status.py", "worker/operate/show.py"},
     "prometheus_client": {"worker/login/metrics.py"},
+    "jinja2": {"worker/operate/report.py"},
+    "markupsafe": {"worker/operate/report.py"},
+    "pygal": {"worker/operate/charts.py"},
 }
 PURE = {
     "slurm/commands.py", "slurm/details.py", "slurm/states.py",
     "worker/spec.py", "worker/outcome.py", "worker/retry.py", "worker/sentences.py",
-    "worker/login/judge.py",
+    "worker/login/judge.py", "worker/operate/history.py",
 }  # fmt: skip
 PURE_ENOUGH = {"slurm", "worker.errors", "worker.settings", "worker.facts", "worker.login.snapshot"}
 """What pure modules take their types from; only dataclasses, exceptions and new names of types, which a test sees to."""
@@ -180,7 +183,7 @@ def test_the_door_imports_the_rest_only_when_it_is_needed() -> None:
 
 
 HEAVY = {"requests", "urllib3", "tenacity", "subprocess", "sqlite3", "asyncio", "worker.api", "slurm.cluster", "rich",
-         "prometheus_client", "worker.in_job"}  # fmt: skip
+         "prometheus_client", "jinja2", "pygal", "worker.in_job"}  # fmt: skip
 
 
 def test_an_empty_pass_imports_only_what_it_needs() -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,32 @@ def test_status_refreshes_in_place_until_it_is_interrupted(scene: Scene) -> None
 
     assert b"\x1b[?1049h" in seen, "a screen of its own, which gives back what was there before"
     assert b"Traceback" not in seen
+
+
+@pytest.mark.long(seconds=40)
+def test_the_report_shows_what_runs_and_what_came_of_the_others(scene: Scene, tmp_path: Path) -> None:
+    scene.answer(scene.ask(memory=120))
+    scene.answer(scene.ask(exit=3))
+    go, page = tmp_path / "go", tmp_path / "page.html"
+    scene.submit(until=str(go))
+    wait_for_state(scene, "running")
+
+    said = told(scene, "report")
+    scene.installation.check("report", "--output", str(page), "--mode", "644", stderr=False)
+
+    assert sum(map(Counter, (day["outcomes"] for day in said["days"])), Counter()) == {"succeeded": 1, "failed": 1}
+    assert [(row["state"], row["slurm_state"]) for row in said["now"]["jobs"]] == [("running", "RUNNING")]
+    assert [each["past"]["outcome"] for each in said["recent"]] == ["failed", "succeeded"]
+    (usage,) = said["looked"]["usage"]
+    assert usage["attempts"] == 2 and 120 <= usage["most_memory_mb"] <= 200 == usage["asked_memory_mb"]
+    assert said["looked"]["causes"][0]["cause"] == "failed in run, exit code 3"
+    assert [node["failed"] for node in said["looked"]["nodes"]] == [1]
+    assert sum(day["slurm"]["count"] for day in said["looked"]["waits"] if day["slurm"]) == 2
+    text = page.read_text()
+    assert "failed in run, exit code 3" in text and text.count("<figure") >= 4
+    assert scene.upstream.password not in text and not any(token in text for token in scene.upstream.tokens)
+    go.touch()
+    scene.installation.passes_until(lambda: not scene.installation.active())
 
 
 # --- cancel, retry, rerun, replay

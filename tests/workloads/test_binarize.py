@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.workload
+pytestmark = [pytest.mark.workload, pytest.mark.unhurried]
 
 FOLDER = Path(__file__).resolve().parents[2] / "workloads" / "binarize"
 PYTHON = str(FOLDER / ".venv" / "bin" / "python")

@@ -18,7 +18,8 @@ from .subject import Subject
 OLDEST, NEWEST = (3, 9), (3, 13)
 MODULES = {
     "pika": "pika", "requests": "requests", "python-dotenv": "dotenv", "tenacity": "tenacity", "rich": "rich",
-    "prometheus-client": "prometheus_client", **({"tomli": "tomli"} if sys.version_info < (3, 11) else {}),
+    "prometheus-client": "prometheus_client", "jinja2": "jinja2", "pygal": "pygal",
+    **({"tomli": "tomli"} if sys.version_info < (3, 11) else {}),
 }  # fmt: skip
 """What nothing works without: distribution -> module."""
 _WORKER = "import sys, pika, requests, dotenv, tenacity, worker.config; print('%d.%d.%d' % sys.version_info[:3])"

@@ -77,7 +77,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     jobs, want = JobsFolder(config.site.jobs_dir), places.wanted(options)
     if options.every is not None and not options.json:
         return _watch(config, jobs, want, options)
-    standing = _look(config, jobs, want, options.limit, _ask(config, jobs, options.offline))
+    standing = look(config, jobs, want, options.limit, ask_outside(config, jobs, options.offline))
     if options.json:
         print(json.dumps(asdict(standing), indent=1))
     else:
@@ -88,17 +88,17 @@ def run(config: Config, options: argparse.Namespace) -> int:
 def _watch(config: Config, jobs: JobsFolder, want: Wanted, options: argparse.Namespace) -> int:
     from rich.live import Live
 
-    outside, asked_at = _ask(config, jobs, options.offline), time.monotonic()
+    outside, asked_at = ask_outside(config, jobs, options.offline), time.monotonic()
     console, on_screen = screen.console(), sys.stdout.isatty()
     with Live(console=console, screen=on_screen, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             if time.monotonic() - asked_at >= _ASK_EVERY:
-                outside, asked_at = _ask(config, jobs, options.offline), time.monotonic()
-            live.update(_drawn(_look(config, jobs, want, options.limit, outside)), refresh=True)
+                outside, asked_at = ask_outside(config, jobs, options.offline), time.monotonic()
+            live.update(_drawn(look(config, jobs, want, options.limit, outside)), refresh=True)
             time.sleep(max(0.5, options.every))
 
 
-def _ask(config: Config, jobs: JobsFolder, offline: bool) -> Optional[Outside]:
+def ask_outside(config: Config, jobs: JobsFolder, offline: bool) -> Optional[Outside]:
     if offline:
         return None
     from .outside import ask
@@ -171,7 +171,7 @@ class Standing:
     unknown: list[str] = field(default_factory=list)
 
 
-def _look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: Optional[Outside]) -> Standing:
+def look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: Optional[Outside]) -> Standing:
     now = time.time()
     everything = sorted(places.active(jobs), key=lambda found: found.claimed_at)
     rows, more, unknown = _rows(jobs, want, limit, everything, outside, now)
