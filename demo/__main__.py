@@ -11,16 +11,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn, Optional
 
 from demo.pictures import side_by_side, unpack
 from demo.requester import Asker, open_asker
-from demo.setting import ROOT, Setting, prepare
+from demo.setting import BINARIZE, ROOT, TRAINER, Setting, prepare
+from demo.training import separate
 from tests.services.upstream import Upstream
 
-PATIENCE = 180.0
+PATIENCE = {BINARIZE: 180.0, TRAINER: 1800.0}
 """Seconds; a job on a busy Slurm may have to wait longer, and the demo then says how to look for it."""
+ENOUGH = 0.9
+"""The F1 that each layer of a page that the models never saw has to reach."""
 
 FAILURES = {
     "memory": "the program needs more memory than it may have (told as out_of_memory with --slurm)",
@@ -34,10 +38,12 @@ def main() -> int:
     options = _parser().parse_args()
     if options.credentials and not options.credentials.is_file():
         _parser().error(f"there is no file {options.credentials}")
+    if options.fail and options.workload != BINARIZE:
+        _parser().error(f"--fail plays with the workload {BINARIZE} only")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     with Upstream() as upstream:
-        setting = prepare(upstream, options.slurm, options.credentials, options.fail)
+        setting = prepare(upstream, options.slurm, options.credentials, options.fail, options.workload)
         try:
             return _story(setting, upstream, options.fail)
         except KeyboardInterrupt:
@@ -48,11 +54,13 @@ def main() -> int:
 
 
 def _story(setting: Setting, upstream: Upstream, failure: Optional[str]) -> int:
-    _say(f"The service is at {upstream.url}; it holds a scanned page.")
+    _say(f"The service is at {upstream.url}; it holds {_holds(setting)}.")
     with contextlib.closing(open_asker(setting)) as asker:
         answer = _ask(setting, asker, failure)
     if answer is None:
-        _say(f"No answer within {PATIENCE:.0f} s. Look at {_shown(setting.folder / 'jobs' / 'active')}.")
+        _say(
+            f"No answer within {PATIENCE[setting.workload]:.0f} s. Look at {_shown(setting.folder / 'jobs' / 'active')}."
+        )
         return 1
     _say(f"The answer is there; what the service reads from the queue {setting.queue}-results:")
     as_expected = _show(setting, answer, failure)
@@ -76,7 +84,7 @@ def _ask(setting: Setting, asker: Asker, failure: Optional[str]) -> Optional[dic
 
 def _passes(setting: Setting, asker: Asker, correlation_id: str) -> Optional[dict[str, str]]:
     """Runs ./run_check as cron would, only more often, until the answer is there and the job's folder is put away."""
-    end, answer = time.monotonic() + PATIENCE, None
+    end, answer = time.monotonic() + PATIENCE[setting.workload], None
     _say("Cron runs ./run_check again and again:")
     while time.monotonic() < end:
         for line in _run_check(setting).splitlines():
@@ -117,9 +125,23 @@ def _show(setting: Setting, answer: dict[str, str], failure: Optional[str]) -> b
     files = unpack(answer, setting.folder / "answer")
     for name, file in files.items():
         _quote(f"{name}: {_shown(file)} ({file.stat().st_size} bytes)")
+    if setting.workload == TRAINER:
+        return _show_separated(setting, files)
     picture = side_by_side(setting.page, files["Clean Page"], setting.folder / "answer" / "before and after.png")
     _quote(f"before and after, side by side: {_shown(picture)}")
     return failure is None
+
+
+def _holds(setting: Setting) -> str:
+    return "a page of music and its layers" if setting.workload == TRAINER else "a scanned page"
+
+
+def _show_separated(setting: Setting, files: Mapping[str, Path]) -> bool:
+    picture = setting.folder / "answer" / "another page, separated.png"
+    scores = separate(files, picture)
+    _quote(f"another page, and what the models make of it: {_shown(picture)}")
+    _quote("F1 there: " + ", ".join(f"{layer} {score:.3f}" for layer, score in scores.items()))
+    return min(scores.values()) >= ENOUGH
 
 
 def _say(text: str) -> None:
@@ -148,6 +170,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="run_demo", description="The main job end to end. See ./run_demo --help")
+    parser.add_argument("--workload", choices=(BINARIZE, TRAINER), default=BINARIZE)
     parser.add_argument("--fail", choices=FAILURES)
     parser.add_argument("--slurm", action="store_true")
     parser.add_argument("--credentials", type=Path)

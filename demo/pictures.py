@@ -8,7 +8,8 @@ from pathlib import Path
 
 from demo.setting import ROOT
 
-_NAMES = {"Clean Page": "clean page.png", "Report": "report.json"}
+_SUFFIXES = {"Clean Page": ".png", "Report": ".json", "Overlay": ".png"}
+"""Of the outputs that are no models."""
 
 # Runs in the workload's environment, which has what it takes to handle pictures; ours does not need it.
 _SIDE_BY_SIDE = """
@@ -25,7 +26,7 @@ both.save(sys.argv[3])
 def unpack(answer: dict[str, str], folder: Path) -> dict[str, Path]:
     """Output name -> file."""
     folder.mkdir(exist_ok=True)
-    files = {name: folder / _NAMES[name] for name in answer}
+    files = {name: folder / f"{name.lower()}{_SUFFIXES.get(name, '.h5')}" for name in answer}
     for name, file in files.items():
         file.write_bytes(base64.b64decode(answer[name]))
     return files

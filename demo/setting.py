@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from demo import training
 from slurm import Phase, SlurmJobId, Unavailable
 from slurm.cluster import Slurm
 from slurm.local import Local
 from tests.services.upstream import Upstream
 
-ROOT = Path(__file__).resolve().parent.parent
-_ENVIRONMENT = ROOT / "workloads" / "binarize" / ".venv"
+ROOT = training.ROOT
+BINARIZE, TRAINER = "binarize", "patchwise_trainer"
+_ENVIRONMENT = ROOT / "workloads" / BINARIZE / ".venv"
 
 _SITE = """\
 # Made by ./run_demo.
@@ -31,16 +33,19 @@ visible_after = {visible_after}
 
 [[queues]]
 name = {queue}
-workload = "binarize"
+workload = {workload}
 
 [queues.resources]
-memory_mb = 1000
-time = "2min"
+memory_mb = {memory_mb}
+time = {time}
 
 [queues.resources.names]
+cpus = "CPUs"
 memory_mb = "Maximum memory (MB)"
 time = "Maximum time (D-HH:MM)"
 
+"""
+_BLOCK = """\
 [workloads.binarize]
 argv = {argv}
 prefix = {prefix}
@@ -57,8 +62,10 @@ class Setting:
     credentials: Path
     queue: str
     page: Path
+    """What the answer is shown beside."""
     inputs: dict[str, str]
     settings: dict[str, Any]
+    workload: str
     environment: dict[str, str]
     local: bool
 
@@ -84,25 +91,34 @@ class Setting:
                 Slurm().cancel(ids)
 
 
-def prepare(upstream: Upstream, slurm: bool, credentials: Optional[Path], failure: Optional[str]) -> Setting:
+def prepare(
+    upstream: Upstream, slurm: bool, credentials: Optional[Path], failure: Optional[str], workload: str = BINARIZE
+) -> Setting:
     """Makes .demo anew, except for the packages' log."""
     folder = ROOT / ".demo"
-    for name in ("jobs", "answer", "tmp"):
+    for name in ("jobs", "answer", "pages", "tmp"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for leftover in (*folder.glob("broker.sqlite*"), *folder.glob(".site.toml.installed")):
         leftover.unlink()
     (folder / "tmp").mkdir()
-    page = next(_ENVIRONMENT.glob("lib/python3*/site-packages/skimage/data/page.png"))
-    upstream.add("/uploads/page.png", page)
+    if workload == TRAINER:
+        inputs, settings = training.add_pages(upstream, folder / "pages")
+        page = folder / "pages" / "Image.png"
+    else:
+        page = next(_ENVIRONMENT.glob("lib/python3*/site-packages/skimage/data/page.png"))
+        upstream.add("/uploads/page.png", page)
+        inputs = {"Page": "/uploads/gone.png" if failure == "input" else "/uploads/page.png"}
+        settings = {"Window size": 24 if failure == "exit" else 25, "k": 0.2, **_limits(failure)}
     queue = f"batchferry-demo-{os.getpid()}" if credentials else "demo-jobs"
-    (folder / "site.toml").write_text(_site(folder, queue, slurm, credentials is not None, failure))
+    (folder / "site.toml").write_text(_site(folder, queue, slurm, credentials is not None, failure, workload))
     return Setting(
         folder=folder,
         credentials=_credentials(folder, upstream, credentials),
         queue=queue,
         page=page,
-        inputs={"Page": "/uploads/gone.png" if failure == "input" else "/uploads/page.png"},
-        settings={"Window size": 24 if failure == "exit" else 25, "k": 0.2, **_limits(failure)},
+        inputs=inputs,
+        settings=settings,
+        workload=workload,
         environment=_environment(folder),
         local=not slurm,
     )
@@ -114,12 +130,8 @@ def _limits(failure: Optional[str]) -> dict[str, Any]:
     return {"Maximum memory (MB)": 50} if failure == "memory" else {}
 
 
-def _site(folder: Path, queue: str, slurm: bool, rabbitmq: bool, failure: Optional[str]) -> str:
-    argv = [str(_ENVIRONMENT / "bin" / "python"), "{root}/workloads/binarize/binarize.py", "{job}"]
-    # Without Slurm nothing limits memory; the demo lets the kernel refuse it, so that the failure can be seen.
-    prefix = {"memory": ["prlimit", "--as=100000000"], "time": ["sh", "-c", "sleep 600"]}.get(failure or "", [])
-    if slurm and failure == "memory":
-        prefix = []
+def _site(folder: Path, queue: str, slurm: bool, rabbitmq: bool, failure: Optional[str], workload: str) -> str:
+    trains = workload == TRAINER
     return _SITE.format(
         jobs=json.dumps(str(folder / "jobs")),
         scheduler=json.dumps("slurm" if slurm else "local"),
@@ -127,9 +139,19 @@ def _site(folder: Path, queue: str, slurm: bool, rabbitmq: bool, failure: Option
         broker_file=json.dumps(str(folder / "broker.sqlite")),
         visible_after=json.dumps("5s" if slurm else "0s"),
         queue=json.dumps(queue),
-        argv=json.dumps(argv),
-        prefix=json.dumps(prefix),
-    )
+        workload=json.dumps(workload),
+        memory_mb=3000 if trains else 1000,
+        time=json.dumps("30min" if trains else "2min"),
+    ) + (training.site_block() if trains else _binarize_block(slurm, failure))
+
+
+def _binarize_block(slurm: bool, failure: Optional[str]) -> str:
+    argv = [str(_ENVIRONMENT / "bin" / "python"), "{root}/workloads/binarize/binarize.py", "{job}"]
+    # Without Slurm nothing limits memory; the demo lets the kernel refuse it, so that the failure can be seen.
+    prefix = {"memory": ["prlimit", "--as=100000000"], "time": ["sh", "-c", "sleep 600"]}.get(failure or "", [])
+    if slurm and failure == "memory":
+        prefix = []
+    return _BLOCK.format(argv=json.dumps(argv), prefix=json.dumps(prefix))
 
 
 def _credentials(folder: Path, upstream: Upstream, given: Optional[Path]) -> Path:

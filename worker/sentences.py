@@ -47,13 +47,14 @@ def pilot_ended(state: str) -> str:
     return f"The Slurm job that ran this job among others ended before it was done ({state}). Run it again."
 
 
-def timed_out(had: Optional[Resources], while_fetching: bool = False) -> str:
+def timed_out(had: Optional[Resources], while_fetching: bool = False, progress: str = "") -> str:
+    """`progress`: how far the program said it was."""
     if had is None:
         return "The job reached its time limit and was stopped. Ask for more time."
     limit = f"The job reached its time limit of {duration(had.time_seconds)}"
     if while_fetching:
         return f"{limit} while its inputs were still being downloaded. Somebody who runs the service must look into it."
-    return f"{limit} and was stopped. Ask for more time."
+    return f"{limit} and was stopped{f' at {progress}' if progress else ''}. Ask for more time."
 
 
 def cancelled_by_operator(why: str) -> str:

@@ -505,12 +505,14 @@ def test_a_job_that_could_not_begin_is_tried_again(scene: Scene, tmp_path: Path,
 def test_a_program_whose_time_is_up_gets_its_time_to_take_leave(scene: Scene, record: Path) -> None:
     scene.installation.change_site('stop_wait = "2s"', 'stop_wait = "8s"')
     limit = {"Maximum time (D-HH:MM)": "0-00:01"}
-    correlation_id, slurm_id = scene.submit(sleep=300, farewell=3, record=str(record), **limit)
+    code = "import os, time; open(os.environ['BATCHFERRY_PROGRESS'], 'w').write('progress 0.4 epoch 6/15\\n'); time.sleep(300)"
+    correlation_id, slurm_id = scene.submit(before=code, farewell=3, record=str(record), **limit)
     scene.requester.wait_for(correlation_id, 90)
 
     answer = answered_once(scene, correlation_id, record, "timed_out")
 
-    assert answer.error == "The job reached its time limit of 1 min and was stopped. Ask for more time."
+    sentence = "The job reached its time limit of 1 min and was stopped at 40% (epoch 6/15). Ask for more time."
+    assert answer.error == sentence
     assert "probe took its leave" in done(scene, answer).attempt(1).log.read_text()
     assert state_of(scene, slurm_id) == "COMPLETED"  # so it ended before Slurm's own clock did
 

@@ -39,6 +39,12 @@ def test_a_limit_that_was_reached_is_named(outcome: str, asked: Optional[Resourc
     assert sentences.of_end(outcome, asked) == sentence
 
 
+def test_how_far_a_program_was_when_its_time_was_up_is_told_in_its_own_words() -> None:
+    said = sentences.timed_out(ASKED, progress="40% (epoch 6/15)")
+
+    assert said == "The job reached its time limit of 2 h and was stopped at 40% (epoch 6/15). Ask for more time."
+
+
 def test_memory_that_was_raised_is_not_called_asked_for() -> None:
     had = replace(ASKED, memory_mb=32000)
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Optional
 
 from .. import folder, sentences
-from ..errors import StepFailed
+from ..errors import Damaged, StepFailed
+from ..facts import Progress
 from ..folder import AttemptFolder, JobId
 from ..outcome import Result, Used, readable_tail
 from ..settings import Config, Workload
@@ -286,9 +287,20 @@ def _interrupted(work: Work, interrupted: Interrupted) -> Result:
     node: only the scheduler knows."""
     log.info("interrupted job=%s by=%s", work.job_id, interrupted)
     if interrupted.by_clock:
-        words = sentences.timed_out(work.resources, interrupted.while_fetching)
+        words = sentences.timed_out(work.resources, interrupted.while_fetching, _how_far(work))
         return _result(work, "timed_out", words)
     return _result(work, "cancelled", sentences.of_end("cancelled"), needs_verdict=True)
+
+
+def _how_far(work: Work) -> str:
+    try:
+        said = folder.read(Progress, work.attempt.progress)
+    except Damaged:  # a hint, for which no answer may be lost
+        return ""
+    if said is None:
+        return ""
+    words = readable_tail(said.words)
+    return f"{said.fraction:.0%}{f' ({words})' if words else ''}"
 
 
 def _result(work: Work, outcome: str, reason: str = "", **more: object) -> Result:

@@ -1,0 +1,162 @@
+"""What the patchwise trainer understands of a job.json, of either generation, and what it says of itself meanwhile."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from patchwise import overlay
+from patchwise.job import Job, read_job
+from patchwise.report import Report
+from PIL import Image
+
+from worker.in_job.progress import parse
+
+GENERATION_A = ("Image", "Background", "Music Layer", "Staff Layer", "Text", "Selected Regions")
+MODELS_A = ("Background Model", "Music Symbol Model", "Staff Lines Model", "Text Model")
+
+
+def job(tmp_path: Path, inputs: Any = GENERATION_A, outputs: Any = MODELS_A, **settings: Any) -> Job:
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps({
+        "settings": settings, "resources": {"cpus": 6},
+        "inputs": {name: f"inputs/{name}" for name in inputs}, "outputs": {name: f"outputs/{name}" for name in outputs},
+    }))  # fmt: skip
+    return read_job(file, {})
+
+
+def numbered(*numbers: int) -> tuple[str, ...]:
+    return ("Image", "Background", "Selected Regions", *(f"rgba PNG - Layer {n}" for n in numbers))
+
+
+def assert_refused(sentence: str, tmp_path: Path, *arguments: Any, **settings: Any) -> None:
+    with pytest.raises(SystemExit, match=f"^{re.escape(sentence)}$"):
+        job(tmp_path, *arguments, **settings)
+
+
+def test_generation_a_names_its_layers_and_models(tmp_path: Path) -> None:
+    labels = job(tmp_path).labels
+
+    assert {label.layer: label.model for label in labels} == {
+        "Background": "Background Model", "Music Layer": "Music Symbol Model", "Staff Layer": "Staff Lines Model",
+        "Text": "Text Model",
+    }  # fmt: skip
+
+
+def test_generation_b_numbers_them_up_to_ten(tmp_path: Path) -> None:
+    labels = job(tmp_path, numbered(*range(10)), ("Background Model", *(f"Model {n}" for n in range(10)))).labels
+
+    assert [(label.layer, label.model) for label in labels] == [
+        ("Background", "Background Model"), *((f"rgba PNG - Layer {n}", f"Model {n}") for n in range(10)),
+    ]  # fmt: skip
+
+
+def test_a_gap_in_the_numbers_is_named(tmp_path: Path) -> None:
+    assert_refused(
+        'The input "rgba PNG - Layer 1" is missing; there is a Layer 3. '
+        "Number the layers 0, 1, 2 and so on, without a gap.",
+        tmp_path, numbered(0, 2, 3), ("Background Model", "Model 0", "Model 1"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", GENERATION_A)
+def test_an_input_that_is_missing_is_named(tmp_path: Path, missing: str) -> None:
+    inputs = [name for name in GENERATION_A if name != missing]
+
+    assert_refused(f'This job has no input named "{missing}".', tmp_path, inputs)
+
+
+def test_an_output_that_the_site_did_not_declare_is_named(tmp_path: Path) -> None:
+    assert_refused(
+        'This job has no output named "Text Model". Somebody who runs the service must look into it.',
+        tmp_path, GENERATION_A, MODELS_A[:3],
+    )  # fmt: skip
+
+
+def test_the_settings_of_the_contract_have_its_defaults_and_those_of_others_mean_nothing(tmp_path: Path) -> None:
+    settings = job(tmp_path, **{"@note": None, "CPUs": 6}).settings
+
+    assert (settings.epochs, settings.samples, settings.height, settings.width) == (15, 10_000, 256, 256)
+    assert (settings.seed, settings.backend) == (0, "tensorflow")
+
+
+@pytest.mark.parametrize(("name", "value", "limits"), [
+    ("Maximum number of training epochs", 0, "1 to 10000"), ("Maximum number of training epochs", "15", "1 to 10000"),
+    ("Maximum number of training epochs", 2.5, "1 to 10000"), ("Maximum number of training epochs", True, "1 to 10000"),
+    ("Maximum number of samples per label", 19, "20 to 10000000"), ("Patch height", 12, "16 to 4096"),
+    ("Patch width", None, "16 to 4096"), ("Seed", -1, "0 to 4294967295"),
+])  # fmt: skip
+def test_a_setting_out_of_range_is_refused(tmp_path: Path, name: str, value: Any, limits: str) -> None:
+    sentence = f"{name} must be a whole number from {limits}; this job says {json.dumps(value)}."
+
+    assert_refused(sentence, tmp_path, **{name: value})
+
+
+def test_a_side_that_can_not_be_halved_twice_is_refused(tmp_path: Path) -> None:
+    assert_refused("Patch width must be a multiple of 4; this job says 250. Try 248.", tmp_path, **{"Patch width": 250})
+
+
+def test_a_backend_that_keras_does_not_have_is_refused(tmp_path: Path) -> None:
+    sentence = 'Backend must be one of tensorflow, torch, jax; this job says "theano".'
+
+    assert_refused(sentence, tmp_path, Backend="theano")
+
+
+def test_the_backend_of_the_site_counts_where_the_message_has_none(tmp_path: Path) -> None:
+    job(tmp_path)
+
+    assert read_job(tmp_path / "job.json", {"KERAS_BACKEND": "jax"}).settings.backend == "jax"
+
+
+def test_a_stopped_report_says_how_far_it_got_and_status_can_read_each_line(tmp_path: Path) -> None:
+    (tmp_path / "outputs").mkdir()
+    asked = job(tmp_path, outputs=(*MODELS_A, "Report"), **{"Maximum number of training epochs": 15})
+    report = Report(asked, {label.layer: 9 for label in asked.labels}, {"BATCHFERRY_PROGRESS": str(tmp_path / "p")})
+
+    report.begin(0, samples=20)
+    report.complete(0, f1=0.5, loss=float("inf"))
+    report.begin(1, samples=20)
+    said = report.stop()
+
+    assert said == (
+        "Stopped before the end: 1 of 4 models were complete, and Music Symbol Model was in epoch 1 of 15: "
+        "it had no whole epoch, so there is no model of it."
+    )
+    written = json.loads((tmp_path / "outputs" / "Report").read_text())
+    assert (written["finished"], written["stopped"]) == (False, said)
+    assert [label["state"] for label in written["labels"]] == ["complete", "stopped", "waiting", "waiting"]
+    assert written["labels"][0]["loss"] is None
+    lines = [parse(line.encode() + b"\n") for line in (tmp_path / "p").read_text().splitlines()]
+    assert lines[-1] == (0.25, "Music Symbol Model: epoch 1/15") and None not in lines
+
+
+@pytest.mark.parametrize(("size", "patch"), [((30, 41), (16, 16)), ((16, 16), (16, 16)), ((100, 17), (32, 16))])
+def test_patches_that_see_the_whole_page_give_each_pixel_its_own_probability(
+    size: tuple[int, int], patch: tuple[int, int]
+) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+
+    made = overlay.probability(lambda patches: patches[..., :1], image, patch, batch=3)
+
+    assert made == pytest.approx((255 - image[..., 0].astype(float)) / 255, abs=1e-6)
+
+
+def test_the_overlay_leaves_the_background_as_it_is_and_colours_each_layer(tmp_path: Path) -> None:
+    image = np.full((20, 30, 3), 201, np.uint8)
+    labels = overlay.separate([np.full((20, 30), 0.5), np.pad(np.ones((20, 10)), ((0, 0), (0, 20)))])
+
+    overlay.draw(image, labels, tmp_path / "overlay.png")
+
+    drawn = np.asarray(Image.open(tmp_path / "overlay.png"))
+    assert (drawn[:, 10:] == 201).all() and (drawn[:, :10] != 201).all()
+
+
+def test_an_overlay_of_a_large_page_is_small(tmp_path: Path) -> None:
+    overlay.draw(np.zeros((3000, 2000, 3), np.uint8), np.zeros((3000, 2000), int), tmp_path / "overlay.png")
+
+    with Image.open(tmp_path / "overlay.png") as drawn:
+        assert drawn.size == (800, 1200)

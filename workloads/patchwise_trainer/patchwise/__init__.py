@@ -1,0 +1,1 @@
+"""The patchwise trainer, by place: job, pages, sampling (no Keras), then network, training, overlay, report."""

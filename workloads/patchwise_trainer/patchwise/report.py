@@ -1,0 +1,110 @@
+"""Says what is done: the progress line that status shows, and the report, whole after each epoch."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .job import Job, Label
+
+
+@dataclass
+class LabelReport:
+    """`state`: waiting, training, complete, or stopped. What is not known yet is left out."""
+
+    label: Label
+    layer_pixels: int
+    state: str = "waiting"
+    facts: dict[str, Any] = field(default_factory=dict)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "model": self.label.model, "layer": self.label.layer, "state": self.state, "layer_pixels": self.layer_pixels,
+            **self.facts, "history": self.epochs,
+        }  # fmt: skip
+
+
+class Report:
+    """Told what happens; writes it down at once, so that the report is there however the job ends."""
+
+    def __init__(self, job: Job, layer_pixels: Mapping[str, int], environment: Mapping[str, str] = os.environ) -> None:
+        self._job = job
+        self._begun = time.monotonic()
+        self._progress = environment.get("BATCHFERRY_PROGRESS")
+        self.facts: dict[str, Any] = {}
+        self.labels = [LabelReport(label, layer_pixels[label.layer]) for label in job.labels]
+
+    def begin(self, index: int, **facts: Any) -> None:
+        label = self.labels[index]
+        label.state = "training"
+        label.facts.update(facts)
+        self._say(index, 0.0, f"{label.label.model}: epoch 1/{self._job.settings.epochs}")
+        self.write()
+
+    def epoch(self, index: int, epoch: Any) -> None:
+        label, most = self.labels[index], self._job.settings.epochs
+        label.epochs.append({name: _rounded(value) for name, value in asdict(epoch).items()})
+        accuracy = epoch.validation_accuracy
+        self._say(
+            index, epoch.number / most, f"{label.label.model}: epoch {epoch.number}/{most}, accuracy {accuracy:.3f}"
+        )
+        self.write()
+
+    def complete(self, index: int, **facts: Any) -> None:
+        label = self.labels[index]
+        label.state = "complete"
+        label.facts.update({name: _rounded(value) for name, value in facts.items()})
+        self._say(index, 1.0, f"{label.label.model}: complete")
+        self.write()
+
+    def stop(self) -> str:
+        """How far it got, in a sentence."""
+        training = next((label for label in self.labels if label.state == "training"), None)
+        complete = sum(label.state == "complete" for label in self.labels)
+        where = ""
+        if training is not None:
+            training.state = "stopped"
+            done = len(training.epochs)
+            kept = (
+                f"the best of its {done} epochs is kept"
+                if done
+                else "it had no whole epoch, so there is no model of it"
+            )
+            where = f", and {training.label.model} was in epoch {done + 1} of {self._job.settings.epochs}: {kept}"
+        said = f"Stopped before the end: {complete} of {len(self.labels)} models were complete{where}."
+        self.facts["stopped"] = said
+        self.write()
+        return said
+
+    def write(self) -> None:
+        if self._job.report is None:
+            return
+        finished = all(label.state == "complete" for label in self.labels) and "stopped" not in self.facts
+        report = {
+            "finished": finished,
+            **self.facts,
+            "settings": asdict(self._job.settings),
+            "seconds": _rounded(time.monotonic() - self._begun),
+            "labels": [label.as_json() for label in self.labels],
+        }
+        aside = self._job.report.with_name(f"{self._job.report.name}.aside")
+        aside.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        os.replace(aside, self._job.report)
+
+    def _say(self, index: int, share: float, words: str) -> None:
+        """For `check.py status`: what is done of all labels, each counted in full once it has ended early."""
+        if self._progress:
+            with open(self._progress, "a", encoding="utf-8") as file:
+                file.write(f"progress {(index + share) / len(self.labels):.3f} {words}\n")
+
+
+def _rounded(value: Any) -> Any:
+    """None where a number is none: a loss can become infinite, and JSON has no word for that."""
+    if isinstance(value, float):
+        return round(value, 5) if abs(value) < 1e12 else None
+    return value
