@@ -339,9 +339,11 @@ def _after_result(
 def _give_verdict(job: JobFacts, a: AttemptFacts, result: Result, timing: Timing, clock: Clock) -> Step:
     if a.ended is not None:
         return GiveVerdict(_verdict(job, a, result, a.ended))
+    if is_lost(a, timing, clock):
+        return GiveVerdict(_lost(a, clock))
     if a.stuck is not None and a.stuck.reason == _REQUEUED:
         return _withdraw_requeued(a, clock)
-    return GiveVerdict(_lost(a, clock)) if is_lost(a, timing, clock) else Wait("for Slurm's verdict")
+    return Wait("for Slurm's verdict")
 
 
 def _from_end(job: JobFacts, a: AttemptFacts, ended: Ended) -> Result:

@@ -397,6 +397,8 @@ def test_slurm_s_word_is_waited_for_until_the_job_is_lost(thought: str) -> None:
     assert isinstance(step(job(unsure)), Wait)
     assert isinstance(step(job(replace(unsure, absent=Absent(NOW - 599, 9)))), Wait)
     assert outcome_of(job(replace(unsure, absent=Absent(NOW - 600, 2)))) == "lost"
+    requeued = replace(unsure, stuck=Stuck("requeued", NOW - 9999), absent=Absent(NOW - 600, 2))
+    assert outcome_of(job(requeued)) == "lost", "and forgotten before it could be cancelled"
 
 
 @pytest.mark.parametrize("end", ENDS)
