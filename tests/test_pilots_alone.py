@@ -191,6 +191,8 @@ def test_an_answer_that_no_queue_takes_is_kept_and_can_be_sent_again(piloted: Pi
 
     delivery = piloted.broker.get("gone")
     assert delivery is not None and delivery.properties.correlation_id == correlation_id
+    status = json.loads(piloted.installation.check("status", "--offline", "--json"))
+    assert status["rejected"] == 0 and sum(status["done"].values()) == 1
 
 
 @pytest.mark.slow

@@ -184,7 +184,7 @@ class Round:
         ]  # fmt: skip
 
     def _kill_now_and_then(self, broker: object, books: Books) -> None:
-        for _ in range(self.kills):
+        while sum(self.killed.values()) < self.kills:
             self._start_watch()
             time.sleep(self.random.uniform(0.3, 2.5))
             if len(books.answers) == self.count:

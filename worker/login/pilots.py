@@ -310,6 +310,7 @@ def _hand_on(tools: Tools, batch: Batch, claimed: Claimed, came: Optional[Came],
             claim_name(job.outcome, Outcome(came.result.outcome, 1, stem, "login", tools.now()))
         else:
             record(attempt, came.result)
+        if came.result.outcome != "rejected":
             _understand(tools, job, claimed)
     if claimed.rerun_of:
         write(job.origin, Origin(JobId(claimed.rerun_of), "pilots", "", claimed.message.claimed_at, {}))
@@ -322,7 +323,8 @@ def _hand_on(tools: Tools, batch: Batch, claimed: Claimed, came: Optional[Came],
 
 
 def _understand(tools: Tools, job: JobFolder, claimed: Claimed) -> None:
-    """Without its spec it would not be tried again; one that the site no longer allows is not."""
+    """Without its spec it would not be tried again, and be put away as a rejected one; one that the site no longer allows
+    is not."""
     message = claimed.message
     queue = tools.config.queue(message.queue)
     if queue is not None:
