@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
+import importlib.util
 import logging
 import os
 import shlex
@@ -126,18 +127,25 @@ _PACKAGES = ("pika", "requests", "dotenv", "tenacity", "tomli", "rich", "prometh
 
 
 def _main_with_packages() -> int:
-    """Where packages are missing, goes on with the checkout's own python; where that is no better, says what to do."""
+    """Where packages are missing, the checkout's own python does the work; where that lacks them too, says what to do."""
+    _begin_with_own_python()
     try:
         return main()
     except ModuleNotFoundError as error:
         if error.name not in _PACKAGES:
             raise
-        python = str(ROOT / ".venv" / "bin" / "python")
-        if os.access(python, os.X_OK) and "again" not in sys._xoptions:  # -X again: once is enough
-            os.execv(python, [python, "-X", "again", *sys.argv])
         how = f"cd {shlex.quote(str(ROOT))} && python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"
         print(f"check.py: the package {error.name} is missing. Run: {how}", file=sys.stderr)
         return os.EX_CONFIG
+
+
+def _begin_with_own_python() -> None:
+    """Before any work: half of it done by one process and half by another would be asked twice, or counted never."""
+    python = str(ROOT / ".venv" / "bin" / "python")
+    needed = [name for name in _PACKAGES if name != "tomli" or sys.version_info < (3, 11)]
+    lacks = any(importlib.util.find_spec(name) is None for name in needed)
+    if lacks and "again" not in sys._xoptions and os.access(python, os.X_OK):  # -X again: once is enough
+        os.execv(python, [python, "-X", "again", *sys.argv])
 
 
 def _took_too_long(*_: object) -> None:

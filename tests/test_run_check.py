@@ -136,4 +136,20 @@ def test_check_py_itself_finds_the_checkouts_packages_under_any_python() -> None
     )
 
     assert done.returncode == os.EX_CONFIG
-    assert "nowhere.toml can't be read" in done.stderr
+    assert "nowhere.toml is not there yet. Run: ./check.py init" in done.stderr
+
+
+def test_where_packages_are_missing_check_py_begins_with_the_checkout_s_own_python(tmp_path: Path) -> None:
+    """Nothing is done before: half of it done here and half there would be asked twice, or counted never."""
+    checkout = tmp_path / "check out"
+    own = checkout / ".venv" / "bin" / "python"
+    own.parent.mkdir(parents=True)
+    own.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
+    own.chmod(0o700)
+    shutil.copy(ROOT / "check.py", checkout)
+
+    done = subprocess.run(
+        [sys.executable, "-S", str(checkout / "check.py"), "init", "--queue", "a b"], capture_output=True, text=True
+    )
+
+    assert (done.stdout, done.stderr) == (f"-X|again|{checkout}/check.py|init|--queue|a b|", "")

@@ -122,7 +122,7 @@ def _read_site(root: Path, path: Path, faults: list[str]) -> Optional[Site]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        faults.append(f"{path.name} can't be read ({error.strerror}). Copy site.example.toml and adapt it.")
+        faults.append(_unreadable(path, error, "site.example.toml"))
         return None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
@@ -225,7 +225,11 @@ def _build(cls: Any, table: object, where: _Place, flaws: _Flaws) -> object:
     known = {f.name: f for f in fields(cls)}
     for name in table:
         if name not in known:
-            flaws.add(_Place(where.words, (*where.path, name)), f"unknown setting {name!r}", serious=False)
+            import difflib
+
+            near = difflib.get_close_matches(str(name), known, 1)
+            meant = f", did you mean {near[0]}?" if near else ""
+            flaws.add(_Place(where.words, (*where.path, name)), f"unknown setting {name!r}{meant}", serious=False)
     values: dict[str, Any] = {}
     for name, f in known.items():
         if name in table:
@@ -282,13 +286,16 @@ def _read_credentials(path: Path, without_broker: bool, faults: list[str]) -> Op
     try:
         mode = path.stat()
     except OSError as error:
-        faults.append(f"{path.name} can't be read ({error.strerror}). Copy credentials.env.example and fill it in.")
+        faults.append(_unreadable(path, error, "credentials.env.example"))
         return None
     if mode.st_uid != os.getuid() or mode.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         faults.append(f"{path.name} can be read by others. Run: chmod 600 {path.name}")
         return None
     try:
         given = read_variables(path)
+    except OSError as error:
+        faults.append(_unreadable(path, error, "credentials.env.example"))
+        return None
     except UnicodeDecodeError:
         faults.append(f"{path.name} is not UTF-8 text")
         return None
@@ -310,6 +317,13 @@ def _read_credentials(path: Path, without_broker: bool, faults: list[str]) -> Op
         api_user=given.get("API_USER", ""),
         api_password=Secret(given.get("API_PASSWORD", "")),
     )
+
+
+def _unreadable(path: Path, error: OSError, example: str) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{path.name} is not there yet. Run: ./check.py init (or copy {example} and fill it in)"
+    why = f"{path.name} can't be read ({error.strerror})"
+    return f"{why}. Run, as its owner: chmod 600 {path.name}" if isinstance(error, PermissionError) else why
 
 
 def read_variables(path: Path) -> dict[str, str]:

@@ -135,7 +135,7 @@ def test_every_fault_of_a_site_file_with_its_line(examined: Examined) -> None:
 
     assert [re.sub(r"^.*: (?=must|unknown)", "", words) for words in found] == [
         f"must be a whole number of 0 or more (line {number(examined, 'max_in_flight')})",
-        f"unknown setting 'memory' (line {number(examined, 'memory = ')})",
+        f"unknown setting 'memory', did you mean memory_mb? (line {number(examined, 'memory = ')})",
         f"must be a whole number of 0 or more (line {number(examined, 'memory_mb')})",
     ]
 
@@ -165,7 +165,7 @@ def test_a_site_file_that_is_not_there(examined: Examined) -> None:
     lines = examined.doctor(expect=os.EX_CONFIG)
 
     line = one(lines, "files", "site.toml")
-    assert (line.mark, line.mend) == ("fault", "Copy site.example.toml and adapt it.")
+    assert (line.mark, line.mend) == ("fault", "Run: ./check.py init (or copy site.example.toml and fill it in)")
 
 
 def test_a_python_for_the_jobs_without_the_packages(examined: Examined, tmp_path: Path) -> None:

@@ -208,7 +208,8 @@ class Books:
                 yield "its output is not what the workload makes of its input"
         if reply.headers.get("exit_code") == 3 and began[job, number] != 1:
             yield "its workload is said to have failed, but never ran"
-        if outcome == "rejected" and began:
+        # A later attempt may be held back for ever, and rejected, after an earlier one was taken away in its work.
+        if outcome == "rejected" and (began[job, number] or (began and not self.held)):
             yield "it was rejected, but ran"
 
     def _suffered_unseen(self) -> bool:

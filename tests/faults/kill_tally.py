@@ -68,7 +68,8 @@ class Tally:
         Not at all of those, or early ones would keep the others from being passed; but always at the rarest.
         """
         with self._lock:
-            known = sorted({name for s, name in self.passed if s == side} or self._in_source)
+            of_a_side = {name for _, name in self.passed}
+            known = sorted({name for s, name in self.passed if s == side} | (set(self._in_source) - of_a_side))
             lacking = [name for name in known if self.hits[side, name] < max(self.each, _AIM)]
             by_rarity = sorted(lacking, key=lambda name: self.passed[side, name])
         if dice.random() < 0.2:

@@ -170,7 +170,7 @@ def test_a_retry_policy_names_ends_that_there_are(tmp_path: Path) -> None:
 def test_a_site_file_that_is_missing_says_what_to_copy(tmp_path: Path) -> None:
     _, credentials = write_files(tmp_path)
 
-    with pytest.raises(Misconfigured, match="gone.toml can't be read .*Copy site.example.toml"):
+    with pytest.raises(Misconfigured, match="gone.toml is not there yet. Run: ./check.py init .*copy site.example.toml"):
         read_config(tmp_path, tmp_path / "gone.toml", credentials)
 
 
@@ -292,7 +292,9 @@ def test_a_file_that_only_we_can_read_is_taken(tmp_path: Path, mode: int) -> Non
 def test_a_missing_file_says_what_to_copy(tmp_path: Path) -> None:
     site, _ = write_files(tmp_path)
 
-    with pytest.raises(Misconfigured, match="gone.env can't be read .*Copy credentials.env.example"):
+    with pytest.raises(
+        Misconfigured, match="gone.env is not there yet. Run: ./check.py init .*copy credentials.env.example"
+    ):
         read_config(tmp_path, site, tmp_path / "gone.env")
 
 

@@ -43,7 +43,7 @@ def look_at_schedule(report: Report, subject: Subject) -> None:
         report.warn("this host has no crontab program, and no pass is started from elsewhere",
                     "Install the crontab line on a host that has one (README, Install on a cluster).")  # fmt: skip
     else:
-        report.fault("no line starts a pass", "Add one: ./check.py init --schedule crontab shows it and adds it.")
+        report.fault("no line starts a pass", "Add one: ./check.py init --add (without --add it is only shown).")
     report.begin("other installations")
     rivals = list(_rivals(lines, subject))
     if rivals:

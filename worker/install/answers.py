@@ -101,16 +101,24 @@ def complete(questions: tuple[Question, ...], given: Mapping[str, str], proposal
 
 def _ask(question: Question, proposal: str) -> Optional[str]:
     prompt = f"{question.name}: {question.words}{f' [{proposal}]' if proposal else ''}: "
-    if question.secret:
-        return getpass.getpass(prompt)
-    print(prompt, end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip() or proposal
+    while True:
+        if question.secret:
+            line = getpass.getpass(prompt) + "\n"
+        else:
+            print(prompt, end="", file=sys.stderr, flush=True)
+            line = sys.stdin.readline()
+        answer = (line.rstrip("\n") if question.secret else line.strip()) or proposal
+        if answer or not question.needed or not line:
+            return answer
+        print("This one is needed.", file=sys.stderr)
 
 
 def _refuse_odd(questions: tuple[Question, ...], answers: Mapping[str, str]) -> None:
     for each in questions:
         if not answers[each.name].isprintable():
             raise NotGiven(f"{each.name}: holds a character that can't be printed")
+    if answers.get("rabbitmq_host", "").count(":") == 1:
+        raise NotGiven("rabbitmq_host: is a host's name alone; the port is RABBITMQ_PORT (--rabbitmq-port)")
 
 
 def home_of(program: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from ..config import credentials_text, read_separately
+from ..config import credentials_text, read_separately, read_variables
 from .answers import CREDENTIALS, SITE, NotGiven, complete, home_of, read_answers
 from .files import create, put_aside, site_text
 from .proposals import Proposals, ask_broker, ask_for_queues, ask_slurm
@@ -49,7 +49,9 @@ def init(root: Path, site_file: Path, credentials_file: Path, wishes: Wishes) ->
 
 def _write_credentials(file: Path, answers: Mapping[str, str], replace: bool) -> None:
     if file.exists() and not replace:
-        _keep(file, [each.name for each in CREDENTIALS], answers)
+        said = read_variables(file)
+        same = {name for name, value in answers.items() if said.get(name.upper()) == value}
+        _keep(file, [each.name for each in CREDENTIALS if each.name not in same], answers)
         return
     values = complete(CREDENTIALS, answers, {})
     text = credentials_text(
