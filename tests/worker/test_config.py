@@ -170,7 +170,9 @@ def test_a_retry_policy_names_ends_that_there_are(tmp_path: Path) -> None:
 def test_a_site_file_that_is_missing_says_what_to_copy(tmp_path: Path) -> None:
     _, credentials = write_files(tmp_path)
 
-    with pytest.raises(Misconfigured, match="gone.toml is not there yet. Run: ./check.py init .*copy site.example.toml"):
+    with pytest.raises(
+        Misconfigured, match="gone.toml is not there yet. Run: ./check.py init .*copy site.example.toml"
+    ):
         read_config(tmp_path, tmp_path / "gone.toml", credentials)
 
 
