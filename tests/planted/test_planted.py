@@ -17,7 +17,7 @@ SEARCH = settings(
 
 
 @pytest.mark.slow
-@pytest.mark.long(seconds=60)
+@pytest.mark.long(seconds=90)
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     BUGS[name](monkeypatch)

@@ -20,5 +20,6 @@ def test_whatever_happens_each_message_gets_one_true_answer() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long(seconds=400)
 def test_whatever_happens_in_many_histories_each_message_gets_one_true_answer() -> None:
-    run_state_machine_as_test(Life, settings=settings(CALM, max_examples=600, stateful_step_count=50))
+    run_state_machine_as_test(Life, settings=settings(CALM, max_examples=400, stateful_step_count=50))
