@@ -85,6 +85,7 @@ def test_a_second_pass_on_this_host_is_kept_out(checkout: Path, tmp_path: Path) 
     assert re.fullmatch(DATED + "another pass is running on this host, nothing done\n", second.stdout)
 
 
+@pytest.mark.unhurried
 def test_the_lock_ends_with_the_pass_and_not_with_what_the_pass_left_running(checkout: Path) -> None:
     write_check(checkout, "import subprocess; subprocess.Popen(['sleep', '3'], stdout=subprocess.DEVNULL)")
 

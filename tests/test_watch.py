@@ -246,6 +246,7 @@ def test_a_watch_works_through_many_jobs_and_counts_what_it_did(
     assert watch.told_to_stop() == 0 and watch.log.count("Traceback") == 0
 
 
+@pytest.mark.unhurried
 @pytest.mark.fault(what="the login hangs for longer than lease_expires", moment="in a pass of a watch")
 def test_a_pass_that_hangs_ends_the_watch_so_that_the_next_one_goes_on(
     tmp_path: Path, upstream: Upstream, start: Start

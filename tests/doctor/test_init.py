@@ -144,6 +144,7 @@ def test_a_queue_is_described_as_it_is(newcomer: Newcomer, rabbitmq: Broker) -> 
     assert (site.queues[0].durable, site.queues[0].arguments) == (True, {"x-queue-type": "quorum"})
 
 
+@pytest.mark.unhurried
 def test_the_queues_of_a_broker_with_its_management_plugin_are_listed(tmp_path: Path) -> None:
     broker = RabbitMQ(tmp_path / "rabbitmq")
     (port,) = free_ports(1)
