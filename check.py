@@ -123,7 +123,10 @@ def _handler(form: str, to_stderr: bool) -> logging.Handler:
     return handler
 
 
-_PACKAGES = ("pika", "requests", "dotenv", "tenacity", "tomli", "rich", "prometheus_client", "jinja2", "pygal")
+_PACKAGES = (
+    *("pika", "requests", "dotenv", "tenacity", "rich", "prometheus_client", "jinja2", "pygal"),
+    *(("tomli",) if sys.version_info < (3, 11) else ()),
+)
 
 
 def _main_with_packages() -> int:
@@ -142,9 +145,9 @@ def _main_with_packages() -> int:
 def _begin_with_own_python() -> None:
     """Before any work: half of it done by one process and half by another would be asked twice, or counted never."""
     python = str(ROOT / ".venv" / "bin" / "python")
-    needed = [name for name in _PACKAGES if name != "tomli" or sys.version_info < (3, 11)]
-    lacks = any(importlib.util.find_spec(name) is None for name in needed)
-    if lacks and "again" not in sys._xoptions and os.access(python, os.X_OK):  # -X again: once is enough
+    if sys.executable == python or "again" in sys._xoptions or not os.access(python, os.X_OK):
+        return  # under cron this is so, and nothing is looked for
+    if any(importlib.util.find_spec(name) is None for name in _PACKAGES):
         os.execv(python, [python, "-X", "again", *sys.argv])
 
 

@@ -102,15 +102,17 @@ def complete(questions: tuple[Question, ...], given: Mapping[str, str], proposal
 def _ask(question: Question, proposal: str) -> Optional[str]:
     prompt = f"{question.name}: {question.words}{f' [{proposal}]' if proposal else ''}: "
     while True:
-        if question.secret:
-            line = getpass.getpass(prompt) + "\n"
-        else:
-            print(prompt, end="", file=sys.stderr, flush=True)
-            line = sys.stdin.readline()
-        answer = (line.rstrip("\n") if question.secret else line.strip()) or proposal
-        if answer or not question.needed or not line:
-            return answer
+        answer = getpass.getpass(prompt) if question.secret else _line(prompt)
+        if answer or proposal or not question.needed or answer is None:
+            return answer or proposal
         print("This one is needed.", file=sys.stderr)
+
+
+def _line(prompt: str) -> Optional[str]:
+    """None where nobody will say anything any more."""
+    print(prompt, end="", file=sys.stderr, flush=True)
+    line = sys.stdin.readline()
+    return line.strip() if line else None
 
 
 def _refuse_odd(questions: tuple[Question, ...], answers: Mapping[str, str]) -> None:

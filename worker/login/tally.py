@@ -143,13 +143,12 @@ def ended(job: JobFolder, facts: JobFacts, now: float) -> Ended:
 
 def of_a_pilot(workload: str, result: Result, now: float) -> Ended:
     """A job that a pilot has answered; nobody noted how long it waited."""
-    used = result.used or Used()
     return Ended(
         day=time.strftime("%Y-%m-%d", time.gmtime(now)),
         outcome=result.outcome,
         workload=workload,
-        seconds=[(step, seconds) for step, seconds in used.steps.items() if step in STEPS],
-        input_bytes=used.input_bytes,
+        seconds=list(_of_steps(result.used)),
+        input_bytes=result.used.input_bytes if result.used else 0,
         output_bytes=sum(output.size for output in result.outputs.values()),
         attempts=1,
     )
@@ -158,7 +157,10 @@ def of_a_pilot(workload: str, result: Result, now: float) -> Ended:
 def _seconds(a: AttemptFacts) -> Iterator[tuple[str, float]]:
     if a.intent is not None and a.started is not None:
         yield "wait", max(0.0, a.started.at - a.intent.at)
-    used: Optional[Used] = a.what_counts.used if a.what_counts else None
+    yield from _of_steps(a.what_counts.used if a.what_counts else None)
+
+
+def _of_steps(used: Optional[Used]) -> Iterator[tuple[str, float]]:
     if used is not None:
         yield from ((step, seconds) for step, seconds in used.steps.items() if step in STEPS)
 

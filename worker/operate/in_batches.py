@@ -98,9 +98,9 @@ def timeline(job: InBatch) -> list[Event]:
     if job.result is not None:
         reason = f": {screen.plain(job.result.reason)}" if job.result.reason else ""
         words = f"{job.result.outcome}{reason}"
-        events.append(Event(job.result.ended_at or job.since, "result", words, 1))
+        events.append(Event(job.since, "result", words, 1))
         if job.confirmed:
-            events.append(Event(job.result.ended_at or job.since, "confirmed", "the broker has its answer", 1))
+            events.append(Event(job.since, "confirmed", "the broker has its answer", 1))
     return events
 
 

@@ -93,7 +93,7 @@ def _age(text: str) -> float:
 
 def active(jobs: JobsFolder) -> Iterator[Found]:
     place = str(jobs.active)
-    for name in _names(jobs.active):
+    for name in names(jobs.active):
         found = _found(f"{place}/{name}")
         if found is not None:
             yield found
@@ -121,7 +121,7 @@ def put_away(jobs: JobsFolder, words: Sequence[str] = tuple(ENDED_STATES)) -> It
 
 
 def _in(place: Path, word: str) -> Iterator[Found]:
-    for name in sorted(_names(place)):
+    for name in sorted(names(place)):
         found = _put_away(JobFolder(place / name), word)
         if found is not None:
             yield found
@@ -137,14 +137,14 @@ def _put_away(job: JobFolder, word: str) -> Optional[Found]:
 
 
 def done_days(jobs: JobsFolder) -> list[str]:
-    return [name for name in _names(jobs.done) if _DAY.fullmatch(name)]
+    return [name for name in names(jobs.done) if _DAY.fullmatch(name)]
 
 
 def count(place: Path) -> int:
-    return len(_names(place))
+    return len(names(place))
 
 
-def _names(place: Path) -> list[str]:
+def names(place: Path) -> list[str]:
     try:
         return [name for name in os.listdir(place) if not name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
@@ -198,7 +198,7 @@ def _fitting(jobs: JobsFolder, name: str) -> Iterator[Found]:
         return
     places = [jobs.active, jobs.rejected, jobs.undelivered, *(jobs.done / day for day in done_days(jobs))]
     for place in places:
-        for each in _names(place):
+        for each in names(place):
             met = _met(jobs, JobFolder(place / each)) if each.startswith(name) else None
             if met is not None:
                 yield met

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from .. import VERSION, batches
-from ..batches import Batch, Pool
+from ..batches import Pool
 from ..errors import Damaged
 from ..folder import JobFolder, JobsFolder, remove
 from ..login.snapshot import AttemptFacts, JobFacts, read_facts
@@ -149,7 +149,7 @@ def gather(config: Config, days: int, most: int, offline: bool) -> Report:
     outside = status.ask_outside(config, jobs, offline)
     standing = status.look(config, jobs, places.Wanted(), _LISTED, outside)
     window = [_day(now - 86400 * ago) for ago in reversed(range(days))]
-    names = {place: _listed(place) for place in _ended_places(jobs, window)}
+    names = {place: places.names(place) for place in _ended_places(jobs, window)}
     shares = history.shares([len(inside) for inside in names.values()], most)
     chosen = [(place, name) for (place, inside), share in zip(names.items(), shares)
               for name in heapq.nsmallest(share, inside)]  # fmt: skip
@@ -161,7 +161,7 @@ def gather(config: Config, days: int, most: int, offline: bool) -> Report:
         at=now,
         version=VERSION,
         now=standing,
-        days=history.by_day(window, standing.outcomes, _kept(config, jobs, standing, window)),
+        days=history.by_day(window, standing.outcomes, _kept(config, jobs, standing)),
         looked=history.looked(past, window, kept, read.count(None)),
         recent=list(itertools.islice(_recent(names, window), _RECENT)),
     )
@@ -177,20 +177,13 @@ def _ended_places(jobs: JobsFolder, window: Sequence[str]) -> Iterator[Path]:
     yield from (jobs.done / day for day in reversed(window))
 
 
-def _listed(place: Path) -> list[str]:
-    try:
-        return [name for name in os.listdir(place) if not name.startswith(".")]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _kept(config: Config, jobs: JobsFolder, standing: Standing, window: Sequence[str]) -> dict[str, int]:
+def _kept(config: Config, jobs: JobsFolder, standing: Standing) -> dict[str, int]:
     """Finished jobs by day: those with folders of their own, and those in pilots' batches, as their names have it."""
     kept = dict(standing.done)
-    for pool in [Pool(jobs, queue.name) for queue in config.site.queues]:
-        for day in window:
-            closed = [Batch(pool.done / day / name) for name in _listed(pool.done / day) if batches.is_closed(name)]
-            kept[day] = kept.get(day, 0) + sum(sum(batches.counts(batch)[:2]) for batch in closed)
+    for queue in config.site.queues:
+        for batch in Pool(jobs, queue.name).closed():
+            day = batch.path.parent.name
+            kept[day] = kept.get(day, 0) + sum(batches.counts(batch)[:2])
     return kept
 
 

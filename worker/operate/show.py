@@ -58,7 +58,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
     found = places.one(jobs, options.job)
     inside = in_batches.find(config, jobs, options.job) if found is None else None
     if inside is not None:
-        return _show(_story_inside(inside), options, follow=False)
+        _show(_story_inside(inside), options.json, follow=False)
+        return os.EX_OK
     if found is None:
         return places.tell_no_such(options.job)
     try:
@@ -66,18 +67,17 @@ def run(config: Config, options: argparse.Namespace) -> int:
     except (Damaged, OSError) as error:
         print(f"check.py: {found.job.path} can't be read: {error}", file=sys.stderr)
         return os.EX_DATAERR
-    code = _show(story, options, options.follow)
+    _show(story, options.json, options.follow)
     if options.follow and found.attempt and not options.json:
         _follow(jobs, found, options.lines)
-    return code
-
-
-def _show(story: Story, options: argparse.Namespace, follow: bool) -> int:
-    if options.json:
-        print(json.dumps(asdict(story), indent=1))
-        return os.EX_OK
-    _print(story, follow)
     return os.EX_OK
+
+
+def _show(story: Story, as_json: bool, follow: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(story), indent=1))
+    else:
+        _print(story, follow)
 
 
 @dataclass(frozen=True)
