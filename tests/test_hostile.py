@@ -565,7 +565,7 @@ def test_no_header_and_no_property_stops_the_queue(scene: Scene) -> None:
     }
     for name, properties in others.items():
         send(scene, refusal(name), pika.BasicProperties(reply_to=results, correlation_id=name, **properties))
-    good = scene.requester.publish(text(""), timestamp=2**63 - 1, expiration="60000", priority=255, message_id=hostile)
+    good = scene.requester.publish(text(""), timestamp=2**63 - 1, expiration="600000", priority=255, message_id=hostile)
 
     one_pass(scene, good)
 
@@ -600,7 +600,7 @@ def test_a_job_that_nobody_waits_for_any_longer_is_not_started(scene: Scene) -> 
     scene.requester.publish(text(""), expiration="1")  # the broker itself throws it away
     late = scene.requester.publish(text('"late": 1'), timestamp=now - 600, expiration="300000")
     nearly = scene.requester.publish(text('"nearly": 1'), timestamp=now - 58, expiration="60000")
-    good = scene.requester.publish(text(""), timestamp=now - 30, expiration="90000")
+    good = scene.requester.publish(text(""), timestamp=now - 30, expiration="900000")
     time.sleep(0.1)
 
     one_pass(scene, good)
@@ -608,7 +608,7 @@ def test_a_job_that_nobody_waits_for_any_longer_is_not_started(scene: Scene) -> 
     (answer,) = scene.requester.to(late)
     assert (outcome_of(answer), answer.error) == ("expired", "The job's deadline passed before it could start.")
     assert outcome_of(scene.answer(good)) == "succeeded"
-    assert outcome_of(scene.answer(nearly)) in ("succeeded", "expired")
+    assert outcome_of(scene.answer(nearly)) in ("succeeded", "expired", "cancelled")
     assert len(scene.requester.collect()) == 3
 
 
@@ -618,10 +618,10 @@ def test_a_job_that_nobody_waits_for_any_longer_is_not_started(scene: Scene) -> 
 QUEUES: dict[str, dict[str, Any]] = {
     "durable": {"durable": True},
     "quorum": {"durable": True, "arguments": {"x-queue-type": "quorum"}},
-    "with TTL": {"arguments": {"x-message-ttl": 60_000}},
+    "with TTL": {"arguments": {"x-message-ttl": 600_000}},
     "with max-length": {"arguments": {"x-max-length": 3, "x-overflow": "reject-publish"}},
     "with priorities": {"arguments": {"x-max-priority": 10}},
-    "lazy, and deleted when unused": {"arguments": {"x-queue-mode": "lazy", "x-expires": 60_000}},
+    "lazy, and deleted when unused": {"arguments": {"x-queue-mode": "lazy", "x-expires": 600_000}},
 }
 
 

@@ -295,9 +295,11 @@ class RabbitMQ:
 
     def _open(self) -> pika.BlockingConnection:
         if self._connection is None or not self._connection.is_open:
-            self._connection = pika.BlockingConnection(
-                parameters(self._credentials, self._ca_file, self._blocked_timeout)
-            )
+            told = parameters(self._credentials, self._ca_file, self._blocked_timeout)
+            try:
+                self._connection = pika.BlockingConnection(told)
+            except ValueError as error:  # pika's word for a peer that was gone right after it was connected to
+                raise Transient(f"the broker can't be reached: {_words(error)}") from None
         return self._connection
 
     @contextlib.contextmanager
