@@ -342,6 +342,8 @@ def _to_bytes(fact: object) -> bytes:
 
 def to_json(value: Any) -> Any:
     """Bytes are tagged, so that they come back as bytes."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value
     if isinstance(value, bytes):
         return {"base64": base64.b64encode(value).decode()}
     if isinstance(value, Mapping):
@@ -353,11 +355,10 @@ def to_json(value: Any) -> Any:
 
 def from_json(kind: Any, value: Any) -> Any:
     """The reverse, led by the dataclass's own annotations. Unknown keys are a newer version's, and are passed over."""
-    if kind is Any:
+    if kind is Any or (kind in _PLAIN and isinstance(value, kind)):
         return value
     if is_dataclass(kind) and isinstance(kind, type):
-        hints = _hints(kind)
-        return kind(**{f.name: from_json(hints[f.name], value[f.name]) for f in fields(kind) if f.name in value})
+        return kind(**{name: from_json(of, value[name]) for name, of in _fields(kind) if name in value})
     origin, of = get_origin(kind), get_args(kind)
     if origin is Union:
         return _from_json_union(of, value)
@@ -375,10 +376,14 @@ def from_json(kind: Any, value: Any) -> Any:
     return value
 
 
+_PLAIN = (str, int, float, bool)
+
+
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def _fields(kind: Any) -> tuple[tuple[str, Any], ...]:
     """To work them out takes ten times as long as to read a fact."""
-    return get_type_hints(kind)
+    hints = get_type_hints(kind)
+    return tuple((field.name, hints[field.name]) for field in fields(kind))
 
 
 def _from_json_union(kinds: tuple[Any, ...], value: Any) -> Any:

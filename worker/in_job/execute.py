@@ -21,7 +21,8 @@ _REAP_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Exit:
-    """How the program ended: `code` as a shell would say it, `signal_name` if a signal did it, the end of its output."""
+    """How the program ended: `code` as a shell would say it, `signal_name` if a signal did it, the end of its output if it
+    did not end well."""
 
     code: int
     signal: int
@@ -42,8 +43,9 @@ def execute(
 
     Raises StepFailed where the program can't be started.
     """
-    start, begun = _size(log_file), time.monotonic()
+    begun = time.monotonic()
     with open(log_file, "ab") as output:
+        start = output.tell()
         try:
             process = subprocess.Popen(
                 argv, cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
@@ -64,7 +66,7 @@ def execute(
         signal=max(0, -code),
         signal_name=_signal_name(-code) if code < 0 else "",
         seconds=time.monotonic() - begun,
-        tail=_tail(log_file, start),
+        tail=_tail(log_file, start) if code else "",
     )
 
 
@@ -141,12 +143,8 @@ def _signal_name(number: int) -> str:
         return str(number)
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
 def _tail(path: Path, start: int) -> str:
     """The end of what the program itself wrote."""
     with open(path, "rb") as file:
-        file.seek(max(start, _size(path) - _TAIL_BYTES))
+        file.seek(max(start, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
         return file.read(_TAIL_BYTES).decode("utf-8", "replace")

@@ -40,9 +40,14 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGALRM):
             signal.signal(number, self._handle)
-        self._looked = time.monotonic()
-        signal.setitimer(signal.ITIMER_REAL, min(1.0, max(0.001, self._deadline - self._looked)), 1.0)
+        self._tick()
         return self
+
+    def begin_another(self, seconds: float) -> None:
+        """The next attempt in this process, after `off()`."""
+        self._deadline = time.monotonic() + seconds
+        self._off = False
+        self._tick()
 
     def __exit__(self, *_: object) -> None:
         self.off()
@@ -51,6 +56,10 @@ class Interrupts:
         """From here on the attempt has its result, and nothing changes it any more."""
         self._off = True
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _tick(self) -> None:
+        self._looked = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, min(1.0, max(0.001, self._deadline - self._looked)), 1.0)
 
     @contextlib.contextmanager
     def allowed(self) -> Iterator[None]:

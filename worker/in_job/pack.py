@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -32,35 +33,44 @@ class Packed:
     outputs: Mapping[str, Output]
 
 
-def pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site, durable: bool = True) -> Packed:
-    """Raises StepFailed for an output that is missing, is no plain file, or is too large. `durable`: whether the body has
-    to survive a power failure where it lies."""
+def pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site) -> Packed:
+    """The body survives a power failure where it lies then. Raises StepFailed, as `pack_into`."""
     stem = f"reply-{secrets.token_hex(4)}"
-    packed: dict[str, Output] = {}
-    left = site.limits.output_bytes
     body = attempt.reply_body(stem)
     try:
         # Not written aside and renamed: its name is in no fact before it is complete and synced.
-        with open(os.open(body, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as reply:
-            for index, (name, file) in enumerate(spec.outputs.items()):
-                reply.write(b"{" if index == 0 else b", ")
-                packed[name] = _append(reply, name, outputs / file, left, site.limits.output_bytes)
-                left -= packed[name].size
-            reply.write(b"}" if spec.outputs else b"{}")
-            if reply.tell() > site.replies.max_bytes:
-                raise StepFailed("pack", _too_large(site.replies.max_bytes))
+        with _stored(), open(os.open(body, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as reply:
+            packed = pack_into(reply, spec, outputs, site)
             reply.flush()
-            if durable:
-                os.fsync(reply.fileno())
-        if durable:
+            os.fsync(reply.fileno())
             folder.sync_folder(body.parent)
     except StepFailed:
         folder.remove(body)
         raise
-    except OSError as error:
-        folder.remove(body)
-        raise StepFailed("pack", f"The outputs could not be stored ({error.strerror}).", may_work_again=True) from None
     return Packed(stem, packed)
+
+
+def pack_into(reply: BinaryIO, spec: JobSpec, outputs: Path, site: Site) -> dict[str, Output]:
+    """Raises StepFailed for an output that is missing, is no plain file, or is too large."""
+    packed: dict[str, Output] = {}
+    left = site.limits.output_bytes
+    with _stored():
+        for index, (name, file) in enumerate(spec.outputs.items()):
+            reply.write(b"{" if index == 0 else b", ")
+            packed[name] = _append(reply, name, outputs / file, left, site.limits.output_bytes)
+            left -= packed[name].size
+        reply.write(b"}" if spec.outputs else b"{}")
+        if reply.tell() > site.replies.max_bytes:
+            raise StepFailed("pack", _too_large(site.replies.max_bytes))
+    return packed
+
+
+@contextlib.contextmanager
+def _stored() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StepFailed("pack", f"The outputs could not be stored ({error.strerror}).", may_work_again=True) from None
 
 
 def _append(reply: BinaryIO, name: str, path: Path, room: int, most: int) -> Output:

@@ -45,8 +45,9 @@ _AHEAD = 100
 """Jobs that are noted as "may be started" at once; where a node fails, so many go on as Slurm jobs of their own."""
 _DISMISSAL = 20.0
 """Seconds in which a runner has to end; Slurm's KillWait is 30 by default."""
-_SHORT = 0.2
-"""Seconds; where jobs take less, a runner is given its next one before it has done the last."""
+_AT_HAND = 0.1
+_MOST_AT_HAND = 3
+"""Seconds of work, and jobs, that a runner is given before it has done its last one. More would wait behind a long one."""
 
 
 @dataclass
@@ -288,8 +289,8 @@ class _Pilot:
             return
 
     def _hand_out(self) -> None:
-        depth = 2 if self._mean < _SHORT else 1
-        for level in range(depth):
+        ahead = min(_MOST_AT_HAND, int(_AT_HAND / max(self._mean, 0.001)))
+        for level in range(1 + ahead):
             for hand in self._hands:
                 if self._leaving is None and len(hand.given) == level:
                     self._hand_one_to(hand)

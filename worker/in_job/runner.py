@@ -7,13 +7,15 @@ when it is told to, and when the pilot is gone.
 from __future__ import annotations
 
 import ctypes
+import io
 import logging
+import math
 import os
 import secrets
 import shutil
 import signal
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Optional
@@ -56,23 +58,21 @@ class Runner:
         self._memory = MemoryWatch(placement.confined)
         self._fetcher: Optional[Fetcher] = None
         self._attempt_folder = AttemptFolder(place / "job", 1)
-        self._stopping = False
+        self._interrupts = Interrupts(math.inf)
 
     def serve(self, pipe: Connection) -> None:
         adopt_orphans()
         _end_with_the_pilot()
-        while not self._stopping:
-            signal.signal(signal.SIGTERM, self._stop)
-            try:
-                claimed: Optional[Claimed] = pipe.recv()
-                if claimed is None:
+        with self._interrupts:
+            self._interrupts.off()
+            while not self._interrupts.asked_to_stop:
+                try:
+                    claimed: Optional[Claimed] = pipe.recv()
+                    if claimed is None:
+                        return
+                    pipe.send(self._run(claimed))
+                except (EOFError, BrokenPipeError):
                     return
-                pipe.send(self._run(claimed))
-            except (EOFError, BrokenPipeError):
-                return
-
-    def _stop(self, *_: object) -> None:
-        self._stopping = True
 
     def _run(self, claimed: Claimed) -> Done:
         now = time.time()
@@ -96,19 +96,21 @@ class Runner:
         if self._fetcher is None:
             self._fetcher = Fetcher(self._config, self._token_file)
         self._memory.begin()
+        self._interrupts.begin_another(claimed.resources.time_seconds)
+        body = io.BytesIO()
         try:
-            with Interrupts(claimed.resources.time_seconds) as interrupts:
-                result = steps.attempt(
-                    Work(
-                        self._config, claimed.id, attempt, spec, claimed.resources, self._placement, now, interrupts,
-                        self._memory, InPilot(self._fetcher, self._alone),
-                    )
-                )  # fmt: skip
-                self._stopping = self._stopping or interrupts.asked_to_stop
+            result = steps.attempt(
+                Work(
+                    self._config, claimed.id, attempt, spec, claimed.resources, self._placement, now, self._interrupts,
+                    self._memory, InPilot(self._fetcher, self._alone, body),
+                )
+            )  # fmt: skip
             if result.outcome == "cancelled":
                 return Done(claimed.id, None)
-            body = attempt.reply_body(result.body).read_bytes() if result.outcome == "succeeded" else b""
-            return Done(claimed.id, replace(result, body=""), is_final(result, spec, claimed.resources), body)
+            succeeded = result.outcome == "succeeded"
+            return Done(
+                claimed.id, result, is_final(result, spec, claimed.resources), body.getvalue() if succeeded else b""
+            )
         finally:
             self._clear()
 
@@ -117,6 +119,7 @@ class Runner:
         place = self._attempt_folder.path
         try:
             _remove_tree(str(place))
+            return
         except OSError:
             shutil.rmtree(place, ignore_errors=True)
         if place.exists():

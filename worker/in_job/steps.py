@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -26,7 +27,7 @@ from .execute import Exit, execute
 from .fetch import Fetcher, fetch
 from .interrupt import Interrupted, Interrupts
 from .memory import MemoryWatch
-from .pack import Packed, pack
+from .pack import Packed, pack, pack_into
 from .progress import PROGRESS, watched
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,8 @@ class InPilot:
     fetcher: Fetcher
     alone: bool
     """No other one runs at the same time."""
+    body: io.BytesIO
+    """Where the reply's body is packed into."""
 
 
 @dataclass(frozen=True)
@@ -150,13 +153,19 @@ def _steps(work: Work) -> Packed:
             exit = execute(argv, scratch, environment, work.attempt.log, work.interrupts, work.workload.stop_wait)
         _check_exit(work, exit)
         with work.meter.step("pack"):
-            return pack(work.spec, scratch / "outputs", work.attempt, work.config.site, durable=work.pilot is None)
+            return _pack(work, scratch / "outputs")
 
 
 def _fetch(work: Work, inputs: Path) -> int:
     if work.pilot is None:
         return fetch(work.config, work.spec, work.attempt.token, inputs)
     return work.pilot.fetcher.fetch_all(work.spec, inputs)
+
+
+def _pack(work: Work, outputs: Path) -> Packed:
+    if work.pilot is None:
+        return pack(work.spec, outputs, work.attempt, work.config.site)
+    return Packed("", pack_into(work.pilot.body, work.spec, outputs, work.config.site))
 
 
 def _progress_watched(work: Work, scratch: Path) -> contextlib.AbstractContextManager[None]:
@@ -187,7 +196,7 @@ def _scratch(work: Work) -> Iterator[Path]:
 def _made(path: Path) -> Path:
     path.mkdir(mode=0o700, parents=True)
     for name in ("inputs", "outputs", "tmp"):
-        os.mkdir(path / name, 0o700)
+        os.mkdir(f"{path}/{name}", 0o700)
     return path
 
 
@@ -205,12 +214,12 @@ def _write_job_file(work: Work, scratch: Path) -> None:
             "time_seconds": work.resources.time_seconds,
         },
     }
-    (scratch / "job.json").write_text(json.dumps(job_file) + "\n", encoding="utf-8")
+    (scratch / "job.json").write_bytes(json.dumps(job_file).encode() + b"\n")
 
 
 def _argv(work: Work, scratch: Path) -> list[str]:
     """The site's words, with the places filled in; nothing of the message can be among them."""
-    places = {"{root}": str(work.config.root), "{job}": str(scratch / "job.json"), "{work}": str(scratch),
+    places = {"{root}": str(work.config.root), "{job}": f"{scratch}/job.json", "{work}": str(scratch),
               "{cpus}": str(work.resources.cpus), "{python}": sys.executable}  # fmt: skip
     return [_fill(word, places) for word in (*work.workload.prefix, *work.workload.argv)]
 
@@ -227,12 +236,12 @@ def _environment(work: Work, scratch: Path) -> dict[str, str]:
     environment = {
         "PATH": work.workload.path,
         "HOME": str(scratch),
-        "TMPDIR": str(scratch / "tmp"),
+        "TMPDIR": f"{scratch}/tmp",
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": cpus,
         "OPENBLAS_NUM_THREADS": cpus,
         "MKL_NUM_THREADS": cpus,
-        "BATCHFERRY_PROGRESS": str(scratch / PROGRESS),
+        "BATCHFERRY_PROGRESS": f"{scratch}/{PROGRESS}",
     }
     # Slurm tells a job which GPUs are its own only in this way.
     gpus = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES") if name in os.environ}

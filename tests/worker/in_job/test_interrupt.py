@@ -126,3 +126,29 @@ def test_an_interruption_is_no_ordinary_error() -> None:
             send(signal.SIGTERM)
         except Exception:  # noqa: BLE001  # that is the point
             pytest.fail("swallowed")
+
+
+def test_another_attempt_in_the_same_process_has_its_own_time() -> None:
+    with Interrupts(0.05) as interrupts:
+        with pytest.raises(Interrupted), interrupts.allowed():
+            time.sleep(LONG)
+        interrupts.off()
+
+        interrupts.begin_another(0.3)
+        begun = time.monotonic()
+        with pytest.raises(Interrupted) as interrupted, interrupts.allowed():
+            time.sleep(LONG)
+
+    assert interrupted.value.by_clock and time.monotonic() - begun > 0.25
+
+
+def test_who_is_asked_to_stop_between_two_attempts_does_not_do_the_second_one() -> None:
+    with Interrupts(LONG) as interrupts:
+        interrupts.off()
+        send(signal.SIGTERM)
+
+        interrupts.begin_another(LONG)
+        with pytest.raises(Interrupted), interrupts.allowed():
+            pytest.fail("not reached")
+
+    assert interrupts.asked_to_stop
