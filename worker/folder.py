@@ -355,7 +355,7 @@ def to_json(value: Any) -> Any:
 
 def from_json(kind: Any, value: Any) -> Any:
     """The reverse, led by the dataclass's own annotations. Unknown keys are a newer version's, and are passed over."""
-    if kind is Any or (kind in _PLAIN and isinstance(value, kind)):
+    if kind is Any or kind is type(value):
         return value
     if is_dataclass(kind) and isinstance(kind, type):
         return kind(**{name: from_json(of, value[name]) for name, of in _fields(kind) if name in value})
@@ -374,9 +374,6 @@ def from_json(kind: Any, value: Any) -> Any:
     if isinstance(kind, type) and not isinstance(value, (kind, int) if kind is float else kind):
         raise ValueError(f"{value!r} is no {kind.__name__}")
     return value
-
-
-_PLAIN = (str, int, float, bool)
 
 
 @functools.cache

@@ -330,8 +330,6 @@ class _Pilot:
                 continue
             try:
                 self._note(hand, hand.pipe.recv())
-                while hand.given and hand.pipe.poll():
-                    self._note(hand, hand.pipe.recv())
             except (EOFError, OSError):
                 self._lose(hand)
 
