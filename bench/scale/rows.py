@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.ground import machine, prepared
-from bench.scale import latency, passes
+from bench.scale import latency, on_slurm, passes
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -35,6 +35,7 @@ def main() -> int:
     peers = Path(options.peers)
     tables = {
         "jobs": lambda: _jobs(peers, options.jobs, options.runs),
+        "slurm": lambda: on_slurm.table(peers, 100, options.runs),
         "claims": lambda: _claims(options.runs),
         "passes": lambda: [passes.in_flight(count, options.runs) for count in (1, 1000, 10_000)],
         "latency": lambda: [
@@ -146,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bench/scale/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("table", nargs="*", help="jobs, claims, passes, latency, growth (default: all)")
+    parser.add_argument("table", nargs="*", help="jobs, slurm, claims, passes, latency, growth (default: all)")
     parser.add_argument("--jobs", type=int, default=10_000, help="how many in the table of jobs (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=5, help="how often each is run (default: %(default)s)")
     parser.add_argument("--peers", default=str(HERE / ".venv" / "bin" / "python"), help=argparse.SUPPRESS)
