@@ -117,6 +117,14 @@ def test_a_missing_queue_is_made_and_is_empty(kind: Kind) -> None:
     assert broker.get(f"{kind.queue.name}-new") is None
 
 
+def test_a_missing_queue_that_is_only_looked_at_is_not_made(kind: Kind) -> None:
+    name = f"{kind.queue.name}-new"
+
+    assert kind.open().waiting(replace(kind.queue, name=name), make=False) == 0
+    with pytest.raises(Unroutable):
+        kind.open().publish(replace(REPLY, routing_key=name))
+
+
 def test_messages_come_in_order_with_their_properties(kind: Kind) -> None:
     kind.send(kind.queue.name, b"one", {"reply_to": "r", "correlation_id": "c"})
     kind.send(kind.queue.name, b"two", {})

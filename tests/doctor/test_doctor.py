@@ -486,19 +486,25 @@ def test_a_clock_that_is_off(examined: Examined) -> None:
 
 @pytest.mark.parametrize(("setting", "check", "found", "mend"), [
     ('partition = "gpu"', "partition", "there is no partition gpu", "to one of: main, doomed"),
-    ('bin_dir = "/opt/slurm/bin"', None, "", ""),
     ('extra_options = ["--constraint=nosuch"]', "a job of {queue}", "nvalid feature", "Mend [slurm]"),
 ])  # fmt: skip
-def test_what_slurm_does_not_have(examined: Examined, setting: str, check: str | None, found: str, mend: str) -> None:
+def test_what_slurm_does_not_have(examined: Examined, setting: str, check: str, found: str, mend: str) -> None:
     slurm_says(examined, setting)
 
     lines = [line for line in examined.doctor() if line.group == "Slurm" and line.mark == "fault"]
 
-    if check is None:
-        assert lines == []  # the standard path is searched as well
-    else:
-        line = one(lines, "Slurm", check.format(queue=examined.files.queue))
-        assert found in line.found and mend in line.mend
+    line = one(lines, "Slurm", check.format(queue=examined.files.queue))
+    assert found in line.found and mend in line.mend
+
+
+def test_a_folder_of_slurm_s_commands_that_is_not_there_is_told_though_they_are_found_elsewhere(
+    examined: Examined,
+) -> None:
+    slurm_says(examined, 'bin_dir = "/opt/slurm/bin"')
+
+    line = one([each for each in examined.doctor() if each.mark == "warning"], "Slurm", "commands")
+
+    assert "bin_dir /opt/slurm/bin is no folder" in line.found and "take it out" in line.mend
 
 
 def test_a_controller_that_is_away(examined: Examined, slurm: SlurmCluster, tmp_path: Path) -> None:

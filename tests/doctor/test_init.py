@@ -222,10 +222,11 @@ def test_there_is_no_flag_for_a_password(newcomer: Newcomer, flag: str) -> None:
 def test_on_a_terminal_it_asks_and_shows_no_password(newcomer: Newcomer) -> None:
     given = read_variables(newcomer.answers)
     shown = answer_on_a_terminal(newcomer, {
-        "rabbitmq_host": given["RABBITMQ_HOST"], "rabbitmq_user": given["RABBITMQ_USER"],
-        "rabbitmq_password": given["RABBITMQ_PASSWORD"], "api_url": given["API_URL"], "api_user": given["API_USER"],
+        "rabbitmq_host": given["RABBITMQ_HOST"], "rabbitmq_port": given["RABBITMQ_PORT"],
+        "rabbitmq_user": given["RABBITMQ_USER"], "rabbitmq_password": given["RABBITMQ_PASSWORD"],
+        "api_url": given["API_URL"], "api_user": given["API_USER"],
         "api_password": given["API_PASSWORD"], "queue": newcomer.queue, "jobs_dir": "", "partition": "doomed", "account": "",
-    }, "--rabbitmq-port", given["RABBITMQ_PORT"])  # fmt: skip
+    })  # fmt: skip
 
     assert not [secret for secret in newcomer.secrets if secret in shown]
     site, credentials, _ = read_separately(ROOT, newcomer.site, newcomer.credentials)

@@ -53,8 +53,9 @@ class TooLarge(Exception):
 class Broker(Protocol):
     """Every method raises Transient when the broker is away."""
 
-    def waiting(self, queue: Queue) -> int:
-        """How many messages wait there. Makes the queue, as the site file says, if it does not exist."""
+    def waiting(self, queue: Queue, make: bool = True) -> int:
+        """How many messages wait there. Makes the queue, as the site file says, if it does not exist; without `make`
+        none wait in it."""
 
     def get(self, queue: str) -> Optional[Delivery]:
         """One message, to be acked or given back; None from an empty queue."""

@@ -50,9 +50,10 @@ class Embedded:
         self._holder = f"{os.getpid()} {_started(os.getpid())} {secrets.token_hex(4)}"
         self._open: Optional[sqlite3.Connection] = None
 
-    def waiting(self, queue: Queue) -> int:
+    def waiting(self, queue: Queue, make: bool = True) -> int:
         with self._transaction() as db:
-            db.execute("INSERT OR IGNORE INTO queues VALUES (?)", (queue.name,))
+            if make:
+                db.execute("INSERT OR IGNORE INTO queues VALUES (?)", (queue.name,))
             _tidy(db, queue.name)
             return _count(db, queue.name)
 

@@ -99,13 +99,15 @@ class RabbitMQ:
         self._heard: list[Delivery] = []
         """What came in this way, and was not got yet."""
 
-    def waiting(self, queue: Queue) -> int:
+    def waiting(self, queue: Queue, make: bool = True) -> int:
         with self._translated():
             try:
                 answer = self._jobs_channel().queue_declare(queue.name, passive=True)
             except exceptions.ChannelClosedByBroker as error:
                 if error.reply_code != 404:
                     raise
+                if not make:
+                    return 0
                 log.info("queue missing, making it queue=%s", queue.name)
                 answer = self._jobs_channel().queue_declare(
                     queue.name, durable=queue.durable, arguments=dict(queue.arguments)

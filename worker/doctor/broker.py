@@ -26,7 +26,9 @@ def look_at_broker(report: Report, subject: Subject) -> None:
     report.begin("broker")
     if site.broker == "embedded":
         report.ok(f"embedded, in {site.broker_file}")
-    elif credentials is None or not credentials.rabbitmq_host:
+    elif credentials is None:
+        report.skip("credentials.env can't be used, as told above")
+    elif not credentials.rabbitmq_host:
         report.skip("credentials.env does not say where it is")
     elif reach(report, _server(credentials), subject.ca_file):
         trial = Trial(credentials, subject.ca_file)

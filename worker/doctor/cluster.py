@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Optional
@@ -24,7 +25,12 @@ def look_at_slurm(report: Report, subject: Subject) -> None:
         return
     slurm = _survey(site.slurm)
     try:
-        report.ok(slurm.version())
+        version = slurm.version()
+        if site.slurm.bin_dir and not os.path.isdir(site.slurm.bin_dir):
+            report.warn(f"{version}, from elsewhere: bin_dir {site.slurm.bin_dir} is no folder",
+                        "Mend bin_dir in [slurm] of site.toml, or take it out.")  # fmt: skip
+        else:
+            report.ok(version)
         report.begin("controller")
         settings = slurm.settings()
         report.ok(f"cluster {settings.get('ClusterName', '')} answers")

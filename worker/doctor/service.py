@@ -26,7 +26,9 @@ MEND_CLOCK = "Ask this host's administrators to set its clock (NTP): deadlines a
 def look_at_api(report: Report, subject: Subject) -> None:
     report.begin("API")
     credentials = subject.credentials
-    if credentials is None or not credentials.api_url or urlsplit(credentials.api_url).hostname is None:
+    if credentials is None:
+        report.skip("credentials.env can't be used, as told above")
+    elif not credentials.api_url or urlsplit(credentials.api_url).hostname is None:
         report.skip("credentials.env does not say where it is")
     elif reach(report, _server(credentials), subject.ca_file):
         _speak(report, subject, credentials)

@@ -50,7 +50,7 @@ SITE = (
     Question("account", "the account; empty for Slurm's default"),
     Question("bin_dir", "the folder of sbatch, if cron would not find it"),
 )
-_QUIET = ("rabbitmq_port", "rabbitmq_vhost", "rabbitmq_tls", "ca_file", "bin_dir", "workload")
+_QUIET = ("rabbitmq_vhost", "rabbitmq_tls", "ca_file", "bin_dir", "workload")
 """Not asked on the terminal, because the default suits most; they have flags."""
 
 

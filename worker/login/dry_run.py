@@ -20,12 +20,12 @@ from .tools import Tools
 
 
 def dry_run(config: Config, drain: bool, as_json: bool) -> int:
-    """Prints one row per message. The broker marks a message that it showed as redelivered; a missing queue is made."""
+    """Prints one row per message. The broker marks a message that it showed as redelivered."""
     tools = Tools(config, JobsFolder(config.site.jobs_dir))
     rows = []
     try:
         for queue in config.site.queues:
-            if tools.broker.waiting(queue) > 0:
+            if tools.broker.waiting(queue, make=False) > 0:
                 rows += [
                     _row(tools, queue, delivery)
                     for delivery in _peek(tools, queue, config.site.max_in_flight if drain else 1)

@@ -48,7 +48,7 @@ def ask(config: Config, jobs: JobsFolder, broker: bool = True, slurm: bool = Tru
 
 def _ask_broker(outside: Outside, tools: Tools) -> None:
     try:
-        outside.waiting = {queue.name: tools.broker.waiting(queue) for queue in tools.config.site.queues}
+        outside.waiting = {queue.name: tools.broker.waiting(queue, make=False) for queue in tools.config.site.queues}
     except Transient as error:
         outside.broker_away = str(error)
 

@@ -365,8 +365,9 @@ def _done_words(standing: Standing) -> str:
 
 
 def _outcome_words(counts: dict[str, int]) -> str:
-    """Those that did not succeed."""
-    words = ", ".join(f"{outcome} {n}" for outcome, n in sorted(counts.items()) if outcome != "succeeded" and n)
+    """Those that did not succeed. Those that were rejected are not among the done."""
+    told = ((outcome, n) for outcome, n in sorted(counts.items()) if outcome not in ("succeeded", "rejected") and n)
+    words = ", ".join(f"{outcome} {n}" for outcome, n in told)
     return f" ({words})" if words else ""
 
 

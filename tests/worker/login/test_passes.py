@@ -49,7 +49,7 @@ class Broker:
         properties = Properties(reply_to="answers", correlation_id=name)
         self.queued.append(Delivery("hpc-jobs", body, properties, redelivered=False, tag=1))
 
-    def waiting(self, queue: Queue) -> int:
+    def waiting(self, queue: Queue, make: bool = True) -> int:
         if self.away:
             raise Transient("the broker is away")
         return len(self.queued)

@@ -60,7 +60,9 @@ def test_the_head_counts_everything_and_the_table_lists_the_oldest(
     put(jobs, "d", job(), "undelivered")
     put(jobs, "e", job(started(result=result()), outcome=outcome("job")), "done/2026-11-20")
     folder.write(jobs.site_fault, SiteFault("api", "it is away", NOW))
-    tally.write(jobs.tally, tally.add(Tally(), [Ended("2026-11-20", "lost", "copy")], {}, {}))
+    tally.write(
+        jobs.tally, tally.add(Tally(), [Ended("2026-11-20", end, "copy") for end in ("lost", "rejected")], {}, {})
+    )
 
     text = said(status, config, capsys, "--limit", "2")
     standing = json.loads(said(status, config, capsys, "--json"))
