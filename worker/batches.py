@@ -103,7 +103,17 @@ class Pool:
 
     def open_ids(self) -> set[str]:
         """The ids of the jobs in them. Raises Damaged."""
-        return {claimed.id for batch in self.open_batches() for claimed in read_jobs(batch)}
+        found: dict[str, list[str]] = {}
+        moved = True
+        while moved:
+            moved = False
+            for batch in self.open_batches():
+                if batch.id not in found:
+                    try:
+                        found[batch.id] = [claimed.id for claimed in read_jobs(batch)]
+                    except FileNotFoundError:  # a pilot has just taken it, or put it back
+                        moved = True
+        return {job_id for ids in found.values() for job_id in ids}
 
 
 class Batch:
@@ -209,7 +219,7 @@ def _claimed_line(claimed: Claimed) -> bytes:
 
 
 def read_jobs(batch: Batch) -> list[Claimed]:
-    """Raises Damaged."""
+    """Raises Damaged; FileNotFoundError where somebody has just moved it."""
     try:
         return [_claimed(json.loads(line)) for line in batch.jobs.read_bytes().splitlines()]
     except (ValueError, KeyError, TypeError) as error:

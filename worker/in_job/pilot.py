@@ -402,7 +402,10 @@ class _Pilot:
             if lease.unknown or _waits(lease) or (lease.left and self._leaving is None):
                 continue
             lease.journal.close()
-            batches.move(lease.batch, self._pool.ended / lease.batch.path.name)
+            try:
+                batches.move(lease.batch, self._pool.ended / lease.batch.path.name)
+            except FileNotFoundError:
+                raise _TakenAway(f"the batch {lease.batch} was taken away") from None
             self._leases.remove(lease)
             JobsFolder(self._config.site.jobs_dir).ring(JobId(lease.batch.id))
 

@@ -177,7 +177,7 @@ def _take_back(tools: Tools, crew: JobFolder, pilot: Pilot, facts: AttemptFacts,
     pool, attempt = Pool(tools.jobs, pilot.queue), crew.attempt(1)
     for batch in pool.batches(pool.locked):
         if batch.pilot == crew.id:
-            batches.move(batch, pool.ended / batch.path.name)
+            _move_to_ended(pool, batch)
     for batch in pool.batches(pool.ended):
         if batch.pilot == crew.id:
             _close(tools, pool, batch, standing)
@@ -194,7 +194,13 @@ def _take_back_orphans(tools: Tools, pool: Pool) -> None:
     for batch in pool.batches(pool.locked):
         crew = batches.pilot_folder(tools.jobs, batch.pilot)
         if crew is None or not crew.path.exists():
-            batches.move(batch, pool.ended / batch.path.name)
+            _move_to_ended(pool, batch)
+
+
+def _move_to_ended(pool: Pool, batch: Batch) -> None:
+    """A pilot that is not as dead as Slurm says may be doing the same."""
+    with contextlib.suppress(FileNotFoundError):
+        batches.move(batch, pool.ended / batch.path.name)
 
 
 def _note_fitness(tools: Tools, pool: Pool, crew: JobFolder, facts: AttemptFacts, unfit: Optional[Unfit]) -> None:
@@ -343,16 +349,16 @@ def _give_up_waiting(tools: Tools, queue: Queue, pool: Pool, standing: Standing)
     """Jobs that no pilot will run, or has run for too long, go the ordinary way, which has an answer for each."""
     unfit = _unfit(tools, pool)
     for batch in pool.batches(pool.todo):
-        waited = tools.server_now - batch.jobs.stat().st_mtime
-        if unfit is None and waited < queue.max_wait:
-            return  # the others are younger
-        log.warning(
-            "no pilot for it batch=%s jobs=%d why=%r", batch.id, batch.count, unfit.why if unfit else "max_wait"
-        )
         try:
+            waited = tools.server_now - batch.jobs.stat().st_mtime
+            if unfit is None and waited < queue.max_wait:
+                return  # the others are younger
             taken = batches.move(batch, pool.ended / f"{batch.path.name}~")
         except FileNotFoundError:
             continue  # a pilot was quicker
+        log.warning(
+            "no pilot for it batch=%s jobs=%d why=%r", batch.id, batch.count, unfit.why if unfit else "max_wait"
+        )
         _hand_on_all(tools, taken, standing)
         jobs = [each.id for each in batches.read_jobs(taken)]
         _finish(tools, pool, taken, jobs, Counter(left=len(jobs)))

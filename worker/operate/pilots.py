@@ -160,8 +160,11 @@ def _jobs_in(queue: str, pool: Pool, state: str) -> Iterator[JobRow]:
     for batch in pool.closed() if closed else pool.batches(places[state]):
         if closed and not batches.counts(batch)[state == "error"]:
             continue
-        progress = batches.read_progress(batch)
-        for claimed in batches.read_jobs(batch):
+        try:
+            progress, everything = batches.read_progress(batch), batches.read_jobs(batch)
+        except FileNotFoundError:
+            continue  # it has just been moved
+        for claimed in everything:
             came = progress.came.get(claimed.id)
             if claimed.id in progress.handed or (came is not None) != closed:
                 continue
