@@ -222,6 +222,10 @@ def read_jobs(batch: Batch) -> list[Claimed]:
     """Raises Damaged; FileNotFoundError where somebody has just moved it."""
     try:
         return [_claimed(json.loads(line)) for line in batch.jobs.read_bytes().splitlines()]
+    except FileNotFoundError:
+        if batch.path.is_dir():
+            raise Damaged(f"{batch}/jobs.jsonl is gone") from None
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(f"{batch}/jobs.jsonl is not what was written there ({error})") from None
 

@@ -48,6 +48,17 @@ def test_what_was_claimed_is_read_as_it_was(pool: Pool) -> None:
     assert batch.count == 3 and pool.batches(pool.todo)[0].path == batch.path and not list(pool.new.iterdir())
 
 
+def test_a_batch_without_its_jobs_is_damaged_and_one_that_was_moved_is_not(pool: Pool) -> None:
+    batch = batches.add(pool, [claimed(1)], 0)
+    taken = batches.move(batch, pool.locked / f"{batch.path.name}~pilot-1")
+
+    with pytest.raises(FileNotFoundError):
+        batches.read_jobs(batch)
+    taken.jobs.unlink()
+    with pytest.raises(Damaged, match="jobs.jsonl is gone"):
+        pool.open_ids()
+
+
 def test_a_batch_can_be_taken_once(pool: Pool) -> None:
     batch = batches.add(pool, [claimed(1)], 0)
     taken = batches.move(batch, pool.locked / f"{batch.path.name}~pilot-1")
