@@ -148,12 +148,20 @@ def test_status_refreshes_in_place_until_it_is_interrupted(scene: Scene) -> None
             str(scene.installation.site_file), "--credentials", str(scene.installation.credentials_file)]  # fmt: skip
     with subprocess.Popen(argv, stdin=its, stdout=its, stderr=its, env={**os.environ, "TERM": "xterm"}) as watch:
         os.close(its)
-        seen = b""
-        while seen.count(b"of at most 300") < 2:
-            assert select.select([mine], [], [], 60)[0], seen
-            seen += os.read(mine, 65536)
-        watch.send_signal(signal.SIGINT)
-        assert watch.wait(30) == 130
+        seen, interrupted = b"", False
+        try:
+            # Read to its end: who writes to a terminal that nobody reads waits for ever.
+            while select.select([mine], [], [], 60)[0]:
+                try:
+                    seen += os.read(mine, 65536)
+                except OSError:  # closed (EIO)
+                    break
+                if not interrupted and seen.count(b"of at most 300") >= 2:
+                    watch.send_signal(signal.SIGINT)
+                    interrupted = True
+            assert watch.wait(30) == 130, seen
+        finally:
+            watch.kill()
     os.close(mine)
 
     assert b"\x1b[?1049h" in seen, "a screen of its own, which gives back what was there before"
