@@ -68,7 +68,13 @@ class Slurm:
         return [replace(row, by=_user_name(row.by)) for row in rows]
 
     def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
-        self._ask(commands.scancel(ids, only_waiting))
+        """Elements of arrays also where they have just started: with `--state` Slurm 22.05 takes "7_0" of an array that
+        waits as a whole for all of it, and ends 7_1 too."""
+        elements = [each for each in ids if "_" in each]
+        others = [each for each in ids if "_" not in each]
+        for some, filtered in ((elements, False), (others, only_waiting)):
+            if some:
+                self._ask(commands.scancel(some, filtered))
 
     def usage(self, slurm_id: SlurmJobId) -> Optional[Usage]:
         return details.parse_usage(self._ask(commands.usage(slurm_id))) if self._accounting else None

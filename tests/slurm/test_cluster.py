@@ -195,9 +195,17 @@ def test_an_answer_that_is_cut_off_is_no_answer(commands: Commands, name: str) -
 def test_cancelling_passes_the_ids_on(commands: Commands) -> None:
     commands.add("scancel", 'echo "$@" > "$saw"')
 
-    commands.slurm().cancel([SlurmJobId("7"), SlurmJobId("8_1")], only_waiting=True)
+    commands.slurm().cancel([SlurmJobId("7"), SlurmJobId("8")], only_waiting=True)
 
-    assert commands.saw.read_text() == "--quiet --state=PENDING 7 8_1\n"
+    assert commands.saw.read_text() == "--quiet --state=PENDING 7 8\n"
+
+
+def test_a_waiting_element_of_an_array_is_cancelled_without_the_filter_that_takes_all_of_it(commands: Commands) -> None:
+    commands.add("scancel", 'echo "$@" >> "$saw"')
+
+    commands.slurm().cancel([SlurmJobId("7_0"), SlurmJobId("8")], only_waiting=True)
+
+    assert commands.saw.read_text() == "--quiet 7_0\n--quiet --state=PENDING 8\n"
 
 
 def test_cancelling_that_fails_is_told(commands: Commands) -> None:
