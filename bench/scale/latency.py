@@ -45,9 +45,9 @@ def _one(requester: Requester) -> float:
 
 
 def _told(how: str, seconds: list[float]) -> dict[str, Any]:
+    return {"how": how, **percentiles(seconds)}
+
+
+def percentiles(seconds: list[float]) -> dict[str, float]:
     in_order = sorted(seconds)
-    return {
-        "how": how,
-        "p50": statistics.median(seconds),
-        "p99": in_order[min(len(seconds) - 1, int(len(seconds) * 0.99))],
-    }
+    return {"p50": statistics.median(seconds), "p99": in_order[min(len(seconds) - 1, int(len(seconds) * 0.99))]}

@@ -6,28 +6,29 @@ The cluster is the tests' own: three nodes on this machine, with accounting and 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pika
 import psutil
 
-from bench.ground import Ground, prepared
-from bench.scale.ours import rss_mb
+from bench.ground import ENVIRONMENT, Ground, prepared
+from bench.scale.latency import percentiles
+from bench.scale.ours import Requester, rss_mb, watching
 from tests.services.slurm import SlurmCluster
 from tests.services.upstream import Upstream
 
 HERE = Path(__file__).resolve().parent
 COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "sinfo")
 INPUT = "/input"
+BODY = json.dumps({"inputs": {"Image": INPUT}, "settings": {}}).encode()
+_SILENCE = 300.0
+"""Seconds without an answer after which it is given up."""
 
 _SITE = """\
 jobs_dir = {jobs}
@@ -97,11 +98,6 @@ def _row(way: str, found: list[dict[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _told(each: list[float], **more: Any) -> dict[str, Any]:
-    in_order = sorted(each)
-    return {"p50": statistics.median(each), "p99": in_order[min(len(each) - 1, int(len(each) * 0.99))], **more}
-
-
 def _count_commands(cluster: SlurmCluster, folder: Path) -> Path:
     """Slurm's commands, each of which leaves a line in `calls`."""
     folder.mkdir(exist_ok=True)
@@ -116,6 +112,11 @@ def _count_commands(cluster: SlurmCluster, folder: Path) -> Path:
     return folder / "calls"
 
 
+def _environment(cluster: SlurmCluster, first: str = "") -> dict[str, str]:
+    """As little as cron gives, and where Slurm's configuration is. `first`: what PATH begins with."""
+    return {**ENVIRONMENT, "PATH": f"{first}/usr/bin:/bin", "SLURM_CONF": cluster.environment()["SLURM_CONF"]}
+
+
 # --- ours
 
 
@@ -123,23 +124,20 @@ def _ours(cluster: SlurmCluster, mode: str, count: int) -> dict[str, Any]:
     with prepared(None, "") as ground, Upstream() as upstream:
         calls = _count_commands(cluster, ground.shims)
         _install(ground, upstream, mode)
-        environment = {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"),
-                       "SLURM_CONF": cluster.environment()["SLURM_CONF"]}  # fmt: skip
-        with open(ground.folder / "watch.log", "wb") as log:
-            watch = subprocess.Popen(ground.check("--watch"), env=environment, stdout=log, stderr=log)
-            try:
-                requester = _Requester(ground)
-                requester.all_of(1)
-                calls.write_text("")
-                each, seconds = requester.all_of(count)
-                said = calls.read_text().split()
-                megabytes = rss_mb([psutil.Process(watch.pid)])
-                requester.close()
-            finally:
-                watch.terminate()
-                watch.wait(60)
-                cluster.run("scancel", "--me")
-    return _told(each, seconds=seconds, calls=said, agent_mb=megabytes)
+        with watching(ground, _environment(cluster)) as watch:
+            requester = Requester(ground, BODY, lambda answer: b"Result" in answer)
+            requester.ask(1)
+            requester.read(1, _SILENCE)
+            calls.write_text("")
+            begun = requester.ask(count)
+            ends = requester.read_each(count, _SILENCE)
+            said = calls.read_text().split()
+            megabytes = rss_mb([psutil.Process(watch.pid)])
+            requester.close()
+        cluster.run("scancel", "--me")
+    each = [ends[name] - begun[name] for name in begun]
+    seconds = max(ends.values()) - min(begun.values())
+    return {**percentiles(each), "seconds": seconds, "calls": said, "agent_mb": megabytes}
 
 
 def _install(ground: Ground, upstream: Upstream, mode: str) -> None:
@@ -149,39 +147,6 @@ def _install(ground: Ground, upstream: Upstream, mode: str) -> None:
     ground.write_credentials(
         ground.credentials_file, api_url=upstream.url, api_user=upstream.user, api_password=upstream.password
     )
-
-
-class _Requester:
-    def __init__(self, ground: Ground) -> None:
-        self._queue, self._answers = ground.queue, f"{ground.queue}-answers"
-        self._connection = pika.BlockingConnection(ground.broker.parameters())
-        self._channel = self._connection.channel()
-        for name in (self._queue, self._answers):
-            self._channel.queue_declare(name, durable=True)
-
-    def all_of(self, count: int) -> tuple[list[float], float]:
-        """So many jobs at once: the seconds that each took, and all together."""
-        body = json.dumps({"inputs": {"Image": INPUT}, "settings": {}}).encode()
-        begun: dict[str, float] = {}
-        ends: dict[str, float] = {}
-        first = time.perf_counter()
-        for number in range(count):
-            name = f"{count}-{number}"  # an equal message would be the same job
-            begun[name] = time.perf_counter()
-            properties = pika.BasicProperties(reply_to=self._answers, correlation_id=name, delivery_mode=2)
-            self._channel.basic_publish("", self._queue, body, properties)
-        for method, properties, reply in self._channel.consume(self._answers, auto_ack=True, inactivity_timeout=300):
-            if method is None or b"Result" not in reply:
-                raise SystemExit(f"bench: {reply!r} is no success")
-            ends[properties.correlation_id] = time.perf_counter()
-            if len(ends) == count:
-                break
-        self._channel.cancel()
-        return [ends[number] - begun[number] for number in begun], max(ends.values()) - first
-
-    def close(self) -> None:
-        self._channel.queue_delete(self._answers)
-        self._connection.close()
 
 
 # --- Pulsar's
@@ -197,12 +162,11 @@ def _pulsar(cluster: SlurmCluster, peers: Path, count: int) -> dict[str, Any]:
         vhost = "" if b.vhost == "/" else b.vhost
         argv = [str(peers), str(HERE / "peer_pulsar.py"), str(count),
                 f"amqp://{b.user}:{b.password}@{b.host}:{b.port}/{vhost}", str(place), str(calls)]  # fmt: skip
-        environment = {"PATH": f"{shims}:{peers.parent}:/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"),
-                       "SLURM_CONF": cluster.environment()["SLURM_CONF"]}  # fmt: skip
+        environment = _environment(cluster, f"{shims}:{peers.parent}:")
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=900, check=False)
         if done.returncode:
             log = b"".join(each.read_bytes() for each in place.glob("agent.log"))[-3000:].decode(errors="replace")
             raise SystemExit(f"bench: Pulsar failed\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}\n{log}")
         found = json.loads(done.stdout.strip().splitlines()[-1])
         said = calls.read_text().split()
-        return _told(found["each"], seconds=found["seconds"], calls=said, agent_mb=found["agent_mb"])
+        return {**percentiles(found["each"]), "seconds": found["seconds"], "calls": said, "agent_mb": found["agent_mb"]}

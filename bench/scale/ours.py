@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Optional
 
@@ -60,9 +60,12 @@ BODY = b'{"inputs": {}, "settings": {}}'
 
 
 class Requester:
-    """Publishes jobs, and reads answers on a connection of its own."""
+    """Publishes jobs, all of which have the same body, and reads their answers, on a connection of its own."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(
+        self, ground: Ground, body: bytes = BODY, good: Callable[[bytes], bool] = lambda answer: answer == b"{}"
+    ) -> None:
+        self._body, self._good = body, good
         self._queue, self._answers = ground.queue, f"{ground.queue}-answers"
         self._connection = pika.BlockingConnection(ground.broker.parameters())
         self._channel = self._connection.channel()
@@ -70,31 +73,38 @@ class Requester:
             self._channel.queue_declare(name, durable=True)
         self._asked = 0
 
-    def ask(self, count: int) -> None:
+    def ask(self, count: int) -> dict[str, float]:
+        """When each was published, by its correlation id."""
+        published: dict[str, float] = {}
         for _ in range(count):
             self._asked += 1
+            published[str(self._asked)] = time.perf_counter()
             properties = pika.BasicProperties(
                 reply_to=self._answers, correlation_id=str(self._asked), message_id=str(self._asked), delivery_mode=2
             )
-            self._channel.basic_publish("", self._queue, BODY, properties)
+            self._channel.basic_publish("", self._queue, self._body, properties)
+        return published
 
     def read(self, count: int, silence: float = 120) -> float:
         """Reads so many answers; returns when the last one came."""
-        seen: set[str] = set()
+        return max(self.read_each(count, silence).values())
+
+    def read_each(self, count: int, silence: float = 120) -> dict[str, float]:
+        """When each of so many answers came, by its correlation id."""
+        seen: dict[str, float] = {}
         self._channel.basic_qos(prefetch_count=1000)
         for method, properties, body in self._channel.consume(self._answers, inactivity_timeout=silence):
             if method is None:
                 raise SystemExit(f"bench: {count - len(seen)} answers did not come")
-            if body != b"{}":
+            if not self._good(body):
                 raise SystemExit(f"bench: {body!r} is no success")
-            seen.add(properties.correlation_id)
+            seen.setdefault(properties.correlation_id, time.perf_counter())
             if len(seen) % 500 == 0 or len(seen) == count:
                 self._channel.basic_ack(method.delivery_tag, multiple=True)
             if len(seen) == count:
                 break
-        last = time.perf_counter()
         self._channel.cancel()
-        return last
+        return seen
 
     def close(self) -> None:
         self._channel.queue_delete(self._answers)
@@ -114,10 +124,10 @@ def installed(ground: Ground, mode: str = "pilot") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def watching(ground: Ground) -> Iterator[subprocess.Popen[bytes]]:
+def watching(ground: Ground, environment: Mapping[str, str] = ENVIRONMENT) -> Iterator[subprocess.Popen[bytes]]:
     log = open(ground.folder / "watch.log", "wb")
     with log:
-        watch = subprocess.Popen(ground.check("--watch"), env=ENVIRONMENT, stdout=log, stderr=log)
+        watch = subprocess.Popen(ground.check("--watch"), env=environment, stdout=log, stderr=log)
         try:
             yield watch
         finally:
