@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Optional
 
@@ -52,8 +53,7 @@ def _run(tools: Tools, standing: Standing, drain: bool) -> int:
         pilots.tend(tools, standing)
         _submit_all(tools, standing)
         if may_take(tools, standing):
-            most = tools.config.site.max_in_flight - standing.in_flight
-            _take(tools, standing, most if drain else min(most, 1))
+            _take(tools, standing, sys.maxsize if drain else 1)
             _submit_all(tools, standing)
         if not standing.unclear:
             folder.remove(tools.jobs.site_fault)
@@ -113,12 +113,14 @@ def _take(tools: Tools, standing: Standing, most: int) -> None:
     """Claims and acks up to `most` messages. Login and Slurm are tried first: a message is not taken into a dead site."""
     claimed: list[JobFolder] = []
     for queue in tools.config.site.queues:
-        if len(claimed) < most and tools.broker.waiting(queue) > 0:
+        places = standing.places(queue.name, tools.config.site.max_in_flight)
+        wanted = min(most, places) - len(claimed)
+        if wanted > 0 and tools.broker.waiting(queue) > 0:
             tools.token  # noqa: B018  # logs in, or raises SiteAway
             _check_slurm(tools)
             _check_disk(tools)
             tools.rest()
-            claimed += _claim_from(tools, queue, most - len(claimed))
+            claimed += _claim_from(tools, queue, wanted)
     if claimed:
         tools.broker.settle()
     for job in claimed:

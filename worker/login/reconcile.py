@@ -48,6 +48,24 @@ class Standing:
         """Jobs that can't be worked on until somebody mends them."""
         self.to_cancel: dict[bool, list[SlurmJobId]] = {True: [], False: []}
         """By whether only those are meant that have not begun."""
+        self.held: dict[JobId, str] = {}
+        """Claimed jobs that wait for something of their own, with their queues: not in flight, so that others go on."""
+
+    def hold(self, job_id: JobId, queue: str) -> None:
+        """For a job that was counted as in flight; it takes no place while it waits."""
+        if job_id not in self.held:
+            self.held[job_id] = queue
+            self.in_flight -= 1
+
+    def release(self, job_id: JobId) -> None:
+        if self.held.pop(job_id, None) is not None:
+            self.in_flight += 1
+
+    def places(self, queue: str, most: int) -> int:
+        """How many messages of this queue may be claimed: at most `most` jobs are in flight, and of no queue are more than
+        that held."""
+        held = sum(each == queue for each in self.held.values())
+        return max(0, most - max(self.in_flight, held))
 
 
 def reconcile(tools: Tools, standing: Standing, others: Sequence[tuple[JobFolder, AttemptFacts]] = ()) -> None:
@@ -72,6 +90,7 @@ def reconcile(tools: Tools, standing: Standing, others: Sequence[tuple[JobFolder
 
 def settle(tools: Tools, job: JobFolder, standing: Standing) -> None:
     """Takes one step after the other until the job has to wait. One bad job never stops the others."""
+    standing.release(job.id)
     with left_alone_if_bad(job, standing):
         _settle(tools, job, standing)
 

@@ -86,10 +86,15 @@ class _Watch:
         well = code in (os.EX_OK, os.EX_DATAERR)
         self._back_off = 0 if well else min(_LONGEST_BACK_OFF, max(1, 2 * self._back_off))
         may_take = well and one_pass.may_take(self._tools, standing)
-        self._free = max(0, self._site.max_in_flight - standing.in_flight) if may_take else 0
+        most = self._site.max_in_flight
+        self._free = max(0, most - standing.in_flight) if may_take else 0
         if time.monotonic() - begun > _HEARTBEAT:
             self._tools.close()
-        self._queues = [queue.name for queue in self._site.queues if pilots.room(self._tools, queue) > 0]
+        self._queues = [
+            queue.name
+            for queue in self._site.queues
+            if standing.places(queue.name, most) > 0 and pilots.room(self._tools, queue) > 0
+        ]
         if not (self._free and self._queues):
             self._hush()
 
