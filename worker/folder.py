@@ -10,12 +10,14 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import heapq
 import json
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Callable, NewType, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -288,23 +290,47 @@ def remove_half_written(path: Path, name: str = "") -> None:
         remove(leftover)
 
 
-def keep_files(source: Path, target: Path, most_bytes: int) -> None:
-    """Moves the plain files of a folder, the smallest first, as long as they fit into `most_bytes`. Never fails: it is
-    done for people who may want to look."""
+def keep_files(source: Path, target: Path, most_bytes: int, declared: Collection[str] = ()) -> None:
+    """Moves the plain files of a folder as long as they fit into `most_bytes`, at most a thousand: `declared` ones first,
+    then the smallest. Never fails: it is done for people who may want to look."""
     with contextlib.suppress(OSError):
         if not stat.S_ISDIR(source.lstat().st_mode):
             return  # a link may lead to files that are not the job's
-        files = [file for file in source.iterdir() if stat.S_ISREG(file.lstat().st_mode)]
-        for file in sorted(files, key=lambda each: each.lstat().st_size):
-            most_bytes -= file.lstat().st_size
-            if most_bytes < 0:
-                return
+        inside = names_of_files(source)
+        files = [(name not in declared, size, name) for name, size in _plain_files(source, inside)]
+        for _, size, name in heapq.nsmallest(_MOST_KEPT, files):
+            if size > most_bytes:
+                continue
+            most_bytes -= size
             make_folder(target)
             try:
-                shutil.move(str(file), str(target / file.name))
+                shutil.move(str(source / name), str(target / name))
             except OSError:
-                remove(target / file.name)  # half a copy would take the room that facts need
+                remove(target / name)  # half a copy would take the room that facts need
                 return
+
+
+_MOST_KEPT = 1000
+
+
+def names_of_files(place: Path) -> Counter[tuple[int, int]]:
+    """How many names each file has below this folder (device and inode). A file with more names (st_nlink) has others
+    outside: a hard link may have been made to any file of this user."""
+    found: Counter[tuple[int, int]] = Counter()
+    for parent, _, names in os.walk(place):
+        for name in names:
+            with contextlib.suppress(OSError):
+                status = os.lstat(os.path.join(parent, name))
+                found[status.st_dev, status.st_ino] += 1
+    return found
+
+
+def _plain_files(place: Path, inside: Counter[tuple[int, int]]) -> Iterator[tuple[str, int]]:
+    with os.scandir(place) as entries:
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode) and status.st_nlink <= inside[status.st_dev, status.st_ino]:
+                yield entry.name, status.st_size
 
 
 def remove_tree(path: Path) -> None:

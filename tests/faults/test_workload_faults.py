@@ -86,7 +86,8 @@ OUTPUTS = [
     after("an output is a hole of 10 GB", "os.truncate(made, 10 << 30)", "The outputs are too large to be sent back"),
     after("an output grows while it is packed", _GROWS, made=None),
     after("an output is a hard link to an input",
-          _AWAY + "os.link(glob.glob('inputs/*')[0], made)", made=b"a page of music"),
+          _AWAY + "os.link(glob.glob('inputs/*')[0], made)", "is a hard link to a file outside of the outputs"),
+    after("an output is a hard link to another output", "os.link(made, 'outputs/b')"),
     after("other outputs than the declared ones",
           "open(b'outputs/\\xff\\n', 'w').close(); os.mkdir('outputs/more'); os.mkfifo('outputs/fifo')"),
 ]  # fmt: skip

@@ -430,3 +430,30 @@ def test_a_bell_is_heard_once_whatever_lies_there(tmp_path: Path) -> None:
 
     assert jobs.hear() == {"a", "no bell"}
     assert jobs.hear() == frozenset()
+
+
+# --- what people may want to look at
+
+
+def test_of_very_many_files_the_declared_ones_and_the_smallest_are_kept(tmp_path: Path) -> None:
+    source, target = tmp_path / "outputs", tmp_path / "kept"
+    source.mkdir()
+    (source / "00_Model").write_bytes(b"x" * 5000)
+    for number in range(1500):
+        (source / f"{number}").write_bytes(b"x" * (1 + number // 2))
+
+    folder.keep_files(source, target, 10**9, {"00_Model", "01_never_made"})
+
+    kept = {file.name for file in target.iterdir()}
+    assert len(kept) == 1000 and kept >= {"00_Model", *map(str, range(998))}
+
+
+def test_what_is_kept_fits_into_the_bytes_that_it_may_have(tmp_path: Path) -> None:
+    source, target = tmp_path / "outputs", tmp_path / "kept"
+    source.mkdir()
+    for name, size in (("large", 60), ("small", 10), ("declared", 50), ("too large", 61)):
+        (source / name).write_bytes(b"x" * size)
+
+    folder.keep_files(source, target, 60, {"declared", "too large"})
+
+    assert {file.name for file in target.iterdir()} == {"declared", "small"}

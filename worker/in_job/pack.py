@@ -95,7 +95,8 @@ def _append(reply: BinaryIO, name: str, path: Path, room: int, most: int) -> Out
 
 
 def _open_plain(name: str, path: Path) -> BinaryIO:
-    """Neither a link (it could point at any file of this user) nor a device, nor a fifo that would never end."""
+    """Neither a link, symbolic or hard (it could lead to any file of this user), nor a device, nor a fifo that would never
+    end. Two outputs may be one file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -104,9 +105,15 @@ def _open_plain(name: str, path: Path) -> BinaryIO:
         raise StepFailed("pack", f'The output "{name}" may not be read.') from None
     except OSError:
         raise StepFailed("pack", f'The output "{name}" is not a plain file.') from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode) or path.parent.is_symlink():
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or path.parent.is_symlink():
         os.close(descriptor)
         raise StepFailed("pack", f'The output "{name}" is not a plain file.')
+    if status.st_nlink > 1 and status.st_nlink > folder.names_of_files(path.parent)[status.st_dev, status.st_ino]:
+        os.close(descriptor)
+        raise StepFailed(
+            "pack", f'The output "{name}" is a hard link to a file outside of the outputs. The program must copy it.'
+        )
     return open(descriptor, "rb")
 
 

@@ -187,7 +187,8 @@ def _scratch(work: Work) -> Iterator[Path]:
     try:
         yield path
     except BaseException:
-        folder.keep_files(path / "outputs", work.attempt.outputs, work.config.site.limits.output_bytes)
+        made, most = path / "outputs", work.config.site.limits.output_bytes
+        folder.keep_files(made, work.attempt.outputs, most, set(work.spec.outputs.values()))
         raise
     finally:
         folder.remove_tree(path)

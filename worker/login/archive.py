@@ -30,9 +30,10 @@ _SWEPT_AT_ONCE = 200
 
 def archive(jobs: JobsFolder, job: JobFolder, facts: JobFacts, site: Site, now: float) -> None:
     """Moves a job out of the active ones, without its secrets and its scratch data. The rename comes last."""
+    declared = set(facts.spec.outputs.values()) if facts.spec else set()
     for number in job.attempt_numbers():
         attempt = job.attempt(number)
-        folder.keep_files(attempt.work / "outputs", attempt.outputs, site.limits.output_bytes)
+        folder.keep_files(attempt.work / "outputs", attempt.outputs, site.limits.output_bytes, declared)
         _clear(jobs, job, attempt)
     folder.remove_half_written(job.path)
     day = jobs.done / time.strftime("%Y-%m-%d", time.gmtime(now))

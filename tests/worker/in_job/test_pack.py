@@ -148,6 +148,35 @@ def test_a_folder_of_outputs_that_was_replaced_by_a_link_is_not_followed(
     assert refusal(attempt) == 'The output "Copy" is not a plain file.'
 
 
+@pytest.mark.parametrize("elsewhere", ["work/inputs/00_Image", "credentials.env", "work/outputs-of-ours/x"])
+def test_a_hard_link_out_of_the_outputs_is_refused(attempt: AttemptFolder, elsewhere: str) -> None:
+    theirs = attempt.path / "work" / "more" / elsewhere
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("canary")
+    os.link(theirs, attempt.work / "outputs" / "00_Copy.png")
+
+    assert refusal(attempt) == (
+        'The output "Copy" is a hard link to a file outside of the outputs. The program must copy it.'
+    )
+
+
+def test_a_hard_link_out_of_the_outputs_is_refused_however_many_names_are_inside(attempt: AttemptFolder) -> None:
+    outputs = put(attempt, **{"00_Copy.png": b"canary"})
+    for place in (outputs / "b", outputs / "c", attempt.work / "outside"):
+        os.link(outputs / "00_Copy.png", place)
+
+    assert "is a hard link" in refusal(attempt)
+
+
+def test_two_outputs_may_be_one_file_and_so_may_a_file_beside_them(attempt: AttemptFolder) -> None:
+    outputs = put(attempt, **{"00_Model_0": b"one"})
+    (outputs / "more").mkdir()
+    os.link(outputs / "00_Model_0", outputs / "01_N")
+    os.link(outputs / "00_Model_0", outputs / "more" / "copy")
+
+    assert json.loads(body(attempt)) == {"Model 0": "b25l", 'Näme "1"': "b25l"}
+
+
 def test_a_file_that_still_grows_is_packed_as_it_was_found(
     attempt: AttemptFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

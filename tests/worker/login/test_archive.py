@@ -94,6 +94,21 @@ def test_what_the_worker_of_a_lost_job_had_made_is_kept_for_people(jobs: JobsFol
     assert [(file.name, file.read_text()) for file in kept.iterdir()] == [("00_Copy.png", "half a picture")]
 
 
+def test_a_hard_link_to_a_file_of_others_is_not_kept(jobs: JobsFolder, tmp_path: Path) -> None:
+    job = active(jobs, "a")
+    outputs = job.attempt(1).work / "outputs"
+    outputs.mkdir()
+    (tmp_path / "credentials.env").write_text("PASSWORD=canary")
+    os.link(tmp_path / "credentials.env", outputs / "00_Copy.png")
+    (outputs / "one").write_text("ours")
+    os.link(outputs / "one", outputs / "two")
+
+    put_away(jobs, job)
+
+    kept = jobs.done / TODAY / "a" / "attempts" / "1" / "outputs"
+    assert sorted(file.name for file in kept.iterdir()) == ["one", "two"]
+
+
 def test_files_of_others_behind_a_link_stay_where_they_are(jobs: JobsFolder, tmp_path: Path) -> None:
     job, theirs = active(jobs, "a"), tmp_path / "theirs"
     theirs.mkdir()
