@@ -37,7 +37,8 @@ examples:
   ./check.py                 take one message
   ./check.py --drain         go on until the queue is empty or max_in_flight is reached (what run_check does)
   ./check.py --watch         go on for ever: wake on each message and on each job that has answered
-  ./check.py --dry-run       show what would be submitted, and take nothing
+  ./check.py --dry-run       show what waits and what comes next for each claimed job; no message is got or looked at
+  ./check.py --dry-run --message job.json   show what a message with this body would become
   ./check.py init            make credentials.env and site.toml, and show what starts the passes
   ./check.py doctor          look at everything that Batchferry needs, and say how to mend what is wrong
   ./check.py status          what is in flight, since when, and what waits
@@ -71,6 +72,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.stay and (options.dry_run or options.verb):
         parser.error("--watch goes with no verb, and not with --dry-run")
+    if options.message and not options.dry_run:
+        parser.error("--message goes with --dry-run")
     os.umask(0o077)  # nothing here is for others; Slurm hands it on to the job's log
     logging.basicConfig(
         handlers=[_handler(options.log_format, to_stderr=bool(options.verb))],
@@ -97,8 +100,10 @@ def main() -> int:
         code: int = importlib.import_module(VERBS[options.verb]).run(config, options)
         return code
     if options.dry_run:
-        from worker.login.dry_run import dry_run
+        from worker.operate.dry_run import dry_run, dry_run_message
 
+        if options.message:
+            return dry_run_message(config, options.message, options.message_queue, options.json)
         return dry_run(config, options.drain, options.json)
     signal.signal(signal.SIGALRM, _took_too_long)
     if options.stay:
@@ -170,7 +175,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="pass after pass until SIGTERM or SIGINT; no second one, and no cron pass, beside it",
     )
-    parser.add_argument("--dry-run", action="store_true", help="show what would be submitted, and take nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show what the next pass would do, and do nothing")
+    parser.add_argument("--message", default="", metavar="FILE", help="with --dry-run: what this body (- for standard "
+                        "input) would become")  # fmt: skip
+    parser.add_argument("--queue", dest="message_queue", default="", metavar="NAME",
+                        help="with --message: as if it came from this queue (default: the first)")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
     parser.add_argument("--site", type=Path, default=ROOT / "site.toml", metavar="FILE", help=_SITE)
     parser.add_argument("--credentials", type=Path, default=ROOT / "credentials.env", metavar="FILE", help=_CREDENTIALS)

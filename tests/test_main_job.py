@@ -238,15 +238,42 @@ def test_a_drain_stops_at_max_in_flight(scene: Scene) -> None:
     assert scene.upstream.paths("POST") == ["/api/auth/token/"]
 
 
-def test_a_dry_run_shows_the_submission_and_takes_nothing(scene: Scene) -> None:
-    scene.ask(**{"Maximum memory (MB)": 300})
+def test_a_dry_run_counts_what_waits_and_takes_nothing_however_often_it_looks(scene: Scene) -> None:
+    scene.ask()
     scene.requester.publish(b"no job")
 
-    rows = json.loads(scene.installation.check("--dry-run", "--drain", "--json"))
+    looks = [json.loads(scene.installation.check("--dry-run", "--drain", "--json")) for _ in range(3)]
 
-    assert [row["would"] for row in rows] == ["submit", "reject"]
-    assert "--mem=300M" in rows[0]["sbatch"]
+    assert [look["queues"][0]["waiting"] for look in looks] == [2, 2, 2]
+    assert looks[0]["queues"][0]["would_take"] == 2 and looks[0]["jobs"] == []
     assert scene.requester.waiting_jobs() == 2 and not scene.installation.active()
+
+
+def test_a_quorum_queue_keeps_its_messages_through_more_dry_runs_than_it_allows_returns(
+    rabbitmq: Broker, slurm: SlurmCluster, upstream: Upstream, odd_folder: Path
+) -> None:
+    scene = make_scene(odd_folder, rabbitmq, slurm, upstream)
+    scene.requester.channel.queue_delete(scene.requester.jobs)
+    limits = {"x-queue-type": "quorum", "x-delivery-limit": 2}
+    scene.requester.channel.queue_declare(scene.requester.jobs, durable=True, arguments=limits)
+    scene.requester.publish(b"no job")
+
+    for _ in range(4):
+        scene.installation.check("--dry-run")
+
+    assert scene.requester.waiting_jobs() == 1
+
+
+def test_a_dry_run_shows_what_a_message_from_a_file_would_become(scene: Scene, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    good.write_text(json.dumps({"inputs": {"Image": IMAGE}, "settings": {"Maximum memory (MB)": 300}}))
+    bad.write_bytes(b"no job")
+
+    row = json.loads(scene.installation.check("--dry-run", "--message", str(good), "--json"))
+    refusal = json.loads(scene.installation.check("--dry-run", "--message", str(bad), "--json", expect=os.EX_DATAERR))
+
+    assert row["would"] == "submit" and "--mem=300M" in row["sbatch"]
+    assert refusal["would"] == "reject" and "JSON" in refusal["why"]
 
 
 @pytest.mark.parametrize(("memory", "gres"), [(128000, "gpu:1"), (192000, "gpu:v100l:1"), (257000, "gpu:p100l:4")])
@@ -254,9 +281,11 @@ def test_gpus_follow_from_the_memory_as_the_site_file_says(
     rabbitmq: Broker, slurm: SlurmCluster, upstream: Upstream, odd_folder: Path, memory: int, gres: str
 ) -> None:
     scene = make_scene(odd_folder, rabbitmq, slurm, upstream, gpus=GPU_TABLE)
-    scene.ask(**{"Maximum memory (MB)": memory, "CPUs": 6, "Maximum time (D-HH:MM)": "0-06:00"})
+    message = odd_folder / "message.json"
+    settings = {"Maximum memory (MB)": memory, "CPUs": 6, "Maximum time (D-HH:MM)": "0-06:00"}
+    message.write_text(json.dumps({"inputs": {"Image": IMAGE}, "settings": settings}))
 
-    (row,) = json.loads(scene.installation.check("--dry-run", "--json"))
+    row = json.loads(scene.installation.check("--dry-run", "--message", str(message), "--json"))
 
     assert {f"--mem={memory}M", f"--gres={gres}", "--cpus-per-task=6", "--time=360"} <= set(row["sbatch"])
 
