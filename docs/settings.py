@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
-from worker.config import OLDER_NAMES, VARIABLES
+from worker.config import OLDER_NAMES, VARIABLES, duration, span
 from worker.settings import Seconds, Site
 
 _HEAD = """\
@@ -15,7 +15,6 @@ _HEAD = """\
 Made by `python -m docs.settings` from `worker/settings.py`; a test keeps it so. `site.example.toml` is the same as a file
 to copy. Durations are written as "90s", "15min", "1h" or "7d".
 """
-_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def tables() -> str:
@@ -28,12 +27,13 @@ def _site(title: str, about: str, cls: Any) -> Iterator[str]:
     yield f"## {title}\n"
     if about:
         yield f"{about}\n"
-    yield "| setting | default | what it means |\n|---|---|---|"
+    yield "| setting | default | values | what it means |\n|---|---|---|---|"
     inside = []
     for f in fields(cls):
         inner = next((k for k in (hints[f.name], *get_args(hints[f.name])) if is_dataclass(k)), None)
         if not isinstance(inner, type):
-            yield f"| `{f.name}` | {_default(f, hints[f.name])} | {f.metadata.get('doc', '')} |"
+            doc = f.metadata.get("doc", "")
+            yield f"| `{f.name}` | {_default(f, hints[f.name])} | {_values(f, hints[f.name])} | {doc} |"
         else:
             inside.append((_title(title, f.name, hints[f.name]), (inner.__doc__ or "").partition("\n")[0], inner))
     yield ""
@@ -53,18 +53,20 @@ def _default(f: Field[Any], kind: Any) -> str:
     if f.default is MISSING and f.default_factory is MISSING:
         return "must be set"
     value: Any = f.default_factory() if f.default_factory is not MISSING else f.default
-    if kind in (Seconds, float):
-        return f'`"{_duration(value)}"`'
+    if kind in (Seconds, float) and "is_rate" not in f.metadata:
+        return f'`"{duration(value)}"`'
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, (tuple, dict)):
         return f"`{list(value) if isinstance(value, tuple) else value}`".replace("'", '"')
-    return f"`{value}`" if isinstance(value, int) else f'`"{value}"`'
+    return f"`{value}`" if isinstance(value, (int, float)) else f'`"{value}"`'
 
 
-def _duration(seconds: float) -> str:
-    size, unit = next((size, unit) for size, unit in _UNITS if seconds % size == 0)
-    return f"{seconds / size:g}{unit}"
+def _values(f: Field[Any], kind: Any) -> str:
+    """Those that are allowed, where the kind of the setting leaves more."""
+    if "choices" in f.metadata:
+        return ", ".join(f'`"{word}"`' for word in f.metadata["choices"])
+    return span(kind, f.metadata) if "most" in f.metadata else ""
 
 
 def _credentials() -> str:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
+from .contradictions import contradictions
 from .errors import Misconfigured
-from .settings import Config, Credentials, Pattern, Queue, Seconds, Secret, Site, Workload
+from .settings import Config, Credentials, Pattern, Seconds, Secret, Site
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,8 +38,6 @@ VARIABLES = {
     "API_PASSWORD": "our password there",
 }
 OLDER_NAMES = {"RODAN_HOST": "API_URL", "RODAN_USER": "API_USER", "RODAN_PASSWORD": "API_PASSWORD"}
-_MAY_PASS = ("node_failed", "preempted", "lost", "out_of_memory", "timed_out", "fetch", "pack", "start")
-"""Ends, and steps that failed for a cause outside the job, after which another attempt makes sense."""
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -139,7 +138,7 @@ def _read_site(root: Path, path: Path, faults: list[str]) -> Optional[Site]:
     flaws = _Flaws()
     site = _build(Site, table, _Place(path.name), flaws)
     if isinstance(site, Site) and not flaws.serious:
-        known = [*_contradictions(site), *_missing_programs(site, root)]
+        known = [*contradictions(site), *_missing_programs(site, root)]
         flaws.found += [(where, f"{path.name}: {words}") for where, words in known]
     faults.extend(flaws.with_lines(text))
     return None if flaws.serious or not isinstance(site, Site) else _settle(site, root)
@@ -153,39 +152,6 @@ def _settle(site: Site, root: Path) -> Site:
     return replace(site, jobs_dir=jobs_dir, python=python, broker_file=broker_file, installation=name, ca_file=ca_file)
 
 
-def _contradictions(site: Site) -> Iterator[tuple[_Path, str]]:
-    """What no single value shows to be wrong."""
-    for number, queue in enumerate(site.queues):
-        if queue.workload not in site.workloads:
-            words = f"queues.{queue.name}.workload: there is no workload {queue.workload!r}"
-            yield ("queues", number, "workload"), words
-        if queue.name in [other.name for other in site.queues[:number]]:
-            yield ("queues", number, "name"), "queues: two have the same name"
-        yield from _resource_faults(number, queue)
-    for name, workload in site.workloads.items():
-        yield from _workload_faults(("workloads", name), workload)
-    if not re.fullmatch(r"[A-Za-z0-9]{0,12}", site.installation):
-        yield ("installation",), "installation: must be at most 12 letters and digits"
-    if any(option == "" or not option.startswith("-") for option in site.slurm.extra_options):
-        yield ("slurm", "extra_options"), 'slurm.extra_options: each must be one word such as "--qos=short"'
-
-
-def _workload_faults(here: _Path, workload: Workload) -> Iterator[tuple[_Path, str]]:
-    where = ".".join(map(str, here))
-    if not workload.argv:
-        yield (*here, "argv"), f"{where}: argv is empty"
-    if not workload.forms:
-        yield (*here, "forms"), f"{where}: has no form, so no message could fit it"
-    if not set(workload.retry.on) <= set(_MAY_PASS):
-        yield (*here, "retry", "on"), f"{where}.retry.on: must be of {', '.join(_MAY_PASS)}"
-    for number, form in enumerate(workload.forms):
-        there = (*here, "forms", number, "outputs")
-        if "error" in form.outputs:
-            yield there, f'{where}: an output can\'t be named "error"; that word marks a failure'
-        if any("/" in suffix for suffix in form.outputs.values()):
-            yield there, f"{where}: an output's suffix can't hold a slash"
-
-
 def _missing_programs(site: Site, root: Path) -> Iterator[tuple[_Path, str]]:
     """Of those inside this folder; others may exist on the compute nodes only."""
     programs = {name: workload.argv[0] for name, workload in site.workloads.items() if workload.argv}
@@ -193,27 +159,6 @@ def _missing_programs(site: Site, root: Path) -> Iterator[tuple[_Path, str]]:
         if program.startswith("{root}/") and not os.access(program.replace("{root}", str(root)), os.X_OK):
             words = f"workloads.{name}: there is no program {program}. Is the workload's environment set up?"
             yield ("workloads", name, "argv"), words
-
-
-def _resource_faults(number: int, queue: Queue) -> Iterator[tuple[_Path, str]]:
-    rules, where = queue.resources, f"queues.{queue.name}.resources"
-    here = ("queues", number, "resources")
-    pairs: tuple[tuple[str, float, float], ...] = (
-        ("cpus", rules.cpus, rules.max_cpus),
-        ("memory_mb", rules.memory_mb, rules.max_memory_mb),
-        ("time", rules.time, rules.max_time),
-        ("gpus", rules.gpus, rules.max_gpus),
-    )
-    for name, value, most in pairs:
-        if value > most:
-            yield (*here, name), f"{where}.{name}: the default is more than max_{name}"
-        # Slurm takes 0 for "all of it" or "without limit".
-        if value < 1 and name != "gpus":
-            yield (*here, name), f"{where}.{name}: must be at least 1"
-    known = ("cpus", "memory_mb", "time", "gpus", "email")
-    for ours in rules.names:
-        if ours not in known:
-            yield (*here, "names", ours), f"{where}.names.{ours}: must be one of {known}"
 
 
 def _build(cls: Any, table: object, where: _Place, flaws: _Flaws) -> object:
@@ -233,13 +178,39 @@ def _build(cls: Any, table: object, where: _Place, flaws: _Flaws) -> object:
     values: dict[str, Any] = {}
     for name, f in known.items():
         if name in table:
-            values[name] = _value(hints[name], table[name], where.setting(name), flaws)
-            if "choices" in f.metadata and values[name] not in f.metadata["choices"]:
-                flaws.add(where.setting(name), f"must be one of {', '.join(f.metadata['choices'])}")
+            values[name] = _checked(hints[name], f.metadata, table[name], where.setting(name), flaws)
         elif f.default is MISSING and f.default_factory is MISSING:
             flaws.add(where, f"{name} is missing")
             values[name] = None
     return cls(**values)
+
+
+def _checked(kind: Any, rules: Mapping[str, Any], given: Any, where: _Place, flaws: _Flaws) -> Any:
+    """The value, which must be of its kind, one of the choices, and neither less than the least nor more than the most."""
+    before = len(flaws.found)
+    value = _value(kind, given, where, flaws)
+    if len(flaws.found) > before:
+        return value
+    if "choices" in rules and value not in rules["choices"]:
+        flaws.add(where, f"must be one of {', '.join(rules['choices'])}")
+    if "most" in rules and not rules["least"] <= value <= rules["most"]:
+        flaws.add(where, f"must be {span(kind, rules)}")
+    return value
+
+
+def span(kind: Any, rules: Mapping[str, Any]) -> str:
+    """The values that a number may have, in words."""
+    least, most = rules["least"], rules["most"]
+    if kind in (Seconds, float) and not rules.get("is_rate"):
+        return f'from "{duration(least)}" to "{duration(most)}"'
+    return f"from {least:,} to {most:,}"
+
+
+def duration(seconds: float) -> str:
+    """As the site file may say it."""
+    units = reversed(_UNITS.items()) if seconds else iter(_UNITS.items())
+    size, unit = next((size, unit) for unit, size in units if seconds % size == 0)
+    return f"{seconds / size:g}{unit}"
 
 
 def _value(kind: Any, value: Any, where: _Place, flaws: _Flaws) -> Any:
@@ -262,6 +233,9 @@ def _value(kind: Any, value: Any, where: _Place, flaws: _Flaws) -> Any:
 def _scalar(kind: Any, value: Any, where: _Place, flaws: _Flaws) -> Any:
     if kind is Any:
         return value
+    if isinstance(value, str) and "\0" in value:
+        flaws.add(where, "holds a character of code 0, which no program can be given")
+        return value
     if kind in (Seconds, float):
         try:
             return parse_duration(value)
@@ -272,9 +246,9 @@ def _scalar(kind: Any, value: Any, where: _Place, flaws: _Flaws) -> Any:
         return Path(value)
     if kind is Pattern and isinstance(value, str):
         return Pattern(value)
-    if type(value) is kind and not (isinstance(value, int) and value < 0):
+    if type(value) is kind:
         return value
-    names = {int: "a whole number of 0 or more", bool: "true or false"}
+    names = {int: "a whole number", bool: "true or false"}
     flaws.add(where, f"must be {names.get(kind, 'a text in quotes')}")
     return value
 

@@ -29,22 +29,38 @@ class Secret:
         return "<SECRET>"
 
 
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+_YEAR = 366 * DAY
+_MANY = 1_000_000
+_MOST_CPUS = 65_000
+"""Slurm keeps --cpus-per-task in 16 bits."""
+_MOST_MB = 10**9
+_MOST_BYTES = 10**15
+_LONGEST_MESSAGE = 2**29
+"""RabbitMQ's max_message_size can't be larger."""
+_LONGEST_EXPIRATION = 49 * DAY
+"""RabbitMQ refuses an expiration of 2^32 ms or more."""
+_LONGEST_MARGIN = 18 * HOUR
+"""sbatch refuses a --signal of more than 65,535 s before the end."""
+
+
 def said(doc: str, default: Any = None, **more: Any) -> Any:
-    """A setting with its documentation and default; tables and lists get a fresh empty default."""
+    """A setting with its documentation and default; tables and lists get a fresh empty default. Each number has a `least`
+    and a `most`: what lies outside can only be a mistake, or would ruin the installation without a word."""
     if isinstance(default, type):
         return field(default_factory=default, metadata={"doc": doc, **more})
     return field(default=default, metadata={"doc": doc, **more})
 
 
-def needed(doc: str) -> Any:
-    return field(metadata={"doc": doc})
+def needed(doc: str, **more: Any) -> Any:
+    return field(metadata={"doc": doc, **more})
 
 
 @dataclass(frozen=True)
 class GpuRule:
     """A row of the table from memory to GPUs."""
 
-    up_to_mb: int = needed("this rule is for jobs that ask for at most this much memory")
+    up_to_mb: int = needed("this rule is for jobs that ask for at most this much memory", least=1, most=_MOST_MB)
     gres: str = needed('what such a job gets, in Slurm\'s words, e.g. "gpu:v100l:1"')
 
 
@@ -52,14 +68,15 @@ class GpuRule:
 class ResourceRules:
     """What a job of a queue gets when it asks for nothing, the most it may ask for, and under which names it asks."""
 
-    cpus: int = said("CPUs, if the message does not say", 1)
-    memory_mb: int = said("memory in MB, if the message does not say", 4000)
-    time: Seconds = said("time limit, if the message does not say", 3600.0)
-    gpus: int = said("GPUs, if the message does not say", 0)
-    max_cpus: int = said("the most CPUs a message may ask for", 64)
-    max_memory_mb: int = said("the most memory", 256000)
-    max_time: Seconds = said("the longest time limit", 7 * 86400.0)
-    max_gpus: int = said("the most GPUs", 0)
+    # Slurm takes 0 for "all of it" or "without limit".
+    cpus: int = said("CPUs, if the message does not say", 1, least=1, most=_MOST_CPUS)
+    memory_mb: int = said("memory in MB, if the message does not say", 4000, least=1, most=_MOST_MB)
+    time: Seconds = said("time limit, if the message does not say", HOUR, least=1, most=_YEAR)
+    gpus: int = said("GPUs, if the message does not say", 0, least=0, most=_MOST_CPUS)
+    max_cpus: int = said("the most CPUs a message may ask for", 64, least=1, most=_MOST_CPUS)
+    max_memory_mb: int = said("the most memory", 257000, least=1, most=_MOST_MB)
+    max_time: Seconds = said("the longest time limit", 7 * DAY, least=1, most=_YEAR)
+    max_gpus: int = said("the most GPUs", 0, least=0, most=_MOST_CPUS)
     names: Mapping[str, str] = said(
         "where a service sends resources as settings: our name (cpus, memory_mb, time, gpus, email) = its name", dict
     )
@@ -72,14 +89,27 @@ class ResourceRules:
 class PilotRules:
     """The pilots of a queue: Slurm jobs that work through many of its jobs."""
 
-    cpus: int = said("CPUs of one pilot: so many jobs run in it side by side, if they ask for one CPU each", 1)
-    memory_mb: int = said("memory of one pilot, in MB", 4000)
-    time: Seconds = said("time limit of one pilot; a job that would not fit into what is left is not begun", 3600.0)
-    most: int = said("the most pilots of this queue, running and waiting together", 10)
-    jobs_per_pilot: int = said("another pilot is started for each so many jobs that are not done", 500)
-    batch: int = said("how many jobs a pilot takes at once", 250)
-    idle: Seconds = said("a pilot that finds no job for this long ends", 60.0)
-    max_open: int = said("the most jobs claimed for pilots and not yet answered", 10_000)
+    cpus: int = said(
+        "CPUs of one pilot: so many jobs run in it side by side, if they ask for one CPU each",
+        1,
+        least=1,
+        most=_MOST_CPUS,
+    )
+    memory_mb: int = said("memory of one pilot, in MB", 4000, least=1, most=_MOST_MB)
+    time: Seconds = said(
+        "time limit of one pilot; a job that would not fit into what is left is not begun, so it must be longer than the "
+        "time limit of a job",
+        2 * HOUR,
+        least=MINUTE,
+        most=_YEAR,
+    )
+    most: int = said("the most pilots of this queue, running and waiting together", 10, least=1, most=10_000)
+    jobs_per_pilot: int = said(
+        "another pilot is started for each so many jobs that are not done", 500, least=1, most=_MANY
+    )
+    batch: int = said("how many jobs a pilot takes at once", 250, least=1, most=10_000)
+    idle: Seconds = said("a pilot that finds no job for this long ends", MINUTE, least=1, most=DAY)
+    max_open: int = said("the most jobs claimed for pilots and not yet answered", 10_000, least=1, most=_MANY)
 
 
 MODES = ("job", "pilot")
@@ -91,7 +121,9 @@ class Queue:
 
     name: str = needed("the queue that jobs are taken from")
     workload: str = needed("the workload of a message that names none")
-    max_wait: Seconds = said("a job that has not started after this long is answered `expired`", 7 * 86400.0)
+    max_wait: Seconds = said(
+        "a job that has not started after this long is answered `expired`", 7 * DAY, least=1, most=_YEAR
+    )
     durable: bool = said("how the queue is made if it does not exist; one that exists is used as it is", False)
     arguments: Mapping[str, Any] = said("its arguments if it does not exist, e.g. x-queue-type", dict)
     resources: ResourceRules = said("resources of jobs from this queue", ResourceRules)
@@ -105,13 +137,13 @@ class Queue:
 class RetryPolicy:
     """When an attempt's end is not the job's end. Frozen into the job when it is claimed."""
 
-    attempts: int = said("how often a job is tried in all", 3)
+    attempts: int = said("how often a job is tried in all", 3, least=1, most=100)
     on: tuple[str, ...] = said(
         "ends, and steps that failed for a cause outside the job, after which it is tried again; with out_of_memory or "
         "timed_out among them, the next attempt gets twice the memory or the time, up to the queue's caps",
         ("node_failed", "preempted", "fetch", "start"),
     )
-    wait: float = said("time before the second attempt; doubled for each one after", 60.0)
+    wait: float = said("time before the second attempt; doubled for each one after", 60.0, least=0, most=DAY)
 
 
 @dataclass(frozen=True)
@@ -121,7 +153,7 @@ class Form:
     required: tuple[str, ...] = needed("inputs that must be there")
     outputs: Mapping[str, str] = needed('the outputs, each with its file\'s suffix ("" for none)')
     optional: tuple[str, ...] = said("inputs that may be there", ())
-    family_max: int = said("the most members of a family", 10)
+    family_max: int = said("the most members of a family", 10, least=1, most=10_000)
 
 
 @dataclass(frozen=True)
@@ -135,7 +167,7 @@ class Workload:
     prefix: tuple[str, ...] = said("words put before the command, e.g. a bwrap or apptainer call", ())
     environment: Mapping[str, str] = said("variables added to its environment", dict)
     path: str = said("its PATH", "/usr/local/bin:/usr/bin:/bin")
-    stop_wait: Seconds = said("time between SIGTERM and SIGKILL when it must stop", 10.0)
+    stop_wait: Seconds = said("time between SIGTERM and SIGKILL when it must stop", 10.0, least=0, most=HOUR)
     mode: str = said('"job" or "pilot", whatever its queue says; if empty, the queue decides', "", choices=("", *MODES))
     retry: RetryPolicy = said("which ends are tried again", RetryPolicy)
 
@@ -146,12 +178,12 @@ class ApiSettings:
 
     login_path: str = said("where the token comes from", "/api/auth/token/")
     input_hosts: tuple[str, ...] = said("further hosts inputs may come from; the token never goes there", ())
-    connect_timeout: Seconds = said("time to connect", 10.0)
-    read_timeout: Seconds = said("time without a byte", 60.0)
+    connect_timeout: Seconds = said("time to connect", 10.0, least=1, most=10 * MINUTE)
+    read_timeout: Seconds = said("time without a byte", 60.0, least=1, most=HOUR)
     unknown_length: bool = said(
         "whether to take an answer that does not say how long it is; one cut off looks whole", False
     )
-    fetch_patience: Seconds = said("how long a job tries to fetch one input", 600.0)
+    fetch_patience: Seconds = said("how long a job tries to fetch one input", 600.0, least=0, most=7 * DAY)
 
 
 @dataclass(frozen=True)
@@ -164,16 +196,32 @@ class SlurmSettings:
     extra_options: tuple[str, ...] = said("more sbatch options, one word each", ())
     accounting: bool = said("whether sacct works here; without it a job that ended long ago is `lost`", True)
     array_size: int = said(
-        "the most jobs submitted as one array; 1 for none, and never more than Slurm's MaxArraySize", 1000
+        "the most jobs submitted as one array; 1 for none, and never more than Slurm's MaxArraySize",
+        1000,
+        least=0,
+        most=4_000_000,
     )
-    array_limit: int = said("how many jobs of one array may run at the same time; 0 for as many as fit", 0)
-    commands_per_second: float = said("how many Slurm commands a second all passes together may use, over time", 1.0)
-    commands_at_once: int = said("how many of them may come one after the other; then work waits for the next pass", 20)
-    poll_fastest: Seconds = said("how often squeue is asked when something has just changed", 5.0)
+    array_limit: int = said(
+        "how many jobs of one array may run at the same time; 0 for as many as fit", 0, least=0, most=_MANY
+    )
+    commands_per_second: float = said(
+        "how many Slurm commands a second all passes together may use, over time",
+        1.0,
+        least=0.001,
+        most=1000,
+        is_rate=True,
+    )
+    commands_at_once: int = said(
+        "how many of them may come one after the other; then work waits for the next pass", 20, least=3, most=_MANY
+    )
+    poll_fastest: Seconds = said("how often squeue is asked when something has just changed", 5.0, least=0, most=HOUR)
     poll_slowest: Seconds = said(
-        "how often squeue is asked when nothing has changed for a while; passes in between don't ask it", 60.0
+        "how often squeue is asked when nothing has changed for a while; passes in between don't ask it",
+        60.0,
+        least=0,
+        most=2 * HOUR,
     )
-    command_timeout: Seconds = said("the longest a Slurm command may take", 60.0)
+    command_timeout: Seconds = said("the longest a Slurm command may take", 60.0, least=1, most=10 * MINUTE)
 
 
 @dataclass(frozen=True)
@@ -183,40 +231,65 @@ class Replies:
     patterns: tuple[Pattern, ...] = said("reply queues that are allowed", (Pattern("*"),))
     create: tuple[Pattern, ...] = said("reply queues that may be created when they do not exist", ())
     create_durable: bool = said("how such a queue is made", False)
-    expiration: Seconds = said("how long an unread answer lives in its queue", 7 * 86400.0)
-    max_bytes: int = said("the largest answer; not more than the broker takes", 128 * 2**20)
-    retry_wait: Seconds = said(
-        "time until an answer that the broker did not take is sent again; doubled each time, up to an hour", 60.0
+    expiration: Seconds = said(
+        "how long an unread answer lives in its queue", 7 * DAY, least=MINUTE, most=_LONGEST_EXPIRATION
     )
-    give_up_after: Seconds = said("an answer whose queue is gone for this long moves to jobs/undelivered", 86400.0)
+    max_bytes: int = said(
+        "the largest answer; not more than the broker takes", 128 * 2**20, least=4096, most=_LONGEST_MESSAGE
+    )
+    retry_wait: Seconds = said(
+        "time until an answer that the broker did not take is sent again; doubled each time, up to an hour",
+        60.0,
+        least=1,
+        most=HOUR,
+    )
+    give_up_after: Seconds = said(
+        "an answer whose queue is gone for this long moves to jobs/undelivered", DAY, least=0, most=_YEAR
+    )
 
 
 @dataclass(frozen=True)
 class Limits:
     """The most that one message may bring or cause."""
 
-    message_bytes: int = said("the largest job message", 2**20)
-    inputs: int = said("inputs of one job", 50)
-    input_bytes: int = said("bytes of all inputs of one job together", 20 * 2**30)
-    output_bytes: int = said("bytes of all outputs of one job together, before base64", 90 * 2**20)
-    done_bytes: int = said("bytes of all jobs in jobs/done together; the oldest days go first", 50 * 2**30)
+    message_bytes: int = said("the largest job message", 2**20, least=1024, most=_LONGEST_MESSAGE)
+    inputs: int = said("inputs of one job", 50, least=1, most=10_000)
+    input_bytes: int = said("bytes of all inputs of one job together", 20 * 2**30, least=1024, most=_MOST_BYTES)
+    output_bytes: int = said(
+        "bytes of all outputs of one job together, before base64", 90 * 2**20, least=1024, most=_MOST_BYTES
+    )
+    done_bytes: int = said(
+        "bytes of all jobs in jobs/done together; the oldest days go first", 50 * 2**30, least=2**20, most=_MOST_BYTES
+    )
 
 
 @dataclass(frozen=True)
 class Timing:
     """How long things may take before something else is done about them."""
 
-    login_patience: Seconds = said("claimed jobs wait this long while the API refuses our login", 3600.0)
-    patience: Seconds = said("claimed jobs wait this long while anything else of the site is away", 86400.0)
-    visible_after: Seconds = said("a file that another host should have written is believed missing after this", 90.0)
-    publish_patience: Seconds = said("how long a finished job tries to reach the broker itself", 120.0)
-    cut_off_after: Seconds = said("a job on a failed node may still answer for this long", 300.0)
-    adopt_after: Seconds = said("an unclear sbatch is repeated after this, at the earliest", 120.0)
-    lost_after: Seconds = said("a job that Slurm does not know for this long is `lost`", 600.0)
-    hopeless_after: Seconds = said("a job that can never start is cancelled after this", 3600.0)
-    end_margin: Seconds = said("a job is stopped this long before its time limit, at most a fifth of it", 300.0)
-    lease_expires: Seconds = said("a pass on another login node that shows no life for this long is ignored", 900.0)
-    keep_done: Seconds = said("how long delivered jobs stay in jobs/done", 14 * 86400.0)
+    login_patience: Seconds = said(
+        "claimed jobs wait this long while the API refuses our login", HOUR, least=1, most=_YEAR
+    )
+    patience: Seconds = said(
+        "claimed jobs wait this long while anything else of the site is away", DAY, least=1, most=_YEAR
+    )
+    visible_after: Seconds = said(
+        "a file that another host should have written is believed missing after this", 90.0, least=0, most=HOUR
+    )
+    publish_patience: Seconds = said(
+        "how long a finished job tries to reach the broker itself", 120.0, least=0, most=DAY
+    )
+    cut_off_after: Seconds = said("a job on a failed node may still answer for this long", 300.0, least=0, most=DAY)
+    adopt_after: Seconds = said("an unclear sbatch is repeated after this, at the earliest", 120.0, least=0, most=DAY)
+    lost_after: Seconds = said("a job that Slurm does not know for this long is `lost`", 600.0, least=1, most=7 * DAY)
+    hopeless_after: Seconds = said("a job that can never start is cancelled after this", HOUR, least=1, most=_YEAR)
+    end_margin: Seconds = said(
+        "a job is stopped this long before its time limit, at most a fifth of it", 300.0, least=0, most=_LONGEST_MARGIN
+    )
+    lease_expires: Seconds = said(
+        "a pass on another login node that shows no life for this long is ignored", 900.0, least=1, most=DAY
+    )
+    keep_done: Seconds = said("how long delivered jobs stay in jobs/done", 14 * DAY, least=HOUR, most=9999 * DAY)
 
     def margin(self, time_limit: float) -> float:
         """How long before its time limit a job is stopped, in seconds."""
@@ -232,7 +305,7 @@ class Site:
     jobs_dir: Path = said("where jobs are kept; on a file system that the compute nodes share", Path("jobs"))
     python: Path = said("the python that the worker runs with on a compute node", Path(".venv/bin/python"))
     installation: str = said("a word that tells this installation's Slurm jobs from others; made up if empty", "")
-    max_in_flight: int = said("the most jobs claimed and not yet answered", 100)
+    max_in_flight: int = said("the most jobs claimed and not yet answered", 100, least=1, most=_MANY)
     scheduler: str = said('"slurm", or "local" for one machine without it', "slurm", choices=("slurm", "local"))
     broker: str = said(
         '"rabbitmq", or "embedded" for one machine without it', "rabbitmq", choices=("rabbitmq", "embedded")

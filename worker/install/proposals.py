@@ -10,7 +10,7 @@ from slurm import Unavailable
 from slurm.survey import Partition, Survey
 
 from ..errors import Transient
-from ..settings import Credentials, Queue
+from ..settings import Credentials, PilotRules, Queue, ResourceRules
 
 _SECONDS = 20.0
 _MOST_BYTES = 17 * 2**20
@@ -63,18 +63,21 @@ def _choose(partitions: list[Partition], wanted: str) -> Optional[Partition]:
 
 
 def _caps(partition: Partition) -> _Settings:
-    """No more than a node of it has, and no more than the example's caps."""
+    """No more than a node of it has, where that is less than the defaults."""
     caps: _Settings = {}
-    if 0 < partition.cpus < 64:
+    usual, limit = ResourceRules(), partition.max_minutes
+    if 0 < partition.cpus < usual.max_cpus:
         caps["queues.resources", "max_cpus"] = partition.cpus
-    if 0 < partition.memory_mb < 256000:
+    if 0 < partition.memory_mb < usual.max_memory_mb:
         caps["queues.resources", "max_memory_mb"] = partition.memory_mb
-        if partition.memory_mb < 4000:
+        if partition.memory_mb < usual.memory_mb:
             caps["queues.resources", "memory_mb"] = partition.memory_mb
-    if partition.max_minutes is not None and partition.max_minutes < 7 * 1440:
-        caps["queues.resources", "max_time"] = f"{partition.max_minutes}min"
-        if partition.max_minutes < 60:
-            caps["queues.resources", "time"] = f"{partition.max_minutes}min"
+    if limit is not None and limit * 60 < usual.max_time:
+        caps["queues.resources", "max_time"] = f"{limit}min"
+        if limit * 60 < usual.time:
+            caps["queues.resources", "time"] = f"{limit}min"
+        if limit * 60 < PilotRules().time:
+            caps["queues.pilot", "time"] = f"{limit}min"
     return caps
 
 

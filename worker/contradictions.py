@@ -1,0 +1,75 @@
+"""What is wrong with a site file though each value alone is fine. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Union
+
+from .settings import Queue, Site, Workload
+
+Path = tuple[Union[str, int], ...]
+"""Where a setting stands, as in `("queues", 0, "resources", "cpus")`."""
+
+_MAY_PASS = ("node_failed", "preempted", "lost", "out_of_memory", "timed_out", "fetch", "pack", "start")
+"""Ends, and steps that failed for a cause outside the job, after which another attempt makes sense."""
+
+
+def contradictions(site: Site) -> Iterator[tuple[Path, str]]:
+    """Each with the place that has to be changed."""
+    if not site.queues:
+        yield ("queues",), "queues: there is none, so nothing would ever be taken"
+    for number, queue in enumerate(site.queues):
+        if not 0 < len(queue.name.encode()) < 256:  # to RabbitMQ, no name is the queue that was declared last
+            yield ("queues", number, "name"), "queues: a name must have 1 to 255 bytes"
+        if queue.workload not in site.workloads:
+            words = f"queues.{queue.name}.workload: there is no workload {queue.workload!r}"
+            yield ("queues", number, "workload"), words
+        if queue.name in [other.name for other in site.queues[:number]]:
+            yield ("queues", number, "name"), "queues: two have the same name"
+        yield from _of_resources(number, queue)
+    for name, workload in site.workloads.items():
+        yield from _of_workload(("workloads", name), workload)
+    if not re.fullmatch(r"[A-Za-z0-9]{0,12}", site.installation):
+        yield ("installation",), "installation: must be at most 12 letters and digits"
+    if not site.api.login_path.startswith("/"):
+        yield ("api", "login_path"), "api.login_path: must begin with a slash"
+    if any(option == "" or not option.startswith("-") for option in site.slurm.extra_options):
+        yield ("slurm", "extra_options"), 'slurm.extra_options: each must be one word such as "--qos=short"'
+
+
+def _of_resources(number: int, queue: Queue) -> Iterator[tuple[Path, str]]:
+    rules, where = queue.resources, f"queues.{queue.name}.resources"
+    here = ("queues", number, "resources")
+    pairs: tuple[tuple[str, float, float], ...] = (
+        ("cpus", rules.cpus, rules.max_cpus),
+        ("memory_mb", rules.memory_mb, rules.max_memory_mb),
+        ("time", rules.time, rules.max_time),
+        ("gpus", rules.gpus, rules.max_gpus),
+    )
+    for name, value, most in pairs:
+        if value > most:
+            yield (*here, name), f"{where}.{name}: the default is more than max_{name}"
+    known = ("cpus", "memory_mb", "time", "gpus", "email")
+    for ours in rules.names:
+        if ours not in known:
+            yield (*here, "names", ours), f"{where}.names.{ours}: must be one of {known}"
+
+
+def _of_workload(here: Path, workload: Workload) -> Iterator[tuple[Path, str]]:
+    where = ".".join(map(str, here))
+    if not workload.argv:
+        yield (*here, "argv"), f"{where}: argv is empty"
+    if not workload.forms:
+        yield (*here, "forms"), f"{where}: has no form, so no message could fit it"
+    if not set(workload.retry.on) <= set(_MAY_PASS):
+        yield (*here, "retry", "on"), f"{where}.retry.on: must be of {', '.join(_MAY_PASS)}"
+    for name in workload.environment:
+        if name == "" or "=" in name or "\0" in name:
+            yield (*here, "environment"), f"{where}.environment: {name!r} can't be the name of a variable"
+    for number, form in enumerate(workload.forms):
+        there = (*here, "forms", number, "outputs")
+        if "error" in form.outputs:
+            yield there, f'{where}: an output can\'t be named "error"; that word marks a failure'
+        if any("/" in suffix for suffix in form.outputs.values()):
+            yield there, f"{where}: an output's suffix can't hold a slash"
