@@ -110,13 +110,22 @@ class Refused(Exception):
     """The scheduler says that this job can never run as asked. The text is a sentence for a scientist."""
 
 
+class Declined(Exception):
+    """The scheduler says no in words that blame nobody clearly: this kind of job, or all of them, now or for ever. The text
+    is its own. The job may have been accepted all the same, by an earlier try inside the same call."""
+
+
 class Unavailable(Exception):
     """The scheduler gave no clear answer. After a submission this means: it may have been accepted, or not."""
 
 
 class Scheduler(Protocol):
     def submit(self, request: BatchRequest) -> SlurmJobId:
-        """Submit once; returns the job's id, or the array's. Raises Refused or Unavailable."""
+        """Submit once; returns the job's id, or the array's. Raises Refused, Declined or Unavailable."""
+
+    def objection(self, request: BatchRequest) -> str:
+        """What it would say against this job, in its own words; empty if it would take it. Submits nothing. Raises
+        Unavailable."""
 
     def largest_array(self) -> int:
         """How many elements an array may have. Raises Unavailable."""

@@ -11,7 +11,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Callable, Optional
 
-from . import BatchRequest, JobView, Outlook, Refused, SlurmJobId, Unavailable, Usage, commands, details, states
+from . import (
+    BatchRequest,
+    Declined,
+    JobView,
+    Outlook,
+    Refused,
+    SlurmJobId,
+    Unavailable,
+    Usage,
+    answers,
+    commands,
+    details,
+    states,
+)
 
 log = logging.getLogger(__name__)
 
@@ -42,16 +55,22 @@ class Slurm:
         argv = commands.sbatch(request, self._account, self._partition, self._extra, self._at_a_time)
         answer = self._run(argv)
         if answer.returncode != 0:
-            blame = commands.blame(answer.stderr)
-            if blame:
-                raise Refused(blame)
-            raise Unavailable(_complaint(argv, answer))
+            raise _no(argv, answer)
         slurm_id = commands.parse_submitted(answer.stdout)
         if slurm_id is None:
             raise Unavailable(_complaint(argv, answer))
         if answer.stderr.strip():
             log.warning("sbatch warned slurm=%s said=%r", slurm_id, answer.stderr.strip())
         return slurm_id
+
+    def objection(self, request: BatchRequest) -> str:
+        answer = self._run(commands.test_only(commands.sbatch(request, self._account, self._partition, self._extra)))
+        if answer.returncode == 0:
+            return ""
+        said = f"{answer.stderr}\n{answer.stdout}"
+        if answers.is_unclear(answer.returncode, said):
+            raise Unavailable(_complaint(["sbatch --test-only"], answer))
+        return answers.words_of(said)
 
     def largest_array(self) -> int:
         return commands.parse_max_array_size(self._ask(commands.show_config())) or 1
@@ -112,6 +131,15 @@ class Slurm:
             raise Unavailable(f"{argv[0]} gave no answer within {self._timeout:.0f} s") from None
         except OSError as error:
             raise Unavailable(f"{argv[0]} could not be started: {error.strerror}. Is slurm.bin_dir set?") from None
+
+
+def _no(argv: Sequence[str], answer: subprocess.CompletedProcess[str]) -> Exception:
+    """What an sbatch that failed is to be taken for. An id that it printed proves nothing."""
+    said = f"{answer.stderr}\n{answer.stdout}"
+    if answers.is_unclear(answer.returncode, said):
+        return Unavailable(_complaint(argv, answer))
+    blame = answers.blame(said)
+    return Refused(blame) if blame else Declined(answers.words_of(said))
 
 
 def _user_name(uid: str) -> str:

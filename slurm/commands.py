@@ -1,4 +1,4 @@
-"""Exact argument lists for sbatch, squeue, sacct and scancel, and which sbatch errors blame the job. Pure.
+"""Exact argument lists for sbatch, squeue, sacct and scancel. Pure.
 
 Options: the manual pages of Slurm 22.05. Nothing here passes through a shell.
 """
@@ -17,16 +17,6 @@ _MOST_NAMES = 1000
 """One argument may have 128 KiB on Linux; a name of ours has about 40 bytes."""
 
 _ALL_STATES = "BF,CA,CD,DL,F,NF,OOM,PD,PR,R,RQ,RS,RV,S,TO"
-
-_BLAMES_THE_JOB = (
-    (r"[Rr]equested node configuration is not available", "no node of the cluster has what it asks for"),
-    (r"[Mm]emory specification can ?not be satisfied", "no node of the cluster has the memory it asks for"),
-    (r"CPU count per node can ?not be satisfied", "no node of the cluster has the CPUs it asks for"),
-    (r"More processors requested than permitted", "it asks for more CPUs than are allowed"),
-    (r"[Rr]equested time limit is invalid", "it asks for more time than the cluster allows"),
-    (r"Invalid generic resource \(gres\) specification", "the cluster does not have the GPUs it asks for"),
-    (r"Node count specification invalid", "it asks for more nodes than are allowed"),
-)
 
 
 def sbatch(
@@ -72,6 +62,12 @@ def _ranges(elements: Sequence[int]) -> str:
         else:
             runs.append([element])
     return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def test_only(argv: Sequence[str]) -> list[str]:
+    """The same call as a question: would Slurm take this job? QOS limits, limits on how many jobs one may submit and the
+    site's submit plugins are asked too (tried with 22.05); nothing is submitted."""
+    return [argv[0], "--test-only", *(each for each in argv[1:] if each != "--parsable")]
 
 
 def show_config() -> list[str]:
@@ -120,8 +116,3 @@ def parse_submitted(stdout: str) -> Optional[SlurmJobId]:
     lines = stdout.strip().splitlines()
     found = re.fullmatch(r"(\d+)(;.*)?", lines[-1].strip()) if lines else None
     return SlurmJobId(found.group(1)) if found else None
-
-
-def blame(stderr: str) -> Optional[str]:
-    """Why sbatch says that this job can never run, in words; None when the words blame the site, or nobody we know."""
-    return next((words for pattern, words in _BLAMES_THE_JOB if re.search(pattern, stderr)), None)

@@ -40,6 +40,9 @@ class Local:
             self._start(request, name)
         return slurm_id
 
+    def objection(self, request: BatchRequest) -> str:
+        return ""
+
     def largest_array(self) -> int:
         return 1000
 

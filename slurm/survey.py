@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Optional
 
-from . import BatchRequest, commands
+from . import commands
 from .cluster import Slurm
 
 
@@ -61,15 +61,6 @@ class Survey(Slurm):
 
     def ask_accounting(self) -> None:
         self._ask(["sacct", "--allocations", "--noheader", "--starttime=now-60seconds", "--format=JobID"])
-
-    def try_out(self, request: BatchRequest) -> str:
-        """Empty if Slurm would take this job, else its words. Submits nothing."""
-        argv = commands.sbatch(request, self._account, self._partition, self._extra)
-        answer = self._run([argv[0], "--test-only", *(each for each in argv[1:] if each != "--parsable")])
-        if answer.returncode == 0:
-            return ""
-        words = [line for line in answer.stderr.splitlines() if line.strip()]
-        return " / ".join(re.sub(r"^sbatch: (error: )?", "", line) for line in words) or "sbatch gave no reason"
 
 
 def parse_partitions(told: str, nodes: str) -> list[Partition]:

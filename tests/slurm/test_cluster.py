@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm import BatchRequest, Phase, Refused, SlurmJobId, Unavailable
+from slurm import BatchRequest, Declined, Phase, Refused, SlurmJobId, Unavailable
 from slurm.cluster import Slurm
 
 REQUEST = BatchRequest(
@@ -62,6 +62,29 @@ def test_a_submission_that_blames_the_job_is_refused_in_words_for_people(command
 
     with pytest.raises(Refused, match="^no node of the cluster has the memory it asks for$"):
         commands.slurm().submit(REQUEST)
+
+
+def test_a_no_in_other_words_is_declined_in_slurms_own_words(commands: Commands) -> None:
+    commands.add("sbatch", "echo 'sbatch: error: The centre wants no such jobs' >&2", "exit 1")
+
+    with pytest.raises(Declined, match="^The centre wants no such jobs$"):
+        commands.slurm().submit(REQUEST)
+
+
+def test_an_objection_is_asked_for_without_submitting(commands: Commands) -> None:
+    commands.add("sbatch", 'echo "$1 $2" >"$saw"', "echo 'allocation failure: Invalid qos specification' >&2", "exit 1")
+
+    assert commands.slurm().objection(REQUEST) == "Invalid qos specification"
+    assert commands.saw.read_text() == "--test-only --job-name=bf-here-1\n"
+
+
+def test_a_job_that_slurm_would_take_meets_no_objection_and_silence_is_none(commands: Commands) -> None:
+    commands.add("sbatch", "echo 'sbatch: Job 2 to start at 2026-01-01T00:00:00' >&2")
+    assert commands.slurm().objection(REQUEST) == ""
+
+    commands.add("sbatch", "echo 'allocation failure: Unable to contact slurm controller' >&2", "exit 1")
+    with pytest.raises(Unavailable):
+        commands.slurm().objection(REQUEST)
 
 
 def test_an_id_on_stdout_does_not_heal_a_failure(commands: Commands) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from slurm import BatchRequest, SlurmJobId
-from slurm.commands import blame, parse_submitted, sacct, sbatch, scancel, squeue
+from slurm.commands import parse_submitted, sacct, sbatch, scancel, squeue
 
 REQUEST = BatchRequest(
     name="bf-here-1", script="/opt/b/slurm/job.sh", arguments=["/opt/b", "a b"], chdir="/opt/b", output="/jobs/1.log",
@@ -88,35 +88,3 @@ def test_the_id_is_the_last_line_of_the_answer(stdout: str, slurm_id: str) -> No
 ])  # fmt: skip
 def test_what_is_no_id_is_not_taken_for_one(stdout: str) -> None:
     assert parse_submitted(stdout) is None
-
-
-@pytest.mark.parametrize(("stderr", "words"), [
-    ("sbatch: error: Batch job submission failed: Requested node configuration is not available\n", "no node"),
-    ("sbatch: error: Memory specification can not be satisfied\n", "memory"),
-    ("sbatch: error: Memory specification cannot be satisfied\n", "memory"),
-    ("sbatch: error: CPU count per node can not be satisfied\n", "CPUs"),
-    ("sbatch: error: Batch job submission failed: More processors requested than permitted\n", "CPUs"),
-    ("sbatch: error: Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)\n",
-     "time"),
-    ("sbatch: error: Invalid generic resource (gres) specification\n", "GPUs"),
-    ("sbatch: error: Batch job submission failed: Node count specification invalid\n", "nodes"),
-    ("welcome\nsbatch: error: Memory specification can not be satisfied\nsbatch: error: bye\n", "memory"),
-])  # fmt: skip
-def test_errors_that_blame_the_job(stderr: str, words: str) -> None:
-    assert words in (blame(stderr) or "")
-
-
-@pytest.mark.parametrize("stderr", [
-    "",
-    "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation\n",
-    "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)\n",
-    "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified\n",
-    "sbatch: error: invalid partition specified: fast\n",
-    "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size "
-    "and/or time limits)\n",
-    "sbatch: error: Unable to open file /opt/b/slurm/job.sh\n",
-    "sbatch: error: Batch job submission failed: Slurm temporarily unable to accept job, sleeping and retrying\n",
-    "sbatch: unrecognized option '--frobnicate'\n",
-])  # fmt: skip
-def test_every_other_error_blames_the_site(stderr: str) -> None:
-    assert blame(stderr) is None

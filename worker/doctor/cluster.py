@@ -182,7 +182,7 @@ def _try_out(report: Report, slurm: Survey, subject: Subject, queue: Queue) -> N
     refused: list[str] = []
     for memory_mb, gres, what in wishes:
         try:
-            words = slurm.try_out(_request(subject, queue, memory_mb, gres))
+            words = slurm.objection(_request(subject, queue, memory_mb, gres))
         except Unavailable as error:
             report.fault(str(error), "Run the doctor again; if it stays, ask the cluster's administrators.")
             return

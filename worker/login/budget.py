@@ -32,6 +32,10 @@ class Rationed:
         with self._budget.spent_on("sbatch"):
             return self._scheduler.submit(request)
 
+    def objection(self, request: BatchRequest) -> str:
+        with self._budget.spent_on("sbatch"):
+            return self._scheduler.objection(request)
+
     def largest_array(self) -> int:
         with self._budget.spent_on("scontrol"):
             return self._scheduler.largest_array()

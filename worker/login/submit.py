@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from slurm import BatchRequest, Refused, SlurmJobId, Unavailable, element_id
+from slurm import BatchRequest, Declined, Refused, SlurmJobId, Unavailable, element_id
 
 from .. import folder, sentences
 from ..answer import record
@@ -60,7 +60,7 @@ def submit(tools: Tools, batch: Sequence[Ready]) -> None:
     except Refused as error:
         for job, _ in intended:
             _refuse(tools, job, numbers[job.id], str(error))
-    except Unavailable as error:
+    except (Declined, Unavailable) as error:
         folder.remove(tools.jobs.cluster)  # its limits may have changed
         raise SiteAway("slurm", str(error)) from None
     except OSError as error:

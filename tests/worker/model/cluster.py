@@ -115,6 +115,11 @@ class Cluster:
             raise Unavailable("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation")
         return slurm_id
 
+    def objection(self, request: BatchRequest) -> str:
+        if self.away:
+            raise Unavailable("sbatch: error: Unable to contact slurm controller")
+        return ""
+
     def _check_repetition(self, place: Place) -> None:
         """README, Submission: again only after two clear answers without it; design, 5: and after 120 s."""
         absence = self._absences.pop(place, _Absence())

@@ -1,0 +1,101 @@
+"""What sbatch's no means: three answers, told apart by its words. Pure.
+
+- It blames the job (`blame`): no node will ever have what it asks for. A short list, because such a job is not tried again.
+- It is unclear (`is_unclear`): the words are those of a connection or of a retry, so that sbatch, or the site's wrapper
+  around it, may have submitted the job before it failed.
+- Every other no is clear, and may be about this kind of job or about the site. sbatch puts the same words before all of
+  them ("Batch job submission failed:"), and a site's plugins have words of their own, so no list tells the two apart.
+
+Words decide only who waits. They never prove that Slurm does not have the job: a second try inside one call may be declined
+because the first one went in.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Optional
+
+_BLAMES_THE_JOB = (
+    (r"[Rr]equested node configuration is not available", "no node of the cluster has what it asks for"),
+    (r"[Mm]emory specification can ?not be satisfied", "no node of the cluster has the memory it asks for"),
+    (r"CPU count per node can ?not be satisfied", "no node of the cluster has the CPUs it asks for"),
+    (r"More processors requested than permitted", "it asks for more CPUs than are allowed"),
+    (r"[Rr]equested time limit is invalid", "it asks for more time than the cluster allows"),
+    (r"Invalid generic resource \(gres\) specification", "the cluster does not have the GPUs it asks for"),
+    (r"Node count specification invalid", "it asks for more nodes than are allowed"),
+)
+
+_UNCLEAR = (
+    # src/sbatch/sbatch.c: what sbatch prints before it tries again, up to 15 times in one call (EAGAIN, a full table of
+    # jobs, busy nodes); of the first retry it prints the words, of the later ones nothing.
+    r"sleeping and retry",
+    r"\bretrying\b",
+    r"temporarily (disabled|unable)",
+    r"job queue full",
+    r"Unable to create job record, try again",
+    r"Requested nodes are busy",
+    # src/common/slurm_errno.c, "General Message error codes", "communication failures to/from slurmctld", "socket specific
+    # Slurm communications error", "slurm_auth errors": the request, or its answer, was lost on the way.
+    r"Unable to contact slurm controller",
+    r"Slurm backup controller in standby mode|Controller is in standby mode",
+    r"Rate limit exceeded",
+    r"Communication (connection|shutdown) failure",
+    r"Message (send|receive) failure",
+    r"Unexpected message received",
+    r"Unexpected missing socket",
+    r"Unable to process (incoming|outgoing)",
+    r"Insane message length",
+    r"Header lengths are longer than data received",
+    r"Zero Bytes were transmitted or received",
+    r"delayed socket error",
+    r"(Read|Write) would block",
+    r"Incompatible versions of client and server",
+    r"Protocol authentication error",
+    r"[Aa]uthentication credential|Cannot unpack credential",
+    r"[Mm]unge (en|de)code failed",
+    r"shutting down",
+    r"Slurm internal error",
+    r"I/O error writing script",
+    # src/common/read_config.c and fetch_config.c: no slurm.conf, and nobody to ask for it.
+    r"configuration source",
+    # Of the C library (strerror), in what sbatch prints with "%m", and of wrappers that reach sbatch over a network.
+    r"timed? ?out\b",
+    r"[Cc]onnection (refused|reset|rejected|forced|closed)",
+    r"[Nn]etwork is (unreachable|down)",
+    r"[Nn]o route to host",
+    r"[Bb]roken pipe",
+    r"[Tt]ransport endpoint",
+    r"[Rr]esource temporarily unavailable",
+    r"[Ii]nterrupted system call",
+    r"[Nn]ame or service not known|[Tt]emporary failure in name resolution",
+    r"[Cc]annot allocate memory",
+)
+_SAID_BY_THE_SHELL = 126
+"""An exit code from here on is not sbatch's own: a command that is missing or may not run, or one that was killed; 255 is
+sbatch's for options that it can't read, and of ssh for a connection that broke."""
+_SBATCH_USAGE = 255
+_MOST_WORDS = 400
+
+
+def blame(said: str) -> Optional[str]:
+    """Why sbatch says that this job can never run, in words; None where it does not blame the job."""
+    return next((words for pattern, words in _BLAMES_THE_JOB if re.search(pattern, said)), None)
+
+
+def is_unclear(exit_code: int, said: str) -> bool:
+    """Whether a call that ended so may have submitted the job all the same: then nothing follows from its no."""
+    own_code = 0 <= exit_code < _SAID_BY_THE_SHELL or (exit_code == _SBATCH_USAGE and "sbatch: " in said)
+    return not own_code or not said.strip() or any(re.search(pattern, said) for pattern in _UNCLEAR)
+
+
+def words_of(said: str) -> str:
+    """Slurm's own words without what sbatch puts before them: one line, of a length that fits into a sentence."""
+    found = []
+    for line in said.splitlines():
+        line = re.sub(r"^(sbatch: )?((error|fatal): )?", "", line.strip())
+        line = re.sub(r"^(Batch job submission failed|allocation failure): ", "", line)
+        line = "".join(letter for letter in line if letter.isprintable()).strip()
+        if line and line not in found:
+            found.append(line)
+    text = " / ".join(found)
+    return text if len(text) <= _MOST_WORDS else f"{text[:_MOST_WORDS]} ..."
