@@ -11,6 +11,8 @@ from .folder import AttemptFolder, JobFolder, claim_name, read
 from .outcome import Reply, Result
 from .spec import JobSpec, Resources
 
+_LOGIN = "login"
+"""Stands in place of a node in the started.json of an attempt that was closed."""
 FORMAT = 1
 """Of message.json; a folder with another number was made by a version we do not know, and is left alone."""
 
@@ -63,12 +65,17 @@ class Submission:
 
 @dataclass(frozen=True)
 class Started:
-    """Running: exclusive, so that a second copy of the attempt finds it."""
+    """Running: exclusive, so that a second copy of the attempt finds it. Closed: the login side was first, and nothing of the
+    attempt will ever run (fence.py)."""
 
     slurm_id: str
     restarts: int
     node: str
     at: float
+
+    @property
+    def closed(self) -> bool:
+        return not self.slurm_id and self.node == _LOGIN
 
 
 @dataclass(frozen=True)
@@ -101,11 +108,13 @@ class Stuck:
 
 @dataclass(frozen=True)
 class Cancel:
-    """We asked Slurm to end it; if that works, this is what it came to."""
+    """It shall end; if that works, or nothing of it has begun, this is what it came to."""
 
     outcome: str
     reason: str
     at: float
+    step: str = ""
+    """Of `failed`: what could not be done."""
 
 
 @dataclass(frozen=True)
@@ -233,6 +242,26 @@ def read_spec(job: JobFolder) -> Optional[JobSpec]:
 def read_result(attempt: AttemptFolder) -> Optional[Result]:
     """What the attempt came to. Where the worker could not know, the login side's verdict is what counts."""
     return read(Result, attempt.verdict) or read(Result, attempt.result)
+
+
+def closed_at(now: float) -> Started:
+    """What the login side claims, so that no worker can."""
+    return Started("", 0, _LOGIN, now)
+
+
+def read_started(attempt: AttemptFolder) -> Optional[Started]:
+    """Where and when it began to run; None also for an attempt that was closed, because it never will."""
+    started = read(Started, attempt.started)
+    return None if started is None or started.closed else started
+
+
+def is_running(attempt: AttemptFolder) -> bool:
+    """For people; one that can't be read has begun."""
+    try:
+        begun = read_started(attempt) is not None
+    except (Damaged, OSError):
+        begun = True
+    return begun and not attempt.ended.exists()
 
 
 def read_progress(attempt: AttemptFolder) -> Optional[Progress]:

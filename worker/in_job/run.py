@@ -60,6 +60,9 @@ def _start(job: JobFolder, attempt: AttemptFolder, place: Placement) -> Optional
         log.info("started job=%s attempt=%d slurm=%s node=%s", job.id, attempt.number, place.scheduler_id, place.node)
         return started
     first = read(Started, attempt.started)
+    if first is not None and first.closed:
+        log.info("this attempt was closed, leaving job=%s attempt=%d", job.id, attempt.number)
+        return None
     # The count of restarts tells nothing where the controller came back with an older state.
     if first is not None and first.slurm_id == place.scheduler_id:
         log.warning("restarted by the scheduler, the first run is lost job=%s attempt=%d", job.id, attempt.number)

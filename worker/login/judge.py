@@ -247,6 +247,8 @@ def _during_attempt(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: fl
     result = a.what_counts
     if result is not None:
         return _after_result(job, a, result, timing, max_wait, clock)
+    if a.closed:
+        return Record(_of_closed(job, a, clock))
     if a.intent is None:
         return _submit(job, a.number, max_wait, clock)
     if a.ended is not None:
@@ -370,6 +372,21 @@ def _from_end(job: JobFacts, a: AttemptFacts, ended: Ended) -> Result:
         slurm_job_id=a.slurm_id or "",
         started_at=a.started.at if a.started else None,
         ended_at=ended.at,
+    )
+
+
+def _of_closed(job: JobFacts, a: AttemptFacts, clock: Clock) -> Result:
+    """What an attempt came to that nobody can begin any more: the reason was on disk before it was closed."""
+    if a.cancel is None:
+        return _from_end(job, a, a.ended) if a.ended else _lost(a, clock)
+    return Result(
+        outcome=a.cancel.outcome,
+        attempt=a.number,
+        reason=a.cancel.reason,
+        step=a.cancel.step,
+        may_work_again=a.cancel.step == "start",
+        slurm_job_id=a.slurm_id or "",
+        ended_at=clock.now,
     )
 
 

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from .. import VERSION
 from ..batches import Batch, crew
 from ..errors import Damaged
-from ..facts import SiteFault
+from ..facts import SiteFault, is_running
 from ..folder import JobsFolder, read
 from ..operate import places
 from ..operate.places import Found
@@ -107,7 +107,7 @@ def _pilots(jobs: JobsFolder) -> Iterator[Metric]:
         waiting.add_metric((state,), sum(batch.count for batch in batches))
     yield waiting
     attempts = [each.attempt(1) for each in crew(jobs)]
-    running = sum(a.started.exists() and not a.ended.exists() for a in attempts)
+    running = sum(map(is_running, attempts))
     pending = sum(not a.started.exists() and not a.ended.exists() for a in attempts)
     pilots = GaugeMetricFamily("batchferry_pilots", "Pilots, by state.", labels=("state",))
     pilots.add_metric(("running",), running)

@@ -34,6 +34,9 @@ class AttemptFacts:
     intent: Optional[Intent] = None
     submission: Optional[Submission] = None
     started: Optional[Started] = None
+    """None also where it was closed."""
+    closed: bool = False
+    """The login side has won started.json: nothing of this attempt can begin any more."""
     result: Optional[Result] = None
     verdict: Optional[Result] = None
     ended: Optional[Ended] = None
@@ -106,12 +109,14 @@ def read_facts(job: JobFolder) -> Optional[JobFacts]:
 
 
 def read_attempt(attempt: AttemptFolder) -> AttemptFacts:
-    ended = read(Ended, attempt.ended)
+    ended, started = read(Ended, attempt.ended), read(Started, attempt.started)
+    closed = started is not None and started.closed
     return AttemptFacts(
         number=attempt.number,
         intent=read(Intent, attempt.intent),
         submission=read(Submission, attempt.submission),
-        started=read(Started, attempt.started),
+        started=None if closed else started,
+        closed=closed,
         result=read(Result, attempt.result),
         verdict=read(Result, attempt.verdict),
         ended=ended,

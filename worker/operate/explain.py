@@ -146,6 +146,8 @@ def _where(scene: _Scene) -> Iterator[str]:
         yield f"Slurm says that attempt {a.number} ended ({a.ended.state}) {_ago(scene, a.ended.at)}, without a result."
     elif a.started is not None:
         yield from _running(scene, a)
+    elif a.closed:
+        yield f"Attempt {a.number} was withdrawn before it began; the next pass writes down what it came to."
     elif a.submission is None:
         yield f"sbatch was called {_ago(scene, a.intent.at)} and gave no clear answer, so Slurm may or may not have it."
     else:

@@ -14,8 +14,8 @@ from typing import Optional
 from .. import batches
 from ..batches import Batch, Claimed, Pool, Progress
 from ..errors import Damaged
-from ..facts import Started
-from ..folder import JobsFolder, read
+from ..facts import is_running, read_started
+from ..folder import JobsFolder
 from ..outcome import Result
 from ..settings import Config
 from . import screen
@@ -131,12 +131,12 @@ def explain(jobs: JobsFolder, job: InBatch) -> Iterator[str]:
 
 def _where(jobs: JobsFolder, job: InBatch) -> str:
     crew = batches.pilot_folder(jobs, job.batch.pilot)
-    started = read(Started, crew.attempt(1).started) if crew is not None else None
+    started = read_started(crew.attempt(1)) if crew is not None else None
     return f", in {job.batch.pilot} on {started.node} (Slurm's id {started.slurm_id})" if started else ""
 
 
 def _crew(jobs: JobsFolder) -> str:
     attempts = [crew.attempt(1) for crew in batches.crew(jobs)]
-    run = sum(a.started.exists() and not a.ended.exists() for a in attempts)
+    run = sum(map(is_running, attempts))
     wait = sum(a.intent.exists() and not a.started.exists() and not a.ended.exists() for a in attempts)
     return f"{run} pilot{'s' if run != 1 else ''} run, and {wait} wait in Slurm" if run or wait else "there is no pilot"

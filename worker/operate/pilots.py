@@ -145,6 +145,8 @@ def _pilot_rows(jobs: JobsFolder, queue: str, pool: Pool) -> Iterator[PilotRow]:
             state, since = f"ended ({facts.ended.state})", facts.ended.at
         elif facts.started is not None:
             state, since = "running", facts.started.at
+        elif facts.closed:
+            state, since = "withdrawn", folder.attempt(1).started.stat().st_mtime
         elif facts.submission is not None:
             state, since = "waiting in Slurm", facts.submission.at
         else:

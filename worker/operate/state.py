@@ -82,7 +82,8 @@ _OF_AN_ATTEMPT = (
     (_ATTEMPT.submission.name, "pending"),
     (_ATTEMPT.intent.name, "unclear"),
 )
-"""The first of these files that is there tells; the word for a result depends on what is in it."""
+"""The first of these files that is there tells; the word for a result depends on what is in it. One that was closed has its
+started.json too, and always cancel.json or ended.json, which come before it."""
 
 
 def state_of(path: str) -> Optional[State]:

@@ -20,11 +20,11 @@ from ..facts import (
     Message,
     Outcome,
     SiteFault,
-    Started,
     Submission,
     read_progress,
     read_result,
     read_spec,
+    read_started,
 )
 from ..folder import JobsFolder, read
 from ..login import tally
@@ -257,7 +257,7 @@ def _of_the_attempt(found: Found, outside: Optional[Outside]) -> dict[str, Any]:
     if not found.attempt:
         return {}
     a = found.job.attempt(found.attempt)
-    started, submission, progress = read(Started, a.started), read(Submission, a.submission), read_progress(a)
+    started, submission, progress = read_started(a), read(Submission, a.submission), read_progress(a)
     fact = started or submission
     view = outside.view(read(Intent, a.intent)) if outside and found.word in STATES else None
     return {

@@ -92,14 +92,17 @@ def _attempt(a: AttemptFolder) -> Iterator[Event]:
     if submission is not None:
         how = ", found by its name" if submission.adopted else ""
         yield Event(submission.at, "submitted", f"Slurm's id is {screen.plain(submission.slurm_id)}{how}", n)
-    if started is not None:
+    closed = started.at if started is not None and started.closed else None
+    if started is not None and closed is None:
         waited = f" after {screen.lasted(started.at - intent.at)} in Slurm" if intent else ""
         yield Event(started.at, "started", f"on {screen.plain(started.node)}{waited}", n)
     cancel, ended, result = read(Cancel, a.cancel), read(Ended, a.ended), read_result(a)
     if cancel is not None:
-        yield Event(cancel.at, "scancel", screen.plain(cancel.reason), n)
+        yield Event(cancel.at, "scancel" if closed is None else "withdrawn", screen.plain(cancel.reason), n)
+    if closed is not None:
+        yield Event(closed, "closed", "nothing of this attempt can begin any more", n)
     if result is not None:
-        yield from _steps(a, result, started)
+        yield from _steps(a, result, started if closed is None else None)
     if ended is not None:
         words = f"Slurm says {ended.state}{f', exit code {ended.exit_code}' if ended.exit_code else ''}"
         at = ended.at + 0.999 if ended.at.is_integer() else ended.at  # Slurm counts whole seconds

@@ -1,0 +1,33 @@
+"""Closes an attempt, so that nothing of it can begin any more: whoever has won its started.json is the one that began.
+
+Absence of a job in Slurm proves nothing: accounting may be silent, an element may just be starting, a restored controller
+may bring a job back. So before an attempt that was never seen to start is answered for, or its Slurm name is given up, the
+login side claims that file itself. A worker that finds it leaves without a word.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from . import folder
+from .errors import Damaged
+from .facts import Cancel, Started, closed_at
+from .folder import AttemptFolder, claim_name, read
+
+
+def close(attempt: AttemptFolder, why: Optional[Cancel], now: float) -> bool:
+    """False where the attempt has begun: then it is asked to end, or left to. True as often as this is repeated.
+
+    `why`: what the attempt came to if nothing of it began. It is on disk before the fence is, so that whoever finds a closed
+    attempt without a result can say what it came to; the first reason stays. None where ended.json says it.
+    Raises OSError and Damaged.
+    """
+    folder.make_folder(attempt.path)
+    if why is not None and read(Cancel, attempt.cancel) is None:
+        folder.write(attempt.cancel, why)
+    if claim_name(attempt.started, closed_at(now)):
+        return True
+    first = read(Started, attempt.started)
+    if first is None:
+        raise Damaged(f"{attempt.path.name}/{attempt.started.name} exists and can't be read")
+    return first.closed
