@@ -133,10 +133,12 @@ def test_a_job_that_is_too_large_for_a_pilot_gets_a_submission_of_its_own(pilote
     small = [piloted.ask() for _ in range(3)]
     large = piloted.send({"inputs": {"Image": IMAGE}, "settings": {}, "resources": {"memory_mb": 1001}})
 
+    said = piloted.installation.check("--drain", expect=None)
     answers = piloted.answers([*small, large])
 
     ids = {each: answers[each][1]["slurm_job_id"] for each in answers}
     assert len({ids[each] for each in small}) == 1 and ids[large] not in {ids[each] for each in small}
+    assert "no pilot can take these" in said and "jobs=1 why='asks for 1001 MB, a pilot has 1000'" in said
 
 
 @pytest.mark.slow

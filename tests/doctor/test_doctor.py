@@ -543,6 +543,37 @@ def test_caps_beyond_what_the_partition_has(examined: Examined) -> None:
     assert line.mend.startswith('Set max_cpus = 64, max_time = "10080min" in [queues.resources]')
 
 
+def test_default_times_beyond_what_the_partition_allows(examined: Examined) -> None:
+    """Slurm takes such jobs, and never starts them."""
+    examined.files.change_site('time = "5min"', 'time = "8d"\nmax_time = "8d"')
+    examined.files.change_site('workload = "probe"\n', 'workload = "probe"\nmode = "pilot"\npilot = { time = "9d" }\n')
+
+    lines = [line for line in examined.doctor() if line.check == f"time of {examined.files.queue}"]
+
+    assert [(line.mark, line.found.partition(" gets ")[0]) for line in lines] == [
+        ("fault", "a job that asks for nothing"), ("fault", "a pilot")
+    ]  # fmt: skip
+    assert all('time = "10080min" or less' in line.mend for line in lines)
+
+
+def test_several_partitions_are_looked_at_together(examined: Examined) -> None:
+    slurm_says(examined, 'partition = "doomed,main"')
+
+    line = examined.line("Slurm", "partition")
+
+    assert line.mark == "ok" and "main: " in line.found and "doomed: " in line.found
+
+
+def test_a_queue_whose_jobs_no_pilot_can_take_is_told(examined: Examined) -> None:
+    examined.files.change_site(
+        'workload = "probe"\n', 'workload = "probe"\nmode = "pilot"\npilot = { time = "6min" }\n'
+    )
+
+    warnings = [line for line in examined.doctor() if line.check == "site.toml" and line.mark == "warning"]
+
+    assert ["asks for 5 minutes, a pilot gives a job less than 4.8" in line.found for line in warnings] == [True]
+
+
 def test_a_default_that_slurm_would_refuse(examined: Examined) -> None:
     examined.files.change_site(
         "memory_mb = 200\nmax_memory_mb = 257000", "memory_mb = 90000000\nmax_memory_mb = 90000000"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Optional
 
 from slurm import BatchRequest, Unavailable
@@ -43,6 +45,7 @@ def look_at_slurm(report: Report, subject: Subject) -> None:
     partition = _look_at_partition(report, slurm, site.slurm)
     for queue in site.queues:
         if partition is not None:
+            _compare_times(report, site, queue, partition)
             _compare_caps(report, queue, partition)
         _try_out(report, slurm, subject, queue)
 
@@ -126,28 +129,65 @@ def _look_at_account(report: Report, slurm: Survey, s: SlurmSettings, settings: 
 
 def _look_at_partition(report: Report, slurm: Survey, s: SlurmSettings) -> Optional[Partition]:
     report.begin("partition")
-    wanted = _wanted(s)
     try:
         partitions = slurm.partitions()
     except Unavailable as error:
         report.skip(str(error))
         return None
     known = ", ".join(each.name for each in partitions)
-    found = next((each for each in partitions if each.name == wanted or (not wanted and each.is_default)), None)
-    if found is None:
-        words = f"there is no partition {wanted}" if wanted else "none is set, and the cluster has no default"
+    names = s.partition.split(",") if s.partition else [each.name for each in partitions if each.is_default]
+    missing = [name for name in names if name not in [each.name for each in partitions]]
+    found = [each for each in partitions if each.name in names]
+    if missing or not found:
+        words = (
+            f"there is no partition {', '.join(missing)}" if missing else "none is set, and the cluster has no default"
+        )
         report.fault(words, f"Set partition in [slurm] of site.toml to one of: {known}.")
-    elif not found.is_up:
-        report.fault(f"{found.name} is down: jobs wait there", f"Wait, or set another partition: {known}.")
-    else:
-        limit = f"{found.max_minutes} min" if found.max_minutes is not None else "any time"
-        report.ok(f"{found.name}: {found.nodes} nodes of up to {found.cpus} CPUs and {found.memory_mb} MB, {limit}")
-    return found
+        return None
+    down = [each.name for each in found if not each.is_up]
+    if down:
+        words = f"{', '.join(down)} is down: jobs wait there"
+        mend = f"Wait, or set another partition: {known}."
+        report.fault(words, mend) if len(down) == len(found) else report.warn(words, mend)
+        return largest_of(found)
+    found_words = [
+        f"{each.name}: {each.nodes} nodes of up to {each.cpus} CPUs and {each.memory_mb} MB, {_limit(each)}"
+        for each in found
+    ]
+    report.ok("; ".join(found_words))
+    return largest_of(found)
 
 
-def _wanted(s: SlurmSettings) -> str:
-    given = [re.fullmatch(r"(?:--partition=|-p)(.+)", option) for option in s.extra_options]
-    return next((each.group(1) for each in given if each), s.partition)
+def largest_of(partitions: Sequence[Partition]) -> Partition:
+    """What the best of several offers: a job may name several, and waits for the first that can take it."""
+    limits = [each.max_minutes for each in partitions if each.max_minutes is not None]
+    return replace(
+        partitions[0],
+        name=" or ".join(each.name for each in partitions),
+        max_minutes=max(limits) if len(limits) == len(partitions) else None,
+        cpus=max(each.cpus for each in partitions),
+        memory_mb=max(each.memory_mb for each in partitions),
+    )
+
+
+def _limit(partition: Partition) -> str:
+    return f"{partition.max_minutes} min" if partition.max_minutes is not None else "any time"
+
+
+def _compare_times(report: Report, site: Site, queue: Queue, partition: Partition) -> None:
+    """Slurm takes a job that asks for more than its partition's limit, unless it is told not to, and never starts it."""
+    report.begin(f"time of {queue.name}")
+    times = {"resources": queue.resources.time}
+    if queue.mode == "pilot" or any(each.mode == "pilot" for each in site.workloads.values()):
+        times["pilot"] = queue.pilot.time
+    longest = partition.max_minutes
+    too_long = [table for table, time in times.items() if longest is not None and math.ceil(time / 60) > longest]
+    for table in too_long:
+        report.fault(f"a {'pilot' if table == 'pilot' else 'job that asks for nothing'} gets {times[table] / 60:g} min, and "
+                     f"{partition.name} allows {longest}: it would wait for ever",
+                     f'Set time = "{longest}min" or less in [queues.{table}] of {queue.name} in site.toml.')  # fmt: skip
+    if not too_long:
+        report.ok(f"within what {partition.name} allows")
 
 
 def _compare_caps(report: Report, queue: Queue, partition: Partition) -> None:
@@ -200,7 +240,7 @@ def _tell_refused(report: Report, queue: Queue, refused: Sequence[str]) -> None:
 
 
 def _request(subject: Subject, queue: Queue, memory_mb: int, gres: Optional[str]) -> BatchRequest:
-    minutes = max(1, int(queue.resources.time / 60))
+    minutes = math.ceil(queue.resources.time / 60)
     return BatchRequest(
         name="batchferry-doctor", script=str(subject.root / "slurm" / "job.sh"), arguments=[], chdir=str(subject.root),
         output="/dev/null", cpus=queue.resources.cpus, memory_mb=memory_mb, minutes=minutes, warn_seconds=1, gres=gres,

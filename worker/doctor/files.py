@@ -7,6 +7,7 @@ import shlex
 import stat
 from pathlib import Path
 
+from ..advice import advice
 from .report import Report
 from .subject import Subject
 
@@ -20,6 +21,8 @@ def look_at_files(report: Report, subject: Subject) -> None:
             report.fault(words, mend)
         if not faults:
             report.ok("read, and nothing is wrong with it")
+    for each in advice(subject.site) if subject.site else ():
+        report.warn(each.found, each.mend)
     _look_at_ca_file(report, subject)
     report.begin("who may change the code")
     code = [subject.root / name for name in ("", "check.py", "run_check", "worker", "slurm", "slurm/job.sh")]

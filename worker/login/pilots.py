@@ -26,6 +26,7 @@ from ..batches import PILOT, Batch, Came, Claimed, Handed, Pilot, Pool, Progress
 from ..broker import Delivery, digest
 from ..errors import InvalidSpec
 from ..facts import Ended, Origin, Outcome, Unfit, write_reply
+from ..fit import unfit_for_pilots
 from ..folder import JobFolder, JobId, JobsFolder, claim_name, read, write
 from ..outcome import Result
 from ..settings import Config, Queue
@@ -68,6 +69,7 @@ def claim_batch(tools: Tools, queue: Queue, pool: Pool, deliveries: Sequence[Del
     keep_bytes, now = tools.config.site.limits.message_bytes, tools.now()
     others: list[Delivery] = []
     batch: dict[str, Claimed] = {}
+    too_large: Counter[str] = Counter()
     named = [(JobId(digest(each)), each) for each in deliveries]
     known = _known(tools, pool, [job_id for job_id, each in named if has_id(each)])
     fit = _unfit(tools, pool) is None
@@ -75,12 +77,15 @@ def claim_batch(tools: Tools, queue: Queue, pool: Pool, deliveries: Sequence[Del
         if has_id(delivery) and (job_id in known or job_id in batch):
             log.info("claimed before, acked again job=%s", job_id)
             continue
-        spec = _for_a_pilot(tools.config, queue, delivery) if fit and has_id(delivery) else None
+        spec = _for_a_pilot(tools.config, queue, delivery, too_large) if fit and has_id(delivery) else None
         if spec is not None and tools.jobs.find(job_id) is None:
             message = as_message(delivery, keep_bytes, now)
             batch[job_id] = Claimed(job_id, message, spec.resources, workload=spec.workload)
         else:
             others.append(delivery)
+    for why, count in too_large.items():
+        log.warning("no pilot can take these, each gets a Slurm job of its own queue=%s jobs=%d why=%r",
+                    queue.name, count, why)  # fmt: skip
     if batch:
         pool.prepare()
         added = batches.add(pool, list(batch.values()), now)
@@ -95,21 +100,18 @@ def room(tools: Tools, queue: Queue) -> int:
     return sys.maxsize if pool is None else max(0, queue.pilot.max_open - _open_jobs(pool))
 
 
-def _for_a_pilot(config: Config, queue: Queue, delivery: Delivery) -> Optional[JobSpec]:
+def _for_a_pilot(config: Config, queue: Queue, delivery: Delivery, too_large: Counter[str]) -> Optional[JobSpec]:
     """None for a job that needs a Slurm job of its own, or no job at all: an ordinary claim tells the rest."""
     try:
         spec = reconcile.understand(config, queue, delivery.properties.reply_to, delivery.body)
     except InvalidSpec:
         return None
     mode = config.site.workloads[spec.workload].mode or queue.mode
-    return spec if mode == "pilot" and _fits(spec.resources, queue, config) else None
-
-
-def _fits(asked: Resources, queue: Queue, config: Config) -> bool:
-    rules = queue.pilot
-    time_left = rules.time - config.site.timing.margin(rules.time)
-    small = asked.cpus <= rules.cpus and asked.memory_mb <= rules.memory_mb and asked.time_seconds < time_left
-    return small and not asked.gres and not asked.email
+    if mode != "pilot":
+        return None
+    why = unfit_for_pilots(spec.resources, queue.pilot, config.site.timing)
+    too_large.update([why] if why else [])
+    return None if why else spec
 
 
 def _known(tools: Tools, pool: Pool, ids: Sequence[str]) -> set[str]:
