@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import functools
 import heapq
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -24,8 +26,24 @@ from typing import Any, Callable, NewType, Optional, TypeVar, Union, get_args, g
 
 from .errors import Damaged
 
+_NUMBER = re.compile(r"[1-9][0-9]{0,5}")
+_LARGEST_FACT = 1 << 28
+"""Bytes. A message is kept up to limits.message_bytes, and in JSON a byte may take six."""
+_IN_ITS_PLACE = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM, errno.ENODEV)
+"""Errors that tell of something else in a file's place. Any other one is the disk being away, and says nothing."""
 JobId = NewType("JobId", str)
 Fact = TypeVar("Fact")
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number")
+
+
+_JSON = json.JSONDecoder(parse_constant=_no_number)
+_LARGEST_INT = 2**64
+_LARGEST_FLOAT = 2.5e11
+"""No time of ours lies beyond the year 9900, and no integer in a message beyond 64 bits. What is larger would fail only
+where it is counted with."""
 
 
 def passing(step: str) -> None:
@@ -91,10 +109,8 @@ class JobFolder:
         return self.path / f"again-{number}.json"
 
     def attempt_numbers(self) -> list[int]:
-        try:
-            return sorted(int(name) for name in os.listdir(self.attempts) if name.isdigit())
-        except FileNotFoundError:
-            return []
+        """Raises Damaged."""
+        return sorted(int(name) for name in names_in(self.attempts) if _NUMBER.fullmatch(name))
 
 
 class JobsFolder:
@@ -157,7 +173,7 @@ class JobsFolder:
         """A job that was claimed before, wherever it is now."""
         days = sorted(self.done.iterdir(), reverse=True) if self.done.exists() else []
         for place in (self.active, self.rejected, self.undelivered, *days):
-            if (place / job_id / "message.json").exists():
+            if os.path.lexists(place / job_id / "message.json"):
                 return JobFolder(place / job_id)
         return None
 
@@ -172,16 +188,57 @@ class JobsFolder:
 
 
 def read(kind: type[Fact], path: Path) -> Optional[Fact]:
-    """The fact in this file, or None if there is none. Raises Damaged."""
-    try:
-        content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
+    """The fact in this file, or None if there is none. Raises Damaged, and OSError where the disk is away."""
+    content = contents(path)
+    if content is None:
         return None
     try:
-        fact: Fact = from_json(kind, json.loads(content.decode("utf-8")))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise Damaged(f"{path.parent.name}/{path.name} is not what was written there ({error})") from None
+        fact: Fact = from_json(kind, _JSON.decode(content.decode("utf-8")))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        raise Damaged(f"{path} is not what was written there ({_short(error)})") from None
     return fact
+
+
+def contents(path: Path, most: int = _LARGEST_FACT) -> Optional[bytes]:
+    """What is in this file, or None if there is none; whatever stands in its place, nobody waits for it. Raises Damaged,
+    and OSError where the disk is away."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise Damaged(f"{path} is a symbolic link that leads nowhere") from None
+        return None
+    except OSError as error:
+        if error.errno not in _IN_ITS_PLACE:
+            raise
+        raise Damaged(f"{path} can't be read ({error.strerror})") from None
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise Damaged(f"{path} is not a file")
+        if found.st_size > most:
+            raise Damaged(f"{path} is too large to be what was written there ({found.st_size} bytes)")
+        return file.read()
+
+
+def names_in(path: Path) -> list[str]:
+    """What is in this folder, in order; nothing, if there is none. Raises Damaged, and OSError where the disk is away."""
+    try:
+        return sorted(os.listdir(path))
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise Damaged(f"{path} is a symbolic link that leads nowhere") from None
+        return []
+    except OSError as error:
+        if error.errno not in _IN_ITS_PLACE:
+            raise
+        raise Damaged(f"{path} is not a folder that can be read ({error.strerror})") from None
+
+
+def _short(error: Exception) -> str:
+    """It may quote all of what it found."""
+    words = str(error)
+    return words if len(words) <= 200 else f"{words[:200]}..."
 
 
 def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
@@ -201,7 +258,7 @@ def claim_name(path: Path, fact: Fact) -> bool:
         try:
             os.link(temporary, path)
         except FileExistsError:
-            if not os.path.samefile(temporary, path):
+            if not os.path.samestat(os.lstat(temporary), os.lstat(path)):
                 return False
         sync_folder(path.parent)
         passing(f"after {path.name}")
@@ -381,9 +438,11 @@ def to_json(value: Any) -> Any:
 
 def from_json(kind: Any, value: Any) -> Any:
     """The reverse, led by the dataclass's own annotations. Unknown keys are a newer version's, and are passed over."""
-    if kind is Any or kind is type(value):
+    if kind is Any or (kind is type(value) and kind not in (int, float)):
         return value
     if is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise ValueError(f"{value!r} is no object")
         return kind(**{name: from_json(of, value[name]) for name, of in _fields(kind) if name in value})
     origin, of = get_origin(kind), get_args(kind)
     if origin is Union:
@@ -399,6 +458,9 @@ def from_json(kind: Any, value: Any) -> Any:
         return base64.b64decode(value["base64"], validate=True)
     if isinstance(kind, type) and not isinstance(value, (kind, int) if kind is float else kind):
         raise ValueError(f"{value!r} is no {kind.__name__}")
+    most = {int: _LARGEST_INT, float: _LARGEST_FLOAT}.get(kind)
+    if most is not None and not -most < value < most:
+        raise ValueError(f"{value!r} is too large a number")
     return value
 
 

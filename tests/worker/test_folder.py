@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.damage import OF_A_FILE, OF_A_FOLDER
 from tests.worker.examples import SPEC
 from worker import facts, folder
 from worker.errors import Damaged
@@ -96,10 +99,11 @@ def in_memory() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
 
 
-VALUES = st.text() | st.binary() | st.integers() | st.none()
+VALUES = st.text() | st.binary() | st.integers(-(2**63), 2**64 - 1) | st.none()
+TIMES = st.floats(-1e11, 2e11)
 
 
-@given(st.text() | st.binary(), st.dictionaries(st.text(), VALUES), st.integers(0), st.floats(allow_nan=False))
+@given(st.text() | st.binary(), st.dictionaries(st.text(), VALUES), st.integers(0, 2**63), TIMES)
 def test_any_message_comes_back_as_it_was(body: Any, properties: dict[str, Any], size: int, at: float) -> None:
     message = Message(1, "jobs", body, size, properties, at)
 
@@ -189,6 +193,43 @@ def test_a_fact_of_the_wrong_shape_is_damaged(tmp_path: Path, kind: type[Any], c
 
     with pytest.raises(Damaged):
         folder.read(kind, tmp_path / "fact.json")
+
+
+@pytest.mark.parametrize("damage", OF_A_FILE)
+def test_whatever_stands_in_a_file_s_place_is_damage_and_nobody_waits_for_it(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "absent.json"
+    folder.write(path, Absent(1.0, 2))
+
+    OF_A_FILE[damage](path)
+
+    with pytest.raises(Damaged, match=re.escape(str(path))):
+        folder.read(Absent, path)
+
+
+@pytest.mark.parametrize("damage", OF_A_FOLDER)
+def test_whatever_stands_in_a_folder_s_place_is_damage(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "attempts"
+    path.mkdir()
+
+    OF_A_FOLDER[damage](path)
+
+    with pytest.raises(Damaged, match=re.escape(str(path))):
+        folder.names_in(path)
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT])
+def test_a_disk_that_is_away_is_neither_damage_nor_absence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "open", fails)
+    monkeypatch.setattr(os, "listdir", fails)
+
+    for read in (lambda: folder.read(Absent, tmp_path / "absent.json"), lambda: folder.names_in(tmp_path)):
+        with pytest.raises(OSError, match=re.escape(os.strerror(error))):
+            read()
 
 
 def test_of_many_writers_exactly_one_wins_and_all_read_the_same(tmp_path: Path) -> None:
