@@ -77,7 +77,7 @@ OF_A_FILE: dict[str, Callable[[Path], None]] = {
 }
 """By name: what makes it so. The file is there before."""
 OF_A_FOLDER: dict[str, Callable[[Path], None]] = {
-    "a file": lambda path: _instead(path).write_bytes(b"x") and None,
+    "a file": lambda path: _instead(path).touch(),
     "a dangling link": lambda path: _instead(path).symlink_to("nowhere"),
     "a link to itself": lambda path: _instead(path).symlink_to(path.name),
     "a fifo": lambda path: os.mkfifo(_instead(path)),

@@ -212,13 +212,16 @@ def contents(path: Path, most: int = _LARGEST_FACT) -> Optional[bytes]:
         if error.errno not in _IN_ITS_PLACE:
             raise
         raise Damaged(f"{path} can't be read ({error.strerror})") from None
-    with open(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise Damaged(f"{path} is not a file")
         if found.st_size > most:
             raise Damaged(f"{path} is too large to be what was written there ({found.st_size} bytes)")
-        return file.read()
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def names_in(path: Path) -> list[str]:

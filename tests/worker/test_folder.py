@@ -146,11 +146,15 @@ def test_a_reply_that_is_missing_is_damage(tmp_path: Path) -> None:
 
 
 def test_no_file_is_no_fact(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-
     assert folder.read(Nonce, tmp_path / "nothing.json") is None
     assert folder.read(Nonce, tmp_path / "no folder" / "nothing.json") is None
-    assert folder.read(Nonce, tmp_path / "file" / "nothing.json") is None
+
+
+def test_a_file_in_the_place_of_its_folder_is_damage(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(Damaged, match="file/nothing.json can't be read"):
+        folder.read(Nonce, tmp_path / "file" / "nothing.json")
 
 
 def test_keys_of_a_newer_version_are_passed_over(tmp_path: Path) -> None:
