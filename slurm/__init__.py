@@ -96,7 +96,8 @@ class BatchRequest:
     chdir: str
     output: str
     cpus: int
-    memory_mb: int
+    memory_mb: Optional[int]
+    """None where the site does not let jobs ask for memory."""
     minutes: int
     warn_seconds: int
     """How long before the time limit the script is told (SIGUSR1)."""

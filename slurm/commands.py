@@ -25,10 +25,11 @@ def sbatch(
     """The call that submits `request`; `at_a_time`: how many elements of an array may run at the same time, 0 for all.
 
     `singleton` on a name that is unique per submission makes a second copy wait for the first; `--no-requeue` because
-    attempts are ours to count.
+    attempts are ours to count. What the site adds comes first: of two equal options the last one holds, which must be ours.
     """
     argv = [
         "sbatch",
+        *extra,
         "--parsable",
         f"--job-name={request.name}",
         "--dependency=singleton",
@@ -36,7 +37,7 @@ def sbatch(
         "--nodes=1",
         "--ntasks=1",
         f"--cpus-per-task={request.cpus}",
-        f"--mem={request.memory_mb}M",
+        *([f"--mem={request.memory_mb}M"] if request.memory_mb is not None else []),
         f"--time={request.minutes}",
         f"--signal=B:USR1@{request.warn_seconds}",
         f"--chdir={request.chdir}",
@@ -50,7 +51,7 @@ def sbatch(
     argv += [f"--mail-user={request.email}", "--mail-type=BEGIN,END,FAIL"] if request.email else []
     argv += [f"--account={account}"] if account else []
     argv += [f"--partition={partition}"] if partition else []
-    return [*argv, *extra, request.script, *request.arguments]
+    return [*argv, request.script, *request.arguments]
 
 
 def _ranges(elements: Sequence[int]) -> str:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Union
 
+from slurm.options import refusal
+
 from .settings import Queue, Site, Workload
 
 Path = tuple[Union[str, int], ...]
@@ -34,8 +36,18 @@ def contradictions(site: Site) -> Iterator[tuple[Path, str]]:
         yield ("installation",), "installation: must be at most 12 letters and digits"
     if not site.api.login_path.startswith("/"):
         yield ("api", "login_path"), "api.login_path: must begin with a slash"
-    if any(option == "" or not option.startswith("-") for option in site.slurm.extra_options):
-        yield ("slurm", "extra_options"), 'slurm.extra_options: each must be one word such as "--qos=short"'
+    yield from _of_options(site)
+
+
+def _of_options(site: Site) -> Iterator[tuple[Path, str]]:
+    taken = {name: f"set {name} in [slurm] alone" for name in ("account", "partition") if getattr(site.slurm, name)}
+    if any(queue.resources.max_gpus or queue.resources.gpus_by_memory for queue in site.queues):
+        gpus = ("gres", "gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task")
+        taken.update(dict.fromkeys(gpus, "set gpus or gpus_by_memory in [queues.resources]"))
+    for number, option in enumerate(site.slurm.extra_options):
+        why = refusal(option, taken)
+        if why:
+            yield ("slurm", "extra_options", number), f"slurm.extra_options: {option!r}: {why}"
 
 
 def _of_resources(number: int, queue: Queue) -> Iterator[tuple[Path, str]]:

@@ -193,7 +193,13 @@ class SlurmSettings:
     bin_dir: str = said("folder of sbatch and squeue, if not in /usr/bin; cron knows no modules", "")
     account: str = said("--account", "")
     partition: str = said("--partition", "")
-    extra_options: tuple[str, ...] = said("more sbatch options, one word each", ())
+    extra_options: tuple[str, ...] = said(
+        "more sbatch options, one word each; those that would undo our own (--clusters, --time, ...) are refused", ()
+    )
+    ask_memory: bool = said(
+        "whether sbatch is given --mem; false where the site forbids it, and a job's memory is what the cluster gives it",
+        True,
+    )
     accounting: bool = said("whether sacct works here; without it a job that ended long ago is `lost`", True)
     array_size: int = said(
         "the most jobs submitted as one array; 1 for none, and never more than Slurm's MaxArraySize",

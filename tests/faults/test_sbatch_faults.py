@@ -398,3 +398,35 @@ def answered_once(scene: Scene, correlation_id: str, record: Path, outcome: str,
     assert len(scene.requester.to(correlation_id)) == 1
     assert runs(record) == times
     return answer
+
+
+# --- sites that want other options
+
+
+@pytest.mark.fault(what="a site forbids --mem", moment="when a job is submitted")
+def test_a_site_that_forbids_jobs_to_ask_for_memory_is_served(scene: Scene, shims: Shims) -> None:
+    refuses = 'case " $*" in *" --mem"*) echo "sbatch: error: Please do not use --mem here" >&2; exit 1;; esac'
+    shims.script("sbatch", f'{refuses}; exec "$real" "$@"')
+    scene.installation.change_site("poll_fastest = 0\n", "poll_fastest = 0\nask_memory = false\n")
+
+    assert scene.answer(scene.ask()).headers["outcome"] == "succeeded"
+
+
+@pytest.mark.parametrize("option", ["--export=NONE", "--get-user-env"])
+def test_a_site_s_word_on_the_environment_of_jobs_does_them_no_harm(scene: Scene, option: str) -> None:
+    scene.installation.change_site("poll_fastest = 0\n", f'poll_fastest = 0\nextra_options = ["{option}"]\n')
+
+    assert scene.answer(scene.ask()).headers["outcome"] == "succeeded"
+
+
+@pytest.mark.fault(what="an option in site.toml undoes one of ours", moment="before anything is taken")
+def test_with_an_option_that_undoes_ours_nothing_is_taken_and_the_line_is_named(scene: Scene) -> None:
+    scene.installation.change_site("poll_fastest = 0\n", 'poll_fastest = 0\nextra_options = ["--clus=x", "-Jmine"]\n')
+    correlation_id = scene.ask()
+
+    said = scene.installation.check("--drain", expect=os.EX_CONFIG)
+
+    assert "'--clus=x': --clusters would undo" in said and "'-Jmine': --job-name would undo" in said
+    assert "(line 10)" in said and scene.requester.waiting_jobs() == 1
+    scene.installation.change_site('extra_options = ["--clus=x", "-Jmine"]\n', "")
+    assert scene.answer(correlation_id).headers["outcome"] == "succeeded"

@@ -47,7 +47,14 @@ def test_a_submission_reaches_sbatch_word_by_word(commands: Commands) -> None:
 
     argv = commands.saw.read_text().split("\0")[:-1]
     assert slurm_id == "123"
-    assert argv[-7:] == ["--account=group", "--partition=fast", "--qos=short", "/opt/job.sh", "a b", "$HOME", "'"]
+    assert argv[0] == "--qos=short" and argv[-6:] == [
+        "--account=group",
+        "--partition=fast",
+        "/opt/job.sh",
+        "a b",
+        "$HOME",
+        "'",
+    ]
 
 
 def test_warnings_do_not_make_a_submission_fail(commands: Commands, caplog: pytest.LogCaptureFixture) -> None:
@@ -75,7 +82,7 @@ def test_an_objection_is_asked_for_without_submitting(commands: Commands) -> Non
     commands.add("sbatch", 'echo "$1 $2" >"$saw"', "echo 'allocation failure: Invalid qos specification' >&2", "exit 1")
 
     assert commands.slurm().objection(REQUEST) == "Invalid qos specification"
-    assert commands.saw.read_text() == "--test-only --job-name=bf-here-1\n"
+    assert commands.saw.read_text() == "--test-only --qos=short\n"
 
 
 def test_a_job_that_slurm_would_take_meets_no_objection_and_silence_is_none(commands: Commands) -> None:

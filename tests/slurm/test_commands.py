@@ -31,9 +31,15 @@ def test_a_submission_with_everything() -> None:
     argv = sbatch(request, "group", "fast", ["--qos=short", "--constraint=a&b"])
 
     assert argv == [
-        *PLAIN, "--gres=gpu:v100l:1", "--mail-user=a@example.org", "--mail-type=BEGIN,END,FAIL", "--account=group",
-        "--partition=fast", "--qos=short", "--constraint=a&b", *SCRIPT,
+        "sbatch", "--qos=short", "--constraint=a&b", *PLAIN[1:], "--gres=gpu:v100l:1", "--mail-user=a@example.org",
+        "--mail-type=BEGIN,END,FAIL", "--account=group", "--partition=fast", *SCRIPT,
     ]  # fmt: skip
+
+
+def test_where_jobs_may_not_ask_for_memory_they_do_not() -> None:
+    argv = sbatch(replace(REQUEST, memory_mb=None), None, None, ())
+
+    assert argv == [word for word in PLAIN if word != "--mem=16000M"] + SCRIPT
 
 
 def test_a_percent_sign_in_the_path_of_the_log_is_no_pattern() -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Optional
 
 from slurm import BatchRequest, Unavailable
+from slurm.options import value_of
 from slurm.survey import Partition, Survey
 
 from ..settings import Queue, Site, SlurmSettings
@@ -135,7 +136,8 @@ def _look_at_partition(report: Report, slurm: Survey, s: SlurmSettings) -> Optio
         report.skip(str(error))
         return None
     known = ", ".join(each.name for each in partitions)
-    names = s.partition.split(",") if s.partition else [each.name for each in partitions if each.is_default]
+    wanted = s.partition or value_of("partition", s.extra_options)
+    names = wanted.split(",") if wanted else [each.name for each in partitions if each.is_default]
     missing = [name for name in names if name not in [each.name for each in partitions]]
     found = [each for each in partitions if each.name in names]
     if missing or not found:
@@ -240,10 +242,11 @@ def _tell_refused(report: Report, queue: Queue, refused: Sequence[str]) -> None:
 
 
 def _request(subject: Subject, queue: Queue, memory_mb: int, gres: Optional[str]) -> BatchRequest:
-    minutes = math.ceil(queue.resources.time / 60)
+    minutes, asks = math.ceil(queue.resources.time / 60), subject.known_site.slurm.ask_memory
     return BatchRequest(
         name="batchferry-doctor", script=str(subject.root / "slurm" / "job.sh"), arguments=[], chdir=str(subject.root),
-        output="/dev/null", cpus=queue.resources.cpus, memory_mb=memory_mb, minutes=minutes, warn_seconds=1, gres=gres,
+        output="/dev/null", cpus=queue.resources.cpus, memory_mb=memory_mb if asks else None, minutes=minutes,
+        warn_seconds=1, gres=gres,
     )  # fmt: skip
 
 

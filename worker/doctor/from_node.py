@@ -84,7 +84,7 @@ def _request(subject: Subject, site: Site, place: Path) -> BatchRequest:
     return BatchRequest(
         name=f"batchferry{place.name.replace('.', '-')}", script=str(subject.root / "slurm" / "doctor.sh"),
         arguments=[*map(str, files), subject.input], chdir=str(subject.root), output=str(place / "slurm.log"), cpus=1,
-        memory_mb=_MEMORY_MB, minutes=_MINUTES, warn_seconds=1,
+        memory_mb=_MEMORY_MB if site.slurm.ask_memory else None, minutes=_MINUTES, warn_seconds=1,
     )  # fmt: skip
 
 

@@ -289,7 +289,8 @@ def _failed(work: Work, failed: StepFailed, unsure: bool) -> Result:
 
 
 def _out_of_memory(work: Work) -> Result:
-    return _result(work, "out_of_memory", sentences.out_of_memory(work.resources, work.spec.resources))
+    had = work.resources if work.config.site.slurm.ask_memory else None  # then nobody here knows how much it was
+    return _result(work, "out_of_memory", sentences.out_of_memory(had, work.spec.resources))
 
 
 def _interrupted(work: Work, interrupted: Interrupted) -> Result:
