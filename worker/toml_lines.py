@@ -40,6 +40,15 @@ class _Statement:
     """What is wrong with it, where `table` is None."""
 
 
+def parsed(text: str) -> Optional[dict[str, Any]]:
+    """None for a file with a fault in its syntax."""
+    try:
+        table: dict[str, Any] = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return None
+    return table
+
+
 def syntax_faults(text: str) -> list[SyntaxFault]:
     """All of them, in order; none for a file that the standard reader takes."""
     statements = list(_statements(text))

@@ -14,7 +14,8 @@ import pytest
 
 from tests.worker.examples import CREDENTIALS, SITE, write_files
 from worker.config import read_config
-from worker.doctor.bundle import Hider, write_bundle
+from worker.doctor.bundle import write_bundle
+from worker.doctor.hider import Hider
 from worker.doctor.report import Finding
 from worker.doctor.subject import Subject, read_subject
 
@@ -50,13 +51,18 @@ def archive(folder: Path) -> dict[str, str]:
 
     names = write_bundle(folder / "support.tar.gz", subject, found, "0.0")
 
-    with tarfile.open(folder / "support.tar.gz") as opened:
-        texts = {}
-        for member in opened.getmembers():
-            content = opened.extractfile(member)
+    texts = opened(folder)
+    assert sorted(texts) == sorted(names)
+    return texts
+
+
+def opened(folder: Path) -> dict[str, str]:
+    texts = {}
+    with tarfile.open(folder / "support.tar.gz") as archived:
+        for member in archived.getmembers():
+            content = archived.extractfile(member)
             assert content is not None
             texts[member.name.partition("/")[2]] = content.read().decode()
-    assert sorted(texts) == sorted(names)
     return texts
 
 
@@ -101,9 +107,8 @@ def test_it_is_made_of_an_installation_whose_files_are_broken(tmp_path: Path) ->
     subject = read_subject(tmp_path, tmp_path / "site.toml", tmp_path / "credentials.env", "")
     write_bundle(tmp_path / "support.tar.gz", subject, [], "0.0")
 
-    with tarfile.open(tmp_path / "support.tar.gz") as opened:
-        content = b"".join(each.read() for member in opened.getmembers() if (each := opened.extractfile(member)))
-    assert b"[broken" in content and API.encode() not in content and PASSWORD.encode() not in content
+    content = "".join(opened(tmp_path).values())
+    assert "[broken" in content and API not in content and PASSWORD not in content
 
 
 @pytest.mark.parametrize("text", [
@@ -112,3 +117,52 @@ def test_it_is_made_of_an_installation_whose_files_are_broken(tmp_path: Path) ->
 ])  # fmt: skip
 def test_what_is_no_secret_stays(text: str) -> None:
     assert Hider(["canary"])(text) == text
+
+
+@pytest.mark.parametrize("line", [
+    "RABBITMQ_PASSWORD: canary-77", "canary-77", "RABBITMQ_PASSWORD='canary-77", "export API_PASSWORD=canary-77",
+    "# API_PASSWORD=canary-77", 'API_PASSWORD="first\ncanary-77"', "API_URL=https://anna:canary-77@api.example.org",
+    "MY_OWN=canary-77", "API_PASSWORD=canary-77 # mine",
+])  # fmt: skip
+def test_a_secret_of_a_credentials_file_with_a_slip_is_hidden(tmp_path: Path, line: str) -> None:
+    files = write_files(tmp_path, SITE, f"RABBITMQ_HOST=mq.example.org\n{line}\n")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "run_check.log").write_text("said canary-77 and went\n")
+
+    write_bundle(tmp_path / "support.tar.gz", read_subject(tmp_path, *files, ""), [], "0.0")
+
+    assert not [name for name, text in opened(tmp_path).items() if "canary-77" in text]
+
+
+def test_a_secret_that_the_beginning_of_the_log_cuts_in_half_is_left_out(tmp_path: Path) -> None:
+    files = write_files(tmp_path)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "run_check.log").write_text("said mq-canary and went\n" + "x" * 199_983 + "\n")
+
+    write_bundle(tmp_path / "support.tar.gz", read_subject(tmp_path, *files, ""), [], "0.0")
+
+    assert opened(tmp_path)["run_check.log"].startswith("xxxx")
+
+
+def test_a_log_that_is_a_fifo_holds_nobody_up(tmp_path: Path) -> None:
+    files = write_files(tmp_path)
+    (tmp_path / "logs").mkdir()
+    os.mkfifo(tmp_path / "logs" / "run_check.log")
+
+    write_bundle(tmp_path / "support.tar.gz", read_subject(tmp_path, *files, ""), [], "0.0")
+
+    assert len(opened(tmp_path)["run_check.log"]) < 100
+
+
+@pytest.mark.parametrize("said", [
+    "tool --api-token canary-9", "tool '--password' 'canary-9'", "Proxy-Authorization: Basic canary-9xyz",
+    "-----BEGIN RSA PRIVATE KEY-----\ncanary-9\n-----END RSA PRIVATE KEY-----", "amqp://u:p@canary-9@host/",
+    "Set-Cookie: canary-9",
+])  # fmt: skip
+def test_what_looks_like_a_secret_is_hidden_though_nobody_knows_it(said: str) -> None:
+    assert "canary-9" not in Hider([])(said)
+
+
+@pytest.mark.parametrize("written", ["&lt;a&amp;b&#x27;c&gt;", "%3ca%26b%27c%3e", "3C61266227633E"])
+def test_a_secret_is_found_in_the_ways_in_which_others_write_it(written: str) -> None:
+    assert Hider(["<a&b'c>"])(f"said {written}!") == "said <SECRET>!"

@@ -1,12 +1,11 @@
 """A support archive: what somebody else needs to help, and no secret.
 
-Every secret that is known (of credentials.env, and tokens) is looked for in every text, in the forms in which it could
-stand there; what looks like one is taken out besides.
+Every secret that is known (of credentials.env and site.toml, and tokens) is looked for in every text, in the forms in which
+it could stand there; what looks like one is taken out besides.
 """
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import os
@@ -15,33 +14,30 @@ import re
 import sys
 import tarfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from urllib.parse import quote, quote_plus
 
 from ..folder import JobsFolder
+from .hider import HIDDEN, Hider
 from .report import Finding
+from .site_shown import site_as_shown
 from .subject import Subject
 
 _SHOWN = ("RABBITMQ_HOST", "RABBITMQ_PORT", "RABBITMQ_VHOST", "RABBITMQ_TLS", "API_URL")
-_HIDDEN = "<SECRET>"
 _LAST_BYTES = 200_000
-_ASSIGNED = re.compile(
-    r"(?i)([\w-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|credential|authorization)[\w-]*[\"']?\s*[:=]\s*)"
-    r"(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;}\]]+(?: [A-Za-z0-9+/=._-]{16,})?)"
-)
-_SENT = re.compile(r"(?i)\b(token|bearer|basic) +[A-Za-z0-9+/=._~-]{8,}")
-_IN_URL = re.compile(r"(://)[^/\s@\"']+@")
+_SHORTEST = 6
+"""Of what is taken for a secret only because of where it stands."""
 
 
 def write_bundle(target: Path, subject: Subject, found: Sequence[Finding], version: str) -> list[str]:
     """The names in the archive, which is yours alone (0600). Raises FileExistsError, OSError."""
-    hide = Hider(_secrets(subject))
+    shown, hidden = site_as_shown(_text(subject.site_file))
+    hide = Hider([*_secrets(subject), *hidden])
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     names = []
     with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
-        for name, text in _texts(subject, found, version):
+        for name, text in _texts(subject, found, version, shown):
             content = hide(text).encode("utf-8", "replace")
             entry = tarfile.TarInfo(f"batchferry-support/{name}")
             entry.size, entry.mtime, entry.mode = len(content), int(time.time()), 0o600
@@ -50,51 +46,18 @@ def write_bundle(target: Path, subject: Subject, found: Sequence[Finding], versi
     return names
 
 
-class Hider:
-    """Takes secrets out of a text."""
-
-    def __init__(self, secrets: Iterable[str]) -> None:
-        forms = {form for secret in secrets if secret for form in _forms(secret)}
-        self._forms = sorted(forms, key=len, reverse=True)
-
-    def __call__(self, text: str) -> str:
-        for form in self._forms:
-            text = text.replace(form, _HIDDEN)
-        text = _IN_URL.sub(rf"\1{_HIDDEN}@", text)
-        text = _ASSIGNED.sub(rf"\1{_HIDDEN}", text)
-        return _SENT.sub(rf"\1 {_HIDDEN}", text)
-
-
-def _forms(secret: str) -> Iterator[str]:
-    """As it is, and as a URL, a form, JSON, Python, hexadecimal digits or base64 have it."""
-    data = secret.encode()
-    yield from (
-        secret,
-        quote(secret),
-        quote(secret, safe=""),
-        quote_plus(secret),
-        json.dumps(secret)[1:-1],
-        repr(secret)[1:-1],
-    )
-    yield json.dumps(secret, ensure_ascii=False)[1:-1]
-    yield data.hex()
-    for before in range(3):
-        # Inside of a longer text, base64 of the same bytes has three faces; the characters at the edges are mixed.
-        encoded = base64.b64encode(bytes(before) + data).decode().rstrip("=")
-        whole = encoded[(before * 8 + 5) // 6 : len(encoded) - (1 if (before + len(data)) % 3 else 0)]
-        if len(whole) >= 6:
-            yield whole
-
-
 def _secrets(subject: Subject) -> Iterator[str]:
-    """Also those of a file that is refused for being readable by others."""
-    from ..config import read_variables
-
-    try:
-        given = read_variables(subject.credentials_file)
-    except (OSError, UnicodeDecodeError):
-        given = {}
-    yield from (value for name, value in given.items() if not _is_address(name))
+    """Also those of a file that is refused for being readable by others, or that can't be read as it was meant."""
+    given = _credentials_of(subject)
+    for name, value in given.items():
+        if _is_address(name):
+            yield from _logins(value)
+        else:
+            yield value
+        if not _is_known(name):
+            yield name  # a password on a line of its own is taken for a name
+    for line in _text(subject.credentials_file).splitlines():
+        yield from _as_written(line)
     if subject.site is not None:
         for token in JobsFolder(subject.site.jobs_dir).active.glob("*/attempts/*/token"):
             try:
@@ -103,10 +66,35 @@ def _secrets(subject: Subject) -> Iterator[str]:
                 continue
 
 
-def _texts(subject: Subject, found: Sequence[Finding], version: str) -> Iterator[tuple[str, str]]:
+def _logins(address: str) -> Iterator[str]:
+    """What an address may hold before its @."""
+    login, at, _ = address.partition("://")[2].rpartition("@")
+    if at:
+        yield from (part for part in (login, login.partition(":")[2]) if part)
+
+
+def _as_written(line: str) -> Iterator[str]:
+    """What a line of credentials.env may hold, also where a slip or a # makes it mean something else, or nothing."""
+    found = re.match(r"\s*#?\s*(?:export\s+)?(\w+)\s*[=:]\s*(.*?)\s*$", line)
+    if found and not _is_address(found[1]):
+        yield from (value for value in (found[2], found[2].strip("\"'")) if len(value) >= _SHORTEST)
+    elif not found and not line.lstrip().startswith("#") and len(line.strip()) >= _SHORTEST:
+        yield line.strip()
+
+
+def _credentials_of(subject: Subject) -> Mapping[str, str]:
+    from ..config import read_variables
+
+    try:
+        return read_variables(subject.credentials_file)
+    except (OSError, UnicodeDecodeError):
+        return {}
+
+
+def _texts(subject: Subject, found: Sequence[Finding], version: str, shown: str) -> Iterator[tuple[str, str]]:
     yield "doctor.json", json.dumps([asdict(each) for each in found], indent=1)
     yield "versions.txt", _versions(version)
-    yield "site.toml", _without_environments(_tail(subject.site_file))
+    yield "site.toml", shown
     yield "credentials.txt", _credentials(subject)
     yield "run_check.log", _tail(subject.root / "logs" / "run_check.log")
     if subject.site is not None:
@@ -123,38 +111,41 @@ def _versions(version: str) -> str:
     return "\n".join([f"batchferry {version}", f"Python {sys.version}", platform.platform(), "", *packages, ""])
 
 
-def _tail(path: Path) -> str:
+def _text(path: Path) -> str:
     try:
-        with open(path, "rb") as file:
-            file.seek(max(0, path.stat().st_size - _LAST_BYTES))
-            return file.read(_LAST_BYTES).decode("utf-8", "replace")
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        return f"# {path.name}: {error.strerror}\n"
+
+
+def _tail(path: Path) -> str:
+    """From the beginning of a line: half a secret would not be recognised."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            start = max(0, os.fstat(file.fileno()).st_size - _LAST_BYTES)
+            file.seek(start)
+            data = file.read(_LAST_BYTES)
     except OSError as error:
         return f"({path.name}: {error.strerror})\n"
-
-
-def _without_environments(text: str) -> str:
-    """The variables that a site gives to its workloads may be anything."""
-    lines, inside = [], False
-    for line in text.split("\n"):
-        if line.lstrip().startswith("["):
-            inside = re.match(r"\s*\[.*environment\s*\]", line) is not None
-        if inside and "=" in line:
-            line = f'{line.partition("=")[0]}= "{_HIDDEN}"'
-        lines.append(re.sub(r"(\benvironment\b[\w.]*\s*=\s*).*", rf'\1"{_HIDDEN}"', line))
-    return "\n".join(lines)
+    return (data.partition(b"\n")[2] if start else data).decode("utf-8", "replace")
 
 
 def _credentials(subject: Subject) -> str:
     """Which are set; the values only of addresses."""
-    from ..config import read_variables
+    given = _credentials_of(subject)
+    lines = [
+        f"{name}={value if _is_address(name) else HIDDEN if value else ''}\n"
+        for name, value in given.items()
+        if _is_known(name)
+    ]
+    others = len(given) - len(lines)
+    return "".join(lines) + (f"({others} other lines)\n" if others else "")
 
-    try:
-        given = read_variables(subject.credentials_file)
-    except (OSError, UnicodeDecodeError) as error:
-        return f"({subject.credentials_file.name}: {type(error).__name__})\n"
-    return "".join(
-        f"{name}={value if _is_address(name) else _HIDDEN if value else ''}\n" for name, value in given.items()
-    )
+
+def _is_known(name: str) -> bool:
+    from ..config import OLDER_NAMES, VARIABLES
+
+    return OLDER_NAMES.get(name, name) in VARIABLES
 
 
 def _is_address(name: str) -> bool:
