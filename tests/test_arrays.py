@@ -112,17 +112,18 @@ def test_an_element_that_slurm_has_forgotten_is_asked_for_while_another_still_ru
 
 @pytest.mark.long(seconds=40)
 def test_when_the_slurm_commands_are_used_up_work_waits_and_nothing_fails(scene: Scene) -> None:
-    scene.installation.change_site("[timing]", "[slurm]\ncommands_per_second = 0.5\ncommands_at_once = 4\n[timing]")
+    """First the site allows three, and the next two in minutes; then so few that each is waited for."""
+    scene.installation.change_site("[timing]", "[slurm]\ncommands_per_second = 0.01\ncommands_at_once = 3\n[timing]")
     asked = [scene.ask() for _ in range(2)]
     said = scene.installation.check("--drain")
     assert "slurm commands sbatch=1 scontrol=1 squeue=1" in said
 
     asked.append(scene.ask())
     said = scene.installation.check("--drain")
-    outcomes = finish(scene, asked)
+    assert "no slurm commands are left" in said and scene.requester.waiting_jobs() == 1, "it waits where it is"
 
-    assert "no slurm commands are left" in said
-    assert set(outcomes.values()) == {"succeeded"}
+    scene.installation.change_site("commands_per_second = 0.01", "commands_per_second = 0.5")
+    assert set(finish(scene, asked).values()) == {"succeeded"}
 
 
 @pytest.mark.long(seconds=40)

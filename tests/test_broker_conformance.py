@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any, Callable, Union
 
@@ -14,7 +15,7 @@ import pika
 import pytest
 
 from tests.services.broker import Broker as Service
-from worker.broker import Broker, Properties, Unroutable
+from worker.broker import Broker, Properties, QueueFault, Unroutable
 from worker.broker.embedded import Embedded
 from worker.broker.rabbitmq import RabbitMQ
 from worker.errors import Transient
@@ -334,7 +335,7 @@ def test_other_kinds_of_queues_are_read_or_refused(over_amqp: Kind, kind_of_queu
     over_amqp.send_all(20)
 
     if kind_of_queue == "stream":
-        with pytest.raises(Transient, match="is a stream"):
+        with pytest.raises(QueueFault, match="is a stream"):
             broker.get_many(queue.name, 20, wait=1)
         return
     got = broker.get_many(queue.name, 12, wait=5) + broker.get_many(queue.name, 12, wait=5)
@@ -342,6 +343,46 @@ def test_other_kinds_of_queues_are_read_or_refused(over_amqp: Kind, kind_of_queu
 
     assert [delivery.body for delivery in got] == [b"%d" % number for number in range(20)]
     assert not any(delivery.redelivered for delivery in got)
+
+
+@pytest.mark.parametrize("arguments", [
+    {"x-queue-type": "no such"}, {"x-max-length": "many"}, {"x-expires": 10**30}, {"x-custom": date(2026, 1, 1)},
+    {"x-message-ttl": -1},
+])  # fmt: skip
+def test_a_queue_that_can_not_be_made_as_it_is_written_is_its_own_trouble(
+    over_amqp: Kind, arguments: dict[str, Any]
+) -> None:
+    broker = over_amqp.open()
+    bad = replace(over_amqp.queue, name=f"{over_amqp.queue.name}-bad", arguments=arguments)
+    assert broker.waiting(over_amqp.queue) == 0
+    over_amqp.send_all(2)
+    held = broker.get(over_amqp.queue.name)
+
+    for _ in range(2):
+        with pytest.raises(QueueFault, match=f"the queue {bad.name} "):
+            broker.waiting(bad)
+
+    assert broker.waiting(over_amqp.queue) + (held is not None) >= 2, "the others go on"
+
+
+def test_a_queue_of_another_connection_alone_and_one_that_is_deleted_are_their_own_trouble(over_amqp: Kind) -> None:
+    broker, other = over_amqp.open(), over_amqp.open()
+    assert isinstance(other, RabbitMQ)
+    alone, gone = (replace(over_amqp.queue, name=f"{over_amqp.queue.name}-{word}") for word in ("alone", "gone"))
+    other._jobs_channel().queue_declare(alone.name, exclusive=True)
+    broker.waiting(over_amqp.queue)
+    over_amqp.send_all(1)
+    held = broker.get(over_amqp.queue.name)
+
+    with pytest.raises(QueueFault, match="another connection alone"):
+        broker.waiting(alone)
+    broker.ack_many([held] if held else [])
+    with pytest.raises(QueueFault, match="does not exist"):
+        broker.get(gone.name)
+    with pytest.raises(QueueFault, match="does not exist"):
+        broker.listen([over_amqp.queue.name, gone.name], wait=0.1)
+
+    assert broker.waiting(over_amqp.queue) == 0, "to ask about another queue costs nothing that is held"
 
 
 def test_a_published_reply_arrives_whole(kind: Kind) -> None:

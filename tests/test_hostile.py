@@ -655,13 +655,17 @@ def add_queues(scene: Scene, *names: str) -> None:
     site.write_text(site.read_text() + more)
 
 
-def test_a_stream_is_refused_with_a_sentence_and_the_job_before_it_runs(scene: Scene) -> None:
-    stream = f"{scene.requester.jobs}-stream"
+def test_a_stream_is_refused_with_a_sentence_and_the_queues_before_and_after_it_go_on(scene: Scene) -> None:
+    before = scene.requester.jobs
+    stream, after = f"{before}-stream", f"{before}-z"
     channel = scene.requester.channel
     channel.queue_declare(stream, durable=True, arguments={"x-queue-type": "stream"})
+    channel.queue_declare(after)
     channel.basic_publish("", stream, text(""))
-    add_queues(scene, stream)
-    good = scene.ask()
+    add_queues(scene, stream, after)
+    good = [scene.ask()]
+    scene.requester.jobs = after
+    good.append(scene.ask())
     while channel.queue_declare(stream, passive=True).method.message_count == 0:  # a stream tells after seconds
         time.sleep(0.2)
 
@@ -671,9 +675,38 @@ def test_a_stream_is_refused_with_a_sentence_and_the_job_before_it_runs(scene: S
     for each in (log, again):
         assert f"the queue {stream} is a stream; Batchferry needs a classic or quorum queue" in each
         assert "Traceback" not in each
-    assert outcome_of(scene.answer(good)) == "succeeded"
+    for correlation_id in good:
+        assert outcome_of(scene.answer(correlation_id)) == "succeeded"
     assert channel.queue_declare(stream, passive=True).method.message_count == 1
-    channel.queue_delete(stream)
+    for name in (stream, after):
+        channel.queue_delete(name)
+
+
+@pytest.mark.fault(
+    what="jobs queues can't be read: an exclusive one, settings that the broker refuses", moment="reading them"
+)
+def test_queues_that_can_not_be_read_are_named_and_the_one_after_them_goes_on(scene: Scene) -> None:
+    last, channel = scene.requester.jobs, scene.requester.channel
+    alone, bad = f"{last}-alone", f"{last}-bad"
+    channel.queue_declare(alone, exclusive=True)
+    site = scene.installation.site_file
+    add_queues(scene, alone, bad)
+    text_now = site.read_text().replace(f'name = "{bad}"', f'name = "{bad}"\narguments = {{ x-max-length = "many" }}')
+    first, *others = text_now.split("[[queues]]")
+    workloads = others[0].index("[workloads.")
+    site.write_text("[[queues]]".join([first, *others[1:], others[0][:workloads]]) + "\n" + others[0][workloads:])
+    good = scene.ask()
+
+    said = scene.installation.check("--drain", expect=os.EX_UNAVAILABLE)
+    looked = scene.installation.check("--dry-run", expect=os.EX_UNAVAILABLE)
+    status = scene.installation.check("status")
+
+    for name, why in ((alone, "belongs to another connection alone"), (bad, "be made as site.toml says")):
+        (line,) = (line for line in said.splitlines() if f"queue={name}" in line and "the others go on" in line)
+        assert why in line
+    assert "Traceback" not in said
+    assert alone in looked and f"the queue {alone} belongs to another connection" in " ".join(status.split())
+    assert outcome_of(scene.answer(good)) == "succeeded"
 
 
 def test_a_missing_queue_is_made_as_the_site_file_says(scene: Scene) -> None:

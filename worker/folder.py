@@ -132,6 +132,7 @@ class JobsFolder:
         self.site_fault = path / "site_fault.json"
         self.cluster = path / "cluster.json"
         self.budget = path / "slurm_budget.json"
+        self.turns = path / "turns.json"
         self.operator_log = path / "operator.log"
         self.tally = path / "tally.json"
 

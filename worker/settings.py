@@ -124,6 +124,10 @@ class Queue:
     max_wait: Seconds = said(
         "a job that has not started after this long is answered `expired`", 7 * DAY, least=1, most=_YEAR
     )
+    priority: int = said(
+        "a queue with a higher number is emptied before all others; queues of the same take turns for the places", 0,
+        least=0, most=1000,
+    )  # fmt: skip
     durable: bool = said("how the queue is made if it does not exist; one that exists is used as it is", False)
     arguments: Mapping[str, Any] = said("its arguments if it does not exist, e.g. x-queue-type", dict)
     resources: ResourceRules = said("resources of jobs from this queue", ResourceRules)

@@ -14,7 +14,7 @@ from tests.worker.examples import CREDENTIALS
 from worker import settings
 from worker.config import read_separately
 from worker.install.files import site_text
-from worker.login import one_pass
+from worker.login.budget import LEAST_AT_ONCE
 from worker.settings import Seconds
 
 EXAMPLE = (ROOT / "site.example.toml").read_text()
@@ -111,4 +111,4 @@ def test_a_value_that_ruins_an_installation_is_refused(
 def test_the_least_burst_of_slurm_commands_is_what_a_submission_needs() -> None:
     (least,) = (f.metadata["least"] for _, name, _, f in numbers() if name == "commands_at_once")
 
-    assert least >= one_pass._TO_SUBMIT
+    assert least >= LEAST_AT_ONCE

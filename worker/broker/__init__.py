@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, Union
 
+from ..errors import Transient
 from ..settings import Config, Queue
 
 if TYPE_CHECKING:
@@ -46,12 +47,22 @@ class Unroutable(Exception):
     """The broker works, but does not take this reply: no such queue, or one that is full or not ours. The text says why."""
 
 
+class QueueFault(Transient):
+    """The broker works, but this jobs queue can't be read: deleted, not ours to read, a stream, made with settings that the
+    broker refuses. The others are not affected. The text says why, and what to do."""
+
+    def __init__(self, queue: str, words: str) -> None:
+        super().__init__(f"the queue {queue} {words}")
+        self.queue = queue
+
+
 class TooLarge(Exception):
     """The broker does not take a message of this size."""
 
 
 class Broker(Protocol):
-    """Every method raises Transient when the broker is away."""
+    """Every method raises Transient when the broker is away; those that read a jobs queue raise QueueFault where only that
+    queue is at fault."""
 
     def waiting(self, queue: Queue, make: bool = True) -> int:
         """How many messages wait there. Makes the queue, as the site file says, if it does not exist; without `make`

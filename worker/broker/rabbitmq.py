@@ -22,7 +22,7 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from ..errors import Transient
 from ..settings import Credentials, Queue, Replies
-from . import Delivery, Properties, TooLarge, Unroutable, matches
+from . import Delivery, Properties, QueueFault, TooLarge, Unroutable, matches
 
 if TYPE_CHECKING:
     from ..outcome import Reply
@@ -31,8 +31,14 @@ log = logging.getLogger(__name__)
 
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
 _PERSISTENT = 2
-_NOT_IMPLEMENTED = 540
-"""To a basic.get: from a stream, whose messages stay when they are read."""
+_REFUSALS = {
+    403: "may not be read by our user, or does not exist ({}). Give the user the right to read it, make the queue, or take "
+    "it out of site.toml",
+    404: "does not exist ({}). Make it, or take it out of site.toml",
+    405: "belongs to another connection alone ({}). It has to be made anew, and not as an exclusive one",
+    540: "is a stream; Batchferry needs a classic or quorum queue",
+}
+"""By reply code: why a jobs queue can't be read, and what to do. 540 is what a basic.get from a stream is told."""
 _MOST_PREFETCH = 65_535
 """A short unsigned integer of AMQP."""
 _QUIET = 0.05
@@ -100,34 +106,48 @@ class RabbitMQ:
         """What came in this way, and was not got yet."""
 
     def waiting(self, queue: Queue, make: bool = True) -> int:
-        with self._translated():
+        with self._reading(queue.name):
+            # A refusal closes its channel, and all that is held on it would come again.
+            channel = self._open().channel() if self._held else self._jobs_channel()
             try:
-                answer = self._jobs_channel().queue_declare(queue.name, passive=True)
+                answer = channel.queue_declare(queue.name, passive=True)
             except exceptions.ChannelClosedByBroker as error:
                 if error.reply_code != 404:
                     raise
                 if not make:
                     return 0
-                log.info("queue missing, making it queue=%s", queue.name)
-                answer = self._jobs_channel().queue_declare(
-                    queue.name, durable=queue.durable, arguments=dict(queue.arguments)
-                )
+                answer = self._make(queue)
+            if channel is not self._jobs and channel.is_open:
+                channel.close()
             heard = sum(delivery.queue == queue.name for delivery in self._heard)
             return int(answer.method.message_count) + heard
 
+    def _make(self, queue: Queue) -> Any:
+        log.info("queue missing, making it queue=%s", queue.name)
+        channel = self._open().channel()
+        try:
+            return channel.queue_declare(queue.name, durable=queue.durable, arguments=dict(queue.arguments))
+        except exceptions.ChannelClosedByBroker as error:
+            why = (
+                f"can't be made as site.toml says ({error.reply_text}). Correct its settings there, or make it by hand"
+            )
+            raise QueueFault(queue.name, why) from None
+        except (exceptions.UnsupportedAMQPFieldException, struct.error, TypeError, ValueError, OverflowError) as error:
+            self.close()  # half of it may be sent
+            why = f"has arguments in site.toml that can't be sent to a broker ({_words(error)})"
+            raise QueueFault(queue.name, why) from None
+        finally:
+            if channel.is_open:
+                channel.close()
+
     def get(self, queue: str) -> Optional[Delivery]:
-        with self._translated():
+        with self._reading(queue):
             self._jobs_channel()  # what was heard over another one comes again
             for delivery in self._heard:
                 if delivery.queue == queue:
                     self._heard.remove(delivery)
                     return delivery
-            try:
-                method, properties, body = self._jobs_channel().basic_get(queue)
-            except exceptions.ConnectionClosedByBroker as error:
-                if error.reply_code != _NOT_IMPLEMENTED:
-                    raise
-                raise Transient(f"the queue {queue} is a stream; Batchferry needs a classic or quorum queue") from None
+            method, properties, body = self._jobs_channel().basic_get(queue)
         if method is None or properties is None:
             return None
         return self._hold(queue, method, properties, body)
@@ -137,7 +157,7 @@ class RabbitMQ:
         found = [first] if first else []
         if len(found) == most or not (found or wait > 0):
             return found
-        with self._translated():
+        with self._reading(queue):
             channel = self._jobs_channel()
             channel.basic_qos(prefetch_count=min(most - len(found), _MOST_PREFETCH))
             consumer = channel.basic_consume(queue, lambda _, *delivered: found.append(self._hold(queue, *delivered)))
@@ -181,8 +201,8 @@ class RabbitMQ:
         """One message of each queue at a time: what is given back counts against the limit of a quorum queue."""
         channel.basic_qos(prefetch_count=1)
         for queue in queues:
-            hear = partial(self._hear, queue)
-            self._ears[queue] = channel.basic_consume(queue, hear)
+            with self._reading(queue):
+                self._ears[queue] = channel.basic_consume(queue, partial(self._hear, queue))
 
     def _hear(self, queue: str, _: BlockingChannel, *delivered: Any) -> None:
         self._heard.append(self._hold(queue, *delivered))
@@ -303,6 +323,18 @@ class RabbitMQ:
             except ValueError as error:  # pika's word for a peer that was gone right after it was connected to
                 raise Transient(f"the broker can't be reached: {_words(error)}") from None
         return self._connection
+
+    @contextlib.contextmanager
+    def _reading(self, queue: str) -> Iterator[None]:
+        """The same, for what is asked about one queue: a refusal is that queue's trouble alone."""
+        with self._translated():
+            try:
+                yield
+            except (exceptions.ChannelClosedByBroker, exceptions.ConnectionClosedByBroker) as error:
+                if error.reply_code < OUR_FAULT:
+                    raise
+                words = _REFUSALS.get(error.reply_code, "can't be read: the broker refuses ({})")
+                raise QueueFault(queue, words.format(error.reply_text)) from None
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

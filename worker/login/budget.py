@@ -1,21 +1,29 @@
 """How many Slurm commands may still be used: a token bucket in one small file between passes, and a count by kind.
 
-Sites limit how often a user may ask Slurm. When the bucket is empty, nothing fails: the work waits for the next pass.
+Sites limit how often a user may ask Slurm. When the bucket is empty, nothing fails: the work waits for the next pass. Work
+that had to wait is not overtaken: what has had its turn more recently leaves it as many commands as it needs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
     from slurm import BatchRequest, Informant, JobView, Outlook, Scheduler, SlurmJobId, Usage
+
+LEAST_AT_ONCE = 3
+"""What the longest piece of work needs: a submission takes squeue, scontrol and sbatch."""
+LOOK = 2
+"""squeue, and sacct for those that it no longer shows."""
 
 
 class Spent(Exception):
@@ -30,9 +38,11 @@ class Rationed:
 
     def submit(self, request: BatchRequest) -> SlurmJobId:
         with self._budget.spent_on("sbatch"):
+            self._budget.had_turn("submit")
             return self._scheduler.submit(request)
 
     def objection(self, request: BatchRequest) -> str:
+        self._budget.begin("try", 1)
         with self._budget.spent_on("sbatch"):
             return self._scheduler.objection(request)
 
@@ -49,6 +59,7 @@ class Rationed:
             return self._scheduler.history(names, since)
 
     def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
+        self._budget.begin("cancel", 1)
         with self._budget.spent_on("scancel"):
             self._scheduler.cancel(ids, only_waiting)
 
@@ -70,6 +81,20 @@ class RationedInformant(Rationed):
         return self._informant.outlook(slurm_id)
 
 
+@dataclass
+class _Bucket:
+    """What the file holds."""
+
+    tokens: float
+    at: float
+    turns: dict[str, int] = field(default_factory=dict)
+    """When each kind of work had its last turn: a count and no time, for clocks are set."""
+    waiting: dict[str, int] = field(default_factory=dict)
+    """Work that was refused, and how many commands it needs..."""
+    asked: list[str] = field(default_factory=list)
+    """...of which these have asked in this pass; what no longer asks waits no more."""
+
+
 class Budget:
     """`rate` tokens a second, at most `burst` of them. The file is no fact: without it, the bucket is full."""
 
@@ -80,7 +105,57 @@ class Budget:
 
     def left(self) -> int:
         """How many commands may be used now."""
-        return int(self._tokens())
+        return int(self._read().tokens)
+
+    # --- whose turn it is
+
+    def begin_pass(self) -> None:
+        bucket = self._read()
+        if bucket.waiting or bucket.asked:
+            bucket.waiting = {work: needs for work, needs in bucket.waiting.items() if work in bucket.asked}
+            bucket.asked = []
+            self._write(bucket)
+
+    def could(self, work: str, needs: int) -> bool:
+        """Whether this work may use so many commands now, and leaves enough for all that has waited longer."""
+        return self._suffices(self._read(), work, needs)
+
+    def may(self, work: str, needs: int) -> bool:
+        """The same. If not, it waits from now on, and its turn comes."""
+        bucket = self._read()
+        suffices = self._suffices(bucket, work, needs)
+        if suffices and work in bucket.waiting:
+            del bucket.waiting[work]
+            self._write(bucket)
+        elif not suffices and (bucket.waiting.get(work) != needs or work not in bucket.asked):
+            bucket.waiting[work] = needs
+            bucket.asked = sorted({*bucket.asked, work})
+            self._write(bucket)
+        return suffices
+
+    def begin(self, work: str, needs: int) -> None:
+        """The same, and this is its turn. Raises Spent."""
+        if not self.may(work, needs):
+            raise Spent(work)
+        self.had_turn(work)
+
+    def had_turn(self, work: str) -> None:
+        bucket = self._read()
+        latest = max(bucket.turns.values(), default=0)
+        if not latest or bucket.turns.get(work) != latest:
+            bucket.turns[work] = latest + 1
+            self._write(bucket)
+
+    def _suffices(self, bucket: _Bucket, work: str, needs: int) -> bool:
+        """Work that has never had a turn comes first; of several, a submission."""
+
+        def rank(of: str) -> tuple[int, bool, str]:
+            return bucket.turns.get(of, 0), of != "submit", of
+
+        ahead = sum(n for other, n in bucket.waiting.items() if rank(other) < rank(work))
+        return bucket.tokens >= needs + ahead
+
+    # --- the tokens
 
     @contextlib.contextmanager
     def spent_on(self, command: str) -> Iterator[None]:
@@ -93,19 +168,35 @@ class Budget:
             self.seconds[command] += time.monotonic() - begun
 
     def take(self, command: str) -> None:
-        """Raises Spent. The file is not synced: after a power failure a few commands more do no harm."""
-        tokens = self._tokens()
-        if tokens < 1:
+        """Raises Spent."""
+        bucket = self._read()
+        if bucket.tokens < 1:
             raise Spent(command)
         self.used[command] += 1
-        aside = self._file.with_name(f".{self._file.name}.{os.getpid():08d}")
-        aside.write_text(json.dumps({"tokens": tokens - 1, "at": time.time()}))
-        os.replace(aside, self._file)
+        bucket.tokens -= 1
+        self._write(bucket)
 
-    def _tokens(self) -> float:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    def _read(self) -> _Bucket:
+        """As it is now. Nothing of a file that is damaged."""
+        now = time.time()
+        with contextlib.suppress(
+            OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ArithmeticError
+        ):
             kept = json.loads(self._file.read_text())
-            # A clock that was set back must not leave us without tokens.
-            passed = max(0.0, time.time() - float(kept["at"]))
-            return min(float(self._burst), float(kept["tokens"]) + passed * self._rate)
-        return float(self._burst)
+            tokens, at = float(kept["tokens"]), float(kept["at"])
+            turns = {str(work): int(turn) for work, turn in kept.get("turns", {}).items()}
+            waiting = {str(work): int(needs) for work, needs in kept.get("waiting", {}).items()}
+            if math.isfinite(tokens) and math.isfinite(at):
+                filled = min(float(self._burst), tokens + max(0.0, now - at) * self._rate)
+                bucket = _Bucket(max(0.0, filled), now, turns, waiting, [str(work) for work in kept.get("asked", [])])
+                if now < at:  # the clock was set back: it fills from now on, and not only when that time comes again
+                    with contextlib.suppress(OSError):
+                        self._write(bucket)
+                return bucket
+        return _Bucket(float(self._burst), now)
+
+    def _write(self, bucket: _Bucket) -> None:
+        """Not synced: after a power failure a few commands more do no harm."""
+        aside = self._file.with_name(f".{self._file.name}.{os.getpid():08d}")
+        aside.write_text(json.dumps(asdict(bucket)))
+        os.replace(aside, self._file)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ..broker import QueueFault
 from ..errors import Transient
 from ..folder import JobsFolder, remove
 from ..settings import Config
@@ -90,7 +91,7 @@ def _pass(tools: Tools, drain: bool) -> int:
 
 
 def _nothing_to_do(tools: Tools) -> bool:
-    """Raises Transient where only the broker could tell."""
+    """Raises Transient where only the broker could tell. A queue that can't be read is something to be reported."""
     if os.listdir(tools.jobs.active):
         return False
     if tools.jobs.pilots.is_dir():
@@ -98,4 +99,7 @@ def _nothing_to_do(tools: Tools) -> bool:
 
         if not idle(tools.jobs):
             return False
-    return all(tools.broker.waiting(queue) == 0 for queue in tools.config.site.queues)
+    try:
+        return all(tools.broker.waiting(queue) == 0 for queue in tools.config.site.queues)
+    except QueueFault:
+        return False

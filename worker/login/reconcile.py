@@ -22,7 +22,7 @@ from ..outcome import Result
 from ..settings import Config, Queue
 from ..spec import JobSpec, parse_spec, with_resources
 from . import archive, judge, lease, tally
-from .budget import Spent
+from .budget import LOOK, Spent
 from .snapshot import AttemptFacts, JobFacts, read_attempt, read_facts
 from .tools import SiteAway, Tools, raise_if_disk
 
@@ -48,6 +48,10 @@ class Standing:
         """Jobs that can't be worked on until somebody mends them."""
         self.to_cancel: dict[bool, list[SlurmJobId]] = {True: [], False: []}
         """By whether only those are meant that have not begun."""
+        self.queue_faults: dict[str, str] = {}
+        """Jobs queues that can't be read: why, and what to do."""
+        self.well = False
+        """Whether nothing is away that more than one job, or one queue, needs."""
         self.held: dict[JobId, str] = {}
         """Claimed jobs that wait for something of their own, with their queues: not in flight, so that others go on."""
 
@@ -267,6 +271,7 @@ def _ask(tools: Tools, active: Sequence[tuple[JobFolder, JobFacts]], others: int
     if not in_slurm or ((tools.watching or not count) and tools.asked_just_now):
         return None
     try:
+        tools.begin("look", LOOK)
         views = tools.ask_queue()
     except Spent:
         log.log(tools.each_pass, "no slurm command is left, asked in the next pass jobs=%d", in_slurm)

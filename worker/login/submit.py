@@ -7,9 +7,12 @@ the Slurm name stays, `singleton` makes a second copy wait for the first, and st
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,6 +20,7 @@ from slurm import BatchRequest, Declined, Refused, SlurmJobId, Unavailable, elem
 
 from .. import folder, sentences
 from ..answer import record
+from ..errors import Damaged
 from ..facts import Cluster, Group, Intent, Submission
 from ..folder import JobFolder
 from ..outcome import Result
@@ -35,6 +39,21 @@ def next_batch(tools: Tools, ready: Sequence[Ready]) -> list[Ready]:
     like = _kind(ready[0][1])
     alike = [each for each in ready if _kind(each[1]) == like]
     return alike if len(alike) == 1 or ready[0][1].again else alike[: _largest_array(tools)]
+
+
+def commands_for_one(tools: Tools) -> int:
+    """Slurm commands for the next submission: a look, if none was paid for in this pass; the question for the largest
+    array, if its answer is not known; sbatch."""
+    look = 0 if tools.slurm_answered else 1
+    array = tools.config.site.slurm.array_size > 1 and _cluster(tools) is None
+    return look + array + 1
+
+
+def batches_of(tools: Tools, ready: Sequence[Ready]) -> int:
+    """How many sbatch it takes to submit them all."""
+    known = _cluster(tools)
+    size = max(1, min(tools.config.site.slurm.array_size, known.largest_array if known else 1))
+    return sum(math.ceil(count / size) for count in Counter(_kind(step) for _, step in ready).values())
 
 
 def submit(tools: Tools, batch: Sequence[Ready]) -> None:
@@ -102,7 +121,7 @@ def _largest_array(tools: Tools) -> int:
     wanted = tools.config.site.slurm.array_size
     if wanted <= 1:
         return 1
-    known = folder.read(Cluster, tools.jobs.cluster)
+    known = _cluster(tools)
     if known is None:
         try:
             known = Cluster(tools.scheduler.largest_array())
@@ -110,6 +129,13 @@ def _largest_array(tools: Tools) -> int:
             raise SiteAway("slurm", str(error)) from None
         folder.write(tools.jobs.cluster, known)
     return max(1, min(wanted, known.largest_array))
+
+
+def _cluster(tools: Tools) -> Cluster | None:
+    """One that can't be read is asked for again."""
+    with contextlib.suppress(Damaged):
+        return folder.read(Cluster, tools.jobs.cluster)
+    return None
 
 
 def _intend_all(tools: Tools, batch: Sequence[Ready]) -> list[tuple[JobFolder, Intent | None]]:

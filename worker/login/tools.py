@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -75,6 +76,7 @@ class Tools:
     slurm_answered_at: float = 0
     token_at: float = 0
     told: dict[str, int] = field(default_factory=dict)
+    complaints: dict[str, str] = field(default_factory=dict)
     ended: list[Ended] = field(default_factory=list)
     """The jobs that were put away in this pass."""
 
@@ -84,6 +86,9 @@ class Tools:
     def renew(self) -> None:
         """Before another pass of the same process. A token may have been withdrawn, and Slurm may have gone away."""
         self.check_lease()
+        if self.told:
+            active = set(os.listdir(self.jobs.active))
+            self.told = {job_id: times for job_id, times in self.told.items() if job_id in active}
         self.slurm_away = self.accounting_away = self.broker_away = ""
         slowest = self.config.site.slurm.poll_slowest
         self.slurm_answered = self.slurm_answered and 0 <= self.now() - self.slurm_answered_at < slowest
@@ -128,6 +133,19 @@ class Tools:
 
         return Quiet(self.jobs.standing)
 
+    def may_use(self, work: str, commands: int) -> bool:
+        """Whether so many Slurm commands are left for this work. If not, its turn comes."""
+        return not self.rationed or self.budget.may(work, commands)
+
+    def begin(self, work: str, commands: int) -> None:
+        """The same, and this is its turn. Raises Spent."""
+        if self.rationed:
+            self.budget.begin(work, commands)
+
+    @property
+    def rationed(self) -> bool:
+        return self.config.site.scheduler != "local"
+
     @property
     def each_pass(self) -> int:
         """The level of what would be said again in each pass: fit for one a minute, and not for a process that watches."""
@@ -137,6 +155,11 @@ class Tools:
         """Whether this process has not said it of the job yet."""
         before, self.told[job_id] = self.told.get(job_id), times
         return before != times
+
+    def is_news(self, about: str, words: str) -> bool:
+        """Whether this process has not said it yet, or has said something else since."""
+        before, self.complaints[about] = self.complaints.get(about), words
+        return before != words
 
     @property
     def asked_just_now(self) -> bool:

@@ -13,12 +13,14 @@ import signal
 import time
 from collections import Counter
 
+from ..broker import QueueFault
 from ..errors import Transient
-from ..settings import Config
+from ..settings import Config, Queue
 from . import one_pass, pilots
 from .guard import guarded, tell_what_is_new
 from .reconcile import Standing
 from .tools import Tools
+from .turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +46,10 @@ class _Watch:
         tools.watching = True
         self._free = 0
         """How many messages may be taken now..."""
-        self._queues: list[str] = []
-        """...and from where."""
+        self._queues: list[Queue] = []
+        """...and from where, the one first whose turn it is."""
+        self._shunned: dict[str, float] = {}
+        """Queues that can't be listened to, and when that is tried again."""
         self._back_off = 0.0
         self._code = os.EX_OK
         self._count: Counter[str] = Counter()
@@ -83,20 +87,25 @@ class _Watch:
         self._count["passes"] += 1
         for name, times in self._tools.forget_commands().items():
             self._count[name] += times
-        well = code in (os.EX_OK, os.EX_DATAERR)
-        self._back_off = 0 if well else min(_LONGEST_BACK_OFF, max(1, 2 * self._back_off))
-        may_take = well and one_pass.may_take(self._tools, standing)
+        self._back_off = 0 if standing.well else min(_LONGEST_BACK_OFF, max(1, 2 * self._back_off))
+        may_take = standing.well and one_pass.may_listen(self._tools, standing)
         most = self._site.max_in_flight
         self._free = max(0, most - standing.in_flight) if may_take else 0
         if time.monotonic() - begun > _HEARTBEAT:
             self._tools.close()
-        self._queues = [
-            queue.name
-            for queue in self._site.queues
-            if standing.places(queue.name, most) > 0 and pilots.room(self._tools, queue) > 0
-        ]
+        self._queues = self._worth_hearing(standing)
         if not (self._free and self._queues):
             self._hush()
+
+    def _worth_hearing(self, standing: Standing) -> list[Queue]:
+        tools, most, now = self._tools, self._site.max_in_flight, time.monotonic()
+        self._shunned = {name: until for name, until in self._shunned.items() if now < until}
+        bad = {*standing.queue_faults, *self._shunned}
+        return [
+            queue
+            for queue in Turns(tools.jobs.turns).in_order(self._site.queues)
+            if queue.name not in bad and standing.places(queue.name, most) > 0 and pilots.room(tools, queue) > 0
+        ]
 
     def _hush(self) -> None:
         try:
@@ -123,12 +132,19 @@ class _Watch:
 
     def _heard(self, seconds: float) -> bool:
         """After a connection that was lost, the next pass finds out how things stand. To listen to no queue keeps the
-        connection alive."""
+        connection alive. A message that is heard is held, so no more queues are heard than messages may be taken; the
+        others are asked how many they have."""
         if self._back_off:
             time.sleep(seconds)
             return False
+        heard, others = self._queues[: self._free], self._queues[self._free :] if self._free else []
         try:
-            return self._tools.broker.listen(self._queues[: self._free], seconds)
+            came = self._tools.broker.listen([queue.name for queue in heard], seconds)
+            return came or any(self._tools.broker.waiting(queue, make=False) > 0 for queue in others)
+        except QueueFault as fault:
+            log.warning("jobs queue can't be listened to, the others go on why=%r", str(fault))
+            self._shunned[fault.queue] = time.monotonic() + _LONGEST_BACK_OFF
+            return True
         except Transient as error:
             log.warning("broker away why=%r", str(error))
             self._tools.close()
@@ -140,7 +156,7 @@ class _Watch:
         if self._back_off:
             return self._back_off * random.uniform(0.8, 1.2)
         if self._free and not os.listdir(tools.jobs.active) and pilots.idle(tools.jobs):
-            return _HOUR
+            return _HOUR if len(self._queues) == len(self._site.queues) else _LONGEST_BACK_OFF
         if self._site.scheduler == "local":
             return max(1.0, slurm.poll_fastest)
         return max(1.0, slurm.poll_fastest, tools.quiet.asked_at + tools.slurm_pause - tools.server_now)

@@ -16,7 +16,7 @@ from typing import Any, Union
 
 from slurm import commands
 
-from ..broker import open_broker
+from ..broker import QueueFault, open_broker
 from ..errors import Damaged, InvalidSpec, Transient
 from ..facts import Intent
 from ..folder import JobsFolder
@@ -34,7 +34,8 @@ def dry_run(config: Config, drain: bool, as_json: bool) -> int:
     jobs = list(_claimed(config, JobsFolder(config.site.jobs_dir)))
     free = max(0, config.site.max_in_flight - len(jobs))
     try:
-        queues, away = list(_queues(config, free if drain else min(free, 1))), ""
+        queues = list(_queues(config, free if drain else min(free, 1)))
+        away = "; ".join(each["fault"] for each in queues if each["fault"])
     except Transient as error:
         queues, away = [], str(error)
     if as_json:
@@ -73,8 +74,11 @@ def _queues(config: Config, room: int) -> Iterator[dict[str, Any]]:
     broker = open_broker(config)
     try:
         for queue in config.site.queues:
-            waiting = broker.waiting(queue, make=False)
-            yield {"queue": queue.name, "waiting": waiting, "would_take": min(waiting, room)}
+            try:
+                waiting, fault = broker.waiting(queue, make=False), ""
+            except QueueFault as error:
+                waiting, fault = 0, str(error)
+            yield {"queue": queue.name, "waiting": waiting, "would_take": min(waiting, room), "fault": fault}
     finally:
         broker.close()
 
@@ -116,6 +120,8 @@ def _sbatch(config: Config, spec: JobSpec) -> list[str]:
 
 
 def _queue_line(row: dict[str, Any]) -> str:
+    if row["fault"]:
+        return f"queue {row['queue']}: can't be read"
     waits = f"{row['waiting']} waiting"
     return f"queue {row['queue']}: {waits}" + (f", the next pass takes {row['would_take']}" if row["waiting"] else "")
 

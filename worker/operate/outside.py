@@ -8,6 +8,7 @@ from typing import Optional
 
 from slurm import JobView, states
 
+from ..broker import QueueFault
 from ..errors import Transient
 from ..facts import Intent
 from ..folder import JobsFolder
@@ -20,8 +21,10 @@ from ..settings import Config
 class Outside:
     """The answers, and for each one that did not answer, why."""
 
-    waiting: Mapping[str, int] = field(default_factory=dict)
+    waiting: dict[str, int] = field(default_factory=dict)
     """Messages by queue."""
+    queue_faults: dict[str, str] = field(default_factory=dict)
+    """Queues that can't be read: why, and what to do."""
     broker_away: str = ""
     slurm_away: str = ""
     views: Mapping[tuple[str, Optional[int]], JobView] = field(default_factory=dict)
@@ -48,7 +51,11 @@ def ask(config: Config, jobs: JobsFolder, broker: bool = True, slurm: bool = Tru
 
 def _ask_broker(outside: Outside, tools: Tools) -> None:
     try:
-        outside.waiting = {queue.name: tools.broker.waiting(queue, make=False) for queue in tools.config.site.queues}
+        for queue in tools.config.site.queues:
+            try:
+                outside.waiting[queue.name] = tools.broker.waiting(queue, make=False)
+            except QueueFault as fault:
+                outside.queue_faults[queue.name] = str(fault)
     except Transient as error:
         outside.broker_away = str(error)
 

@@ -152,6 +152,7 @@ class Standing:
     last_pass: Optional[Pass]
     site_fault: Optional[SiteFault]
     waiting: dict[str, int]
+    queue_faults: dict[str, str]
     broker_away: str
     slurm_away: str
     active: dict[str, int]
@@ -184,6 +185,7 @@ def look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: Op
         last_pass=_last_pass(jobs),
         site_fault=_site_fault(jobs),
         waiting=dict(outside.waiting) if outside else {},
+        queue_faults=dict(outside.queue_faults) if outside else {},
         broker_away=outside.broker_away if outside else "",
         slurm_away=outside.slurm_away if outside else "",
         active=_counted(everything),
@@ -316,6 +318,8 @@ def _head(standing: Standing) -> Iterator[tuple[str, str]]:
         yield "site", f"away since {screen.when(fault.since, now)} ({fault.kind}): {screen.plain(fault.words)}"
     for queue, waiting in standing.waiting.items():
         yield "queue", f"{queue}: {waiting} message{'s' if waiting != 1 else ''} waiting"
+    for why in standing.queue_faults.values():
+        yield "queue", screen.plain(why, 1000)
     for who, why in (("broker", standing.broker_away), ("slurm", standing.slurm_away)):
         if why:
             yield who, f"gives no answer: {screen.plain(why)}"

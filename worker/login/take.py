@@ -1,0 +1,201 @@
+"""Takes messages: from which queue, how many, and never more than can be submitted soon.
+
+Queues are independent: one that can't be read keeps no other one from it, and they take turns for the places.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Optional
+
+from .. import folder
+from ..batches import Pool
+from ..broker import Delivery, QueueFault
+from ..errors import InvalidSpec
+from ..folder import JobFolder
+from ..settings import Queue
+from . import pilots, reconcile
+from .budget import LOOK
+from .claim import claim, has_id, note_acked
+from .reconcile import Standing
+from .side_by_side import side_by_side
+from .submit import batches_of, commands_for_one
+from .tools import SiteAway, Tools
+from .turns import Turns
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 250
+"""Messages that are held at the same time, until they are claimed."""
+_INODES_OF_A_JOB = 30
+_SOON = 3600.0
+"""Seconds in which all that is claimed can be submitted, also if each job needs an sbatch of its own..."""
+_FOR_ONE = LOOK + 3
+"""...and each sbatch comes with a look, an scancel and an sbatch --test-only."""
+
+
+def take(tools: Tools, standing: Standing, drain: bool) -> None:
+    """Claims and acks messages as far as there are places, in rounds: in each one, the queues of the highest priority
+    that have any get the same share. Login and Slurm are tried first: a message is not taken into a dead site."""
+    turns = Turns(tools.jobs.turns)
+    left, open_queues = sys.maxsize if drain else 1, list(tools.config.site.queues)
+    while left > 0 and open_queues and not tools.stopping:
+        queues = _with_messages(tools, standing, turns.in_order(open_queues))
+        if not queues or not may_submit(tools) or not _may_claim(tools, standing):
+            break
+        _try_the_site(tools)
+        share = max(1, min(left, _places(tools, standing, queues[0])) // len(queues))
+        open_queues = [queue for queue in open_queues if queue in queues or queue.priority < queues[0].priority]
+        for queue in queues:
+            wanted = min(left, share, _places(tools, standing, queue), _may_claim(tools, standing))
+            taken = _take_from(tools, standing, queue, wanted, drain) if wanted > 0 else 0
+            left -= taken
+            if taken:
+                turns.had(queue.name)
+            else:
+                open_queues.remove(queue)
+    turns.save(tools.config.site.queues)
+    pilots.want(tools, standing)
+
+
+def may_submit(tools: Tools) -> bool:
+    """Counted before the first command of a submission: one that could not be finished would be begun in each pass. Where
+    it is not enough, everybody else leaves it what it needs."""
+    suffices = tools.may_use("submit", commands_for_one(tools))
+    if not suffices:
+        log.log(tools.each_pass, "no slurm commands are left for now, the next pass goes on")
+    return suffices
+
+
+def check_slurm(tools: Tools) -> None:
+    """Raises SiteAway. A pass that asked before does not ask again; one with nothing open asks now."""
+    if not tools.slurm_away and not tools.slurm_answered:
+        tools.ask_queue()
+    if tools.slurm_away:
+        raise SiteAway("slurm", tools.slurm_away)
+
+
+def _with_messages(tools: Tools, standing: Standing, queues: Sequence[Queue]) -> list[Queue]:
+    """Of the highest priority of which any queue has a message and a place for it."""
+    found: list[Queue] = []
+    for queue in queues:
+        if found and queue.priority != found[0].priority:
+            break
+        with faults_noted(tools, standing, queue):
+            if _places(tools, standing, queue) > 0 and tools.broker.waiting(queue) > 0:
+                found.append(queue)
+    return found
+
+
+def _places(tools: Tools, standing: Standing, queue: Queue) -> int:
+    if queue.name in standing.queue_faults or pilots.room(tools, queue) == 0:
+        return 0
+    return standing.places(queue.name, tools.config.site.max_in_flight)
+
+
+def _may_claim(tools: Tools, standing: Standing) -> int:
+    """How many jobs more could be submitted soon; one could be now."""
+    if not tools.rationed:
+        return sys.maxsize
+    now = tools.budget.left() - (commands_for_one(tools) - 1) - LOOK
+    soon = int(tools.config.site.slurm.commands_per_second * _SOON / _FOR_ONE)
+    return max(0, max(1, now) + soon - batches_of(tools, standing.ready))
+
+
+def _try_the_site(tools: Tools) -> None:
+    tools.token  # noqa: B018  # logs in, or raises SiteAway
+    check_slurm(tools)
+    _check_disk(tools)
+    tools.rest()
+
+
+def _take_from(tools: Tools, standing: Standing, queue: Queue, wanted: int, drain: bool) -> int:
+    """How many messages it was. What was claimed before the queue failed is settled all the same."""
+    taken, claimed = 0, list[JobFolder]()
+    with faults_noted(tools, standing, queue):
+        for count, jobs in _claim_from(tools, queue, wanted, drain):
+            taken += count
+            claimed += jobs
+    if taken:
+        tools.broker.settle()
+    for job in claimed:
+        standing.in_flight += 1
+        reconcile.settle(tools, job, standing)
+    return taken
+
+
+@contextlib.contextmanager
+def faults_noted(tools: Tools, standing: Standing, queue: Queue) -> Iterator[None]:
+    """One queue that can't be read is its own trouble. A watch says it once."""
+    try:
+        yield
+    except QueueFault as fault:
+        standing.queue_faults[queue.name] = str(fault)
+        level = logging.ERROR if tools.is_news(queue.name, str(fault)) else logging.DEBUG
+        log.log(level, "jobs queue can't be read, the others go on queue=%s why=%r", queue.name, str(fault))
+
+
+def _claim_from(tools: Tools, queue: Queue, most: int, drain: bool) -> Iterator[tuple[int, list[JobFolder]]]:
+    """Up to `most` new folders, with the number of messages. What goes into batches for pilots is limited by the room that
+    they have, and by one in a pass that takes one message."""
+    pool = pilots.pool_of(tools.config, tools.jobs, queue)
+    room = pilots.room(tools, queue) if drain else 1
+    while most > 0 and not tools.stopping and (pool is None or room > 0):
+        wanted = min(most, _AT_ONCE) if pool is None else min(room, queue.pilot.batch)
+        deliveries = tools.broker.get_many(queue.name, wanted, wait=0)
+        if not deliveries:
+            return
+        for alike in _with_ids_together(deliveries):
+            claimed = _claim_or_give_back(tools, queue, pool, alike)
+            folder.passing("before ack")
+            tools.broker.ack_many(alike)
+            folder.passing("after ack")
+            if not has_id(alike[0]):
+                tools.broker.settle()
+                note_acked(tools.jobs, alike[0], tools.now())
+            most -= len(claimed)
+            yield len(alike), claimed
+        room -= len(deliveries)
+
+
+def _with_ids_together(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
+    """Of equal messages without ids, the next one is told from a redelivery by the ack of the one before."""
+    for with_ids, alike in itertools.groupby(deliveries, has_id):
+        together = list(alike)
+        yield from [together] if with_ids else [[each] for each in together]
+
+
+def _claim_or_give_back(
+    tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Delivery]
+) -> list[JobFolder]:
+    """The folders that are new. What was claimed before the disk failed will be known when it comes again."""
+    try:
+        others = deliveries if pool is None else pilots.claim_batch(tools, queue, pool, deliveries)
+        return [job for job in side_by_side(lambda each: _claim(tools, queue, each), others) if job is not None]
+    except OSError as error:
+        for delivery in reversed(deliveries):
+            tools.broker.give_back(delivery)
+        raise SiteAway("disk", f"the jobs folder can't be written: {error.strerror}") from None
+
+
+def _claim(tools: Tools, queue: Queue, delivery: Delivery) -> Optional[JobFolder]:
+    """The message is understood at once, while others wait for the disk too; a rejection is left for later."""
+    job = claim(tools.jobs, delivery, tools.config.site.limits.message_bytes, tools.now())
+    if job is not None:
+        with contextlib.suppress(InvalidSpec):
+            reconcile.write_spec(tools.config, queue, job, delivery.properties.reply_to, delivery.body)
+    return job
+
+
+def _check_disk(tools: Tools) -> None:
+    """Raises SiteAway where a message might not fit: to give it back counts against a quorum queue's delivery limit."""
+    disk = os.statvfs(tools.jobs.path)
+    # Some file systems count no inodes, and say 0 of 0.
+    no_inodes = disk.f_files > 0 and disk.f_favail < _INODES_OF_A_JOB
+    if no_inodes or disk.f_bavail * disk.f_frsize < 2 * tools.config.site.limits.message_bytes:
+        raise SiteAway("disk", "the jobs folder's disk is full")
