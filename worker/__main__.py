@@ -38,7 +38,7 @@ def main() -> int:
     if pilot is not None:
         return _be_a_pilot(config, pilot, place)
     job = JobsFolder(config.site.jobs_dir).job(JobId(job_id))
-    files = (job.spec, job.attempt(number).intent)
+    files = (job.message, job.spec, job.attempt(number).intent)
     if not all(_appears(file, config.site.timing.visible_after) for file in files):
         print(f"worker: job {job_id} is not among the active jobs; nothing to do", file=sys.stderr)
         return os.EX_NOINPUT

@@ -16,7 +16,6 @@ the login side moves a batch away before it reads its journals. So whichever com
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -39,6 +38,15 @@ from .spec import Resources
 
 _INLINE = 1 << 18
 """Bytes of a reply's body up to which it stands in the journal itself."""
+
+
+_LARGEST = 1 << 32
+"""Bytes of a file of a batch."""
+_COUNT = re.compile(r"[0-9]{1,9}")
+_OF_A_LEASE = re.compile(r"(?:journal-|sent-|handed-)([0-9]{1,6})(?:\.jsonl?)?")
+_ID = re.compile(r"[A-Za-z0-9-]{1,100}")
+_NOT_WRITTEN = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, AssertionError)
+"""What reading meets where somebody else has written."""
 
 
 @dataclass(frozen=True)
@@ -84,25 +92,21 @@ class Pool:
             folder.make_folder(each)
 
     def batches(self, place: Path) -> list[Batch]:
-        """Those in todo, locked or ended, oldest first."""
-        try:
-            return [Batch(place / name) for name in sorted(os.listdir(place)) if not name.startswith(".")]
-        except FileNotFoundError:
-            return []
+        """Those in todo, locked or ended, oldest first. Raises Damaged."""
+        return [Batch(place / name) for name in folder.names_in(place) if not name.startswith(".")]
 
     def open_batches(self) -> list[Batch]:
         """Those of which some job may not be answered yet."""
         return [batch for place in (self.todo, self.locked, self.ended) for batch in self.batches(place)]
 
     def closed(self) -> list[Batch]:
-        """Those that are through, oldest first."""
-        if not self.done.is_dir():
-            return []
-        days = sorted(self.done.iterdir())
-        return [Batch(day / name) for day in days for name in sorted(os.listdir(day)) if is_closed(name)]
+        """Those that are through, oldest first. Raises Damaged."""
+        days = [self.done / name for name in folder.names_in(self.done) if not name.startswith(".")]
+        return [Batch(day / name) for day in days for name in folder.names_in(day) if is_closed(name)]
 
     def open_ids(self) -> set[str]:
-        """The ids of the jobs in them. Raises Damaged."""
+        """The ids of the jobs in them. One whose list can't be read is passed over: nobody can answer its jobs, and the
+        others must not wait until it is repaired. Raises Damaged where it can't be seen which ones there are."""
         found: dict[str, list[str]] = {}
         moved = True
         while moved:
@@ -113,6 +117,8 @@ class Pool:
                         found[batch.id] = [claimed.id for claimed in read_jobs(batch)]
                     except FileNotFoundError:  # a pilot has just taken it, or put it back
                         moved = True
+                    except Damaged:
+                        found[batch.id] = []
         return {job_id for ids in found.values() for job_id in ids}
 
 
@@ -123,7 +129,7 @@ class Batch:
         self.path = path
         name, _, self.pilot = path.name.partition("~")
         self.id, _, count = name.rpartition(".")
-        self.count = int(count) if count.isdigit() else 0
+        self.count = int(count) if _COUNT.fullmatch(count) else 0
         """Jobs that were open when it was last put into todo."""
         self.jobs = path / "jobs.jsonl"
 
@@ -140,8 +146,9 @@ class Batch:
         return self.path / f"reply-{job_id}.bin"
 
     def leases(self) -> int:
-        """How many pilots have had it."""
-        return sum(name.startswith("journal-") for name in os.listdir(self.path))
+        """How many pilots have had it. Raises Damaged."""
+        found = [match for name in folder.names_in(self.path) if (match := _OF_A_LEASE.fullmatch(name))]
+        return max((int(match[1]) for match in found), default=0)
 
     def __repr__(self) -> str:
         return f"{self.path.parent.name}/{self.path.name}"
@@ -156,12 +163,8 @@ def crew_of(jobs: JobsFolder) -> Path:
 
 
 def crew(jobs: JobsFolder) -> list[JobFolder]:
-    """The folders of all pilots that are not put away yet, oldest first."""
-    try:
-        names = sorted(os.listdir(crew_of(jobs)))
-    except FileNotFoundError:
-        return []
-    return [JobFolder(crew_of(jobs) / name) for name in names if name.startswith(PILOT)]
+    """The folders of all pilots that are not put away yet, oldest first. Raises Damaged."""
+    return [JobFolder(crew_of(jobs) / name) for name in folder.names_in(crew_of(jobs)) if name.startswith(PILOT)]
 
 
 def pilot_folder(jobs: JobsFolder, name: str) -> Optional[JobFolder]:
@@ -220,19 +223,27 @@ def _claimed_line(claimed: Claimed) -> bytes:
 
 def read_jobs(batch: Batch) -> list[Claimed]:
     """Raises Damaged; FileNotFoundError where somebody has just moved it."""
-    try:
-        return [_claimed(json.loads(line)) for line in batch.jobs.read_bytes().splitlines()]
-    except FileNotFoundError:
+    content = folder.contents(batch.jobs, _LARGEST)
+    if content is None:
         if batch.path.is_dir():
-            raise Damaged(f"{batch}/jobs.jsonl is gone") from None
-        raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{batch}/jobs.jsonl is not what was written there ({error})") from None
+            raise Damaged(f"{batch.jobs} is gone")
+        if os.path.lexists(batch.path):
+            raise Damaged(f"{batch.path} is not a folder")
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(batch.jobs))
+    try:
+        found = [_claimed(json.loads(line)) for line in content.split(b"\n")[:-1]]
+    except _NOT_WRITTEN as error:
+        raise Damaged(f"{batch.jobs} is not what was written there ({error!s:.200})") from None
+    if len(found) < max(1, batch.count) or not content.endswith(b"\n"):
+        raise Damaged(f"{batch.jobs} was cut off")
+    return found
 
 
 def _claimed(line: Mapping[str, Any]) -> Claimed:
-    resources = Resources(line["cpus"], line["memory_mb"], line["time_seconds"])
-    more = {name: line[name] for name in ("rerun_of", "workload") if name in line}
+    resources = from_json(Resources, {name: line[name] for name in ("cpus", "memory_mb", "time_seconds")})
+    more = {name: str(line[name]) for name in ("rerun_of", "workload") if name in line}
+    if not _ID.fullmatch(line["id"]):
+        raise ValueError(f"{line['id']!r} is no job's id")
     return Claimed(JobId(line["id"]), from_json(Message, line["message"]), resources, **more)
 
 
@@ -278,39 +289,53 @@ class Progress:
 
 
 def read_progress(batch: Batch) -> Progress:
+    """Raises Damaged, also where an answer was sent of which the journals say nothing: they have lost more, then."""
     progress = Progress()
     for number in range(1, batch.leases() + 1):
-        for line in _whole_lines(batch.journal(number)):
-            _add_line(progress, line)
-        with contextlib.suppress(FileNotFoundError):
-            progress.sent.update(batch.sent(number).read_text().split("\n")[:-1])
+        try:
+            for line in _whole_lines(batch.journal(number)):
+                _add_line(progress, line)
+            sent = folder.contents(batch.sent(number), _LARGEST) or b""
+            progress.sent.update(sent.decode("ascii").split("\n")[:-1])
+        except _NOT_WRITTEN as error:
+            raise Damaged(f"{batch.journal(number)} is not what was written there ({error!s:.200})") from None
         handed = folder.read(Handed, batch.handed(number))
         if handed is not None:
             progress.handed.update(handed.jobs)
+    unknown = progress.sent - set(progress.came)
+    if unknown:
+        raise Damaged(f"{batch.path} lacks what {min(unknown)!r:.50} came to, though its answer was sent")
     return progress
 
 
 def _add_line(progress: Progress, line: Mapping[str, Any]) -> None:
     if "upto" in line:
-        progress.upto = max(progress.upto, line["upto"])
+        progress.upto = max(progress.upto, from_json(int, line["upto"]))
     elif "start" in line:
-        progress.started[line["start"]] = line["at"]
+        progress.started[line["start"]] = from_json(float, line["at"])
     else:
         reply = None if line["reply"] is None else _reply(line["reply"])
-        progress.came.setdefault(line["id"], Came(from_json(Result, line["result"]), reply, line.get("body_file", "")))
+        body_file = str(line.get("body_file", ""))
+        if "/" in body_file:
+            raise ValueError(f"{body_file!r} is no file's name")
+        progress.came.setdefault(line["id"], Came(from_json(Result, line["result"]), reply, body_file))
 
 
 def _whole_lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    """A line that was cut off was never synced, so nothing followed from it."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return
-    for line in content.split(b"\n")[:-1]:
+    """A line that was cut off was never synced, so nothing followed from it; one in the midst of others was. Raises
+    Damaged."""
+    content = folder.contents(path, _LARGEST)
+    if content is None:
+        raise Damaged(f"{path} is gone")
+    lines = content.split(b"\n")[:-1]
+    for number, line in enumerate(lines):
         try:
-            yield json.loads(line)
+            found = json.loads(line)
         except ValueError:
+            if any(each.startswith(b'{"') and each.endswith(b"}") for each in lines[number + 1 :]):
+                raise Damaged(f"{path} is not what was written there (line {number + 1})") from None
             return
+        yield found
 
 
 class Journal:

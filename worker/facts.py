@@ -165,6 +165,18 @@ class NotTaken:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What a worker had read when it began, left where the job's own files were gone when it ended."""
+
+    message: Message
+    claimed_at: float
+    """When message.json was written, by the file server's clock: deadlines hang on it."""
+    spec: JobSpec
+    intent: Intent
+    started: Started
+
+
+@dataclass(frozen=True)
 class Asked:
     """What an operator asked for; a pass obeys. `by`: user@host."""
 

@@ -76,6 +76,7 @@ class AttemptFolder:
         self.cancel = path / "cancel.json"
         self.unfit = path / "unfit.json"
         self.progress = path / "progress.json"
+        self.kept = path / "kept.json"
 
     def reply_body(self, stem: str) -> Path:
         return self.path / f"{stem}.bin"
@@ -146,8 +147,12 @@ class JobsFolder:
 
     def active_jobs(self) -> Iterator[JobFolder]:
         """In order of their ids; the caller sorts by what matters."""
-        for name in sorted(os.listdir(self.active)):
+        for name in self.active_names():
             yield JobFolder(self.active / name)
+
+    def active_names(self) -> list[str]:
+        """What begins with a dot is no job: a network file system leaves such files where one was deleted in use."""
+        return sorted(name for name in os.listdir(self.active) if not name.startswith("."))
 
     def ring(self, job_id: JobId) -> None:
         """Tells the login side that there is something new about a job. A hint, not a fact: it may be lost."""
@@ -270,10 +275,12 @@ def claim_name(path: Path, fact: Fact) -> bool:
 
 
 @contextlib.contextmanager
-def prepared(path: Path, fact: object) -> Iterator[Callable[[], None]]:
+def prepared(path: Path, fact: object, at: Optional[float] = None) -> Iterator[Callable[[], None]]:
     """For a fact that must not fail any more once something has happened: on disk already when the block begins, it
-    gets its name by calling what the block is given, which needs no space."""
+    gets its name by calling what the block is given, which needs no space. `at`: when it says that it was written."""
     with _aside(path, _to_bytes(fact)) as temporary:
+        if at is not None:
+            os.utime(temporary, (at, at))
         yield lambda: _rename(temporary, path)
 
 
@@ -291,9 +298,31 @@ def write(path: Path, fact: object) -> None:
         commit()
 
 
+def put_aside(path: Path) -> Path:
+    """Takes whatever stands in the place of a file that may be lost out of the way, for people to look at."""
+    aside = path.with_name(f".{path.name}.damaged-{secrets.token_hex(2)}")
+    with contextlib.suppress(OSError):
+        os.rename(path, aside)
+    return aside
+
+
+def write_note(path: Path, content: str) -> None:
+    """A file that may be lost: neither synced nor missed. Raises OSError."""
+    aside = path.with_name(f".{path.name}.{os.getpid():08d}")
+    aside.write_text(content)
+    try:
+        os.replace(aside, path)
+    except IsADirectoryError:
+        put_aside(path)
+        os.replace(aside, path)
+
+
 def remove(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
-        path.unlink()
+        try:
+            path.unlink()
+        except IsADirectoryError:
+            put_aside(path)
 
 
 def make_folder(path: Path) -> None:

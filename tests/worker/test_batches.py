@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -56,7 +57,8 @@ def test_a_batch_without_its_jobs_is_damaged_and_one_that_was_moved_is_not(pool:
         batches.read_jobs(batch)
     taken.jobs.unlink()
     with pytest.raises(Damaged, match="jobs.jsonl is gone"):
-        pool.open_ids()
+        batches.read_jobs(taken)
+    assert pool.open_ids() == set(), "the other jobs of the queue don't wait for it"
 
 
 def test_a_batch_can_be_taken_once(pool: Pool) -> None:
@@ -136,3 +138,55 @@ def test_names_of_closed_batches_hold_their_counts(tmp_path: Path) -> None:
 
     assert batches.is_closed(name) and not batches.is_closed("pilot-20260101-aa")
     assert batches.counts(Batch(tmp_path / name)) == (4, 2, 1)
+
+
+@pytest.mark.parametrize("length", range(1, 300, 37))
+def test_a_list_of_jobs_that_was_cut_off_is_damaged_wherever_that_was(pool: Pool, length: int) -> None:
+    batch = batches.add(pool, [claimed(1), claimed(2)], 0)
+    whole = batch.jobs.read_bytes()
+    for content in (whole[:-length], whole.split(b"\n")[0] + b"\n"):
+        batch.jobs.write_bytes(content)
+
+        with pytest.raises(Damaged, match=re.escape(str(batch.jobs))):
+            batches.read_jobs(batch)
+
+
+def test_a_list_of_jobs_whose_ids_lead_elsewhere_is_damaged(pool: Pool) -> None:
+    batch = batches.add(pool, [claimed(1)], 0)
+    batch.jobs.write_text(batch.jobs.read_text().replace(claimed(1).id, "../../../etc"))
+
+    with pytest.raises(Damaged, match="no job's id"):
+        batches.read_jobs(batch)
+
+
+@pytest.mark.parametrize("damage", ["emptied", "gone", "a line in its midst", "a reply that is none"])
+def test_a_journal_that_lost_what_was_answered_is_damaged_so_that_no_job_runs_again(pool: Pool, damage: str) -> None:
+    batch = batches.add(pool, [claimed(1), claimed(2)], 0)
+    journal = Journal(batch)
+    for number in (1, 2):
+        journal.came(claimed(number).id, came())
+    journal.sync()
+    journal.sent([claimed(1).id])
+    journal.close()
+    file = batch.journal(1)
+    first, second = file.read_bytes().splitlines(keepends=True)
+
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes({"emptied": b"", "a line in its midst": b"x" * 40 + b"\n" + second,
+                          "a reply that is none": first.replace(b'"reply":', b'"reply":7,"x":')}[damage])  # fmt: skip
+
+    with pytest.raises(Damaged, match=re.escape(str(batch.path))):
+        batches.read_progress(batch)
+
+
+def test_a_journal_is_read_though_an_earlier_one_is_gone_and_that_is_told(pool: Pool) -> None:
+    batch = batches.add(pool, [claimed(1)], 0)
+    for _ in range(2):
+        Journal(batch).close()
+    batch.journal(1).unlink()
+
+    assert batch.leases() == 2
+    with pytest.raises(Damaged, match="journal-1.jsonl is gone"):
+        batches.read_progress(batch)

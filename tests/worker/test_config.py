@@ -133,7 +133,7 @@ def test_all_faults_of_both_files_are_told_at_once(tmp_path: Path) -> None:
     ("[[queues]]", 'installation = "a-b"\n[[queues]]', "installation: must be at most 12 letters and digits"),
     ("[[queues]]", 'slurm = { extra_options = ["qos"] }\n[[queues]]', 'each must be one word such as "--qos=short"'),
     ("[[queues]]", 'slurm = { extra_options = [""] }\n[[queues]]', 'each must be one word such as "--qos=short"'),
-    ("[[queues]]", 'slurm = { extra_options = ["--qos=x", "-Mb"] }\n[[queues]]', "'-Mb': --clusters would undo what Batchferry"),
+    ("[[queues]]", 'slurm = { extra_options = ["--qos=x", "-Mb"] }\n[[queues]]', "'-Mb': --clusters would undo what"),
     ("[[queues]]", 'slurm = { extra_options = ["--gres=x"] }\n[[queues]]', "set gpus or gpus_by_memory in [queues.resources]"),
     ("[[queues]]", 'slurm = { account = "a", extra_options = ["-Ab"] }\n[[queues]]', "set account in [slurm] alone"),
     ("[[queues]]", 'scheduler = "pbs"\n[[queues]]', "scheduler: must be one of"),

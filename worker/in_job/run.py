@@ -9,7 +9,7 @@ from typing import Optional
 from .. import folder, sentences
 from ..answer import conclude, record
 from ..errors import Damaged
-from ..facts import Intent, Started, read_spec
+from ..facts import Intent, Kept, Message, Started, read_spec
 from ..folder import AttemptFolder, JobFolder, JobsFolder, read
 from ..outcome import Result
 from ..retry import is_final
@@ -31,9 +31,10 @@ def run(config: Config, job: JobFolder, number: int, place: Placement) -> None:
 
 def _live(config: Config, job: JobFolder, number: int, place: Placement) -> None:
     attempt = job.attempt(number)
-    spec, intent = read_spec(job), read(Intent, attempt.intent)
-    if spec is None or intent is None:
+    spec, intent, message = read_spec(job), read(Intent, attempt.intent), read(Message, job.message)
+    if spec is None or intent is None or message is None:
         raise Damaged("this attempt was never intended")
+    claimed_at = job.message.stat().st_mtime
     timing = config.site.timing
     time_limit = intent.resources.minutes * 60
     with Interrupts(time_limit - timing.margin(time_limit)) as interrupts:
@@ -45,9 +46,25 @@ def _live(config: Config, job: JobFolder, number: int, place: Placement) -> None
         )
         result = steps.attempt(work)
         folder.make_folder(attempt.path)  # the program may have deleted it
+        is_there = _put_back(job, attempt, Kept(message, claimed_at, spec, intent, started))
         result = record(attempt, result)
         folder.remove(attempt.token)
-        _answer(config, job, attempt, result, is_final(result, spec, intent.resources))
+        _answer(config, job, attempt, result, is_there and is_final(result, spec, intent.resources))
+
+
+def _put_back(job: JobFolder, attempt: AttemptFolder, kept: Kept) -> bool:
+    """What has vanished meanwhile: a purge of scratch space takes files that nobody has read for long. False where the
+    message is among it: the job may have been put away, so the login side finds out, and goes on with what is left here.
+    """
+    if not job.message.exists():
+        log.warning("message.json is gone, what it said is left for the login side job=%s", job.id)
+        folder.write(attempt.kept, kept)
+        return False
+    for path, fact in ((job.spec, kept.spec), (attempt.intent, kept.intent), (attempt.started, kept.started)):
+        if not path.exists():
+            log.warning("%s is gone, written again job=%s", path.name, job.id)
+            folder.write(path, fact)
+    return True
 
 
 def _start(job: JobFolder, attempt: AttemptFolder, place: Placement) -> Optional[Started]:

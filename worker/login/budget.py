@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
+
+from ..errors import Damaged
+from ..folder import contents, write_note
 
 if TYPE_CHECKING:
     from slurm import BatchRequest, Informant, JobView, Outlook, Scheduler, SlurmJobId, Usage
@@ -180,9 +182,9 @@ class Budget:
         """As it is now. Nothing of a file that is damaged."""
         now = time.time()
         with contextlib.suppress(
-            OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ArithmeticError
+            Damaged, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ArithmeticError
         ):
-            kept = json.loads(self._file.read_text())
+            kept = json.loads(contents(self._file) or b"")
             tokens, at = float(kept["tokens"]), float(kept["at"])
             turns = {str(work): int(turn) for work, turn in kept.get("turns", {}).items()}
             waiting = {str(work): int(needs) for work, needs in kept.get("waiting", {}).items()}
@@ -197,6 +199,4 @@ class Budget:
 
     def _write(self, bucket: _Bucket) -> None:
         """Not synced: after a power failure a few commands more do no harm."""
-        aside = self._file.with_name(f".{self._file.name}.{os.getpid():08d}")
-        aside.write_text(json.dumps(asdict(bucket)))
-        os.replace(aside, self._file)
+        write_note(self._file, json.dumps(asdict(bucket)))

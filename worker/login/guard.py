@@ -92,7 +92,7 @@ def _pass(tools: Tools, drain: bool) -> int:
 
 def _nothing_to_do(tools: Tools) -> bool:
     """Raises Transient where only the broker could tell. A queue that can't be read is something to be reported."""
-    if os.listdir(tools.jobs.active):
+    if tools.jobs.active_names():
         return False
     if tools.jobs.pilots.is_dir():
         from .pilots import idle

@@ -10,7 +10,7 @@ import os
 from typing import Optional
 
 from .. import answer, folder, sentences
-from ..errors import Transient
+from ..errors import Damaged, Transient
 from ..facts import Message, SiteFault
 from ..folder import JobFolder
 from ..outcome import Result
@@ -56,7 +56,7 @@ def _run(tools: Tools, standing: Standing, drain: bool) -> int:
     standing.well = not (tools.broker_away or tools.slurm_away or tools.accounting_away or standing.unclear)
     if standing.queue_faults or not standing.well:
         return os.EX_UNAVAILABLE
-    return os.EX_DATAERR if standing.left_alone else os.EX_OK
+    return os.EX_DATAERR if standing.left_alone or tools.damaged else os.EX_OK
 
 
 def may_listen(tools: Tools, standing: Standing) -> bool:
@@ -68,7 +68,7 @@ def may_listen(tools: Tools, standing: Standing) -> bool:
 def _may_take(tools: Tools, standing: Standing) -> bool:
     """Not while an sbatch is unclear, or answers can't leave: the queue is the right place to wait."""
     if standing.unclear:
-        fault = folder.read(SiteFault, tools.jobs.site_fault)
+        fault = tools.note(SiteFault, tools.jobs.site_fault)
         log.warning(
             "an sbatch was unclear, no message is taken until Slurm has told twice jobs=%d why=%r",
             standing.unclear, fault.words if fault else "",
@@ -78,16 +78,22 @@ def _may_take(tools: Tools, standing: Standing) -> bool:
 
 def _submit_all(tools: Tools, standing: Standing) -> None:
     """Raises SiteAway; what was not submitted then stays in `standing.ready`."""
-    fault = folder.read(SiteFault, tools.jobs.site_fault) if standing.ready else None
+    fault = tools.note(SiteFault, tools.jobs.site_fault) if standing.ready else None
     while standing.ready and not tools.stopping and may_submit(tools):
         check_slurm(tools)
         tools.rest()
         batch = next_batch(tools, standing.ready)
-        submit(tools, [each for each in batch if not (fault and _gives_up(tools, each, fault))])
+        damaged = False
+        try:
+            submit(tools, [each for each in batch if not (fault and _gives_up(tools, each, fault))])
+        except Damaged as error:
+            log.error("damaged, left alone; docs/symptoms.md says what to do jobs=%d what=%r", len(batch), str(error))
+            standing.left_alone += len(batch)
+            damaged = True
         tools.quiet.changed_at = tools.server_now
         done = {job.id for job, _ in batch}
         standing.ready = [(job, step) for job, step in standing.ready if job.id not in done]
-        for job, _ in batch:
+        for job, _ in [] if damaged else batch:
             reconcile.settle(tools, job, standing)
 
 
@@ -104,7 +110,7 @@ def _wait_for_the_site(tools: Tools, standing: Standing, away: SiteAway) -> int:
         away.kind, len(standing.ready), str(away),
     )  # fmt: skip
     try:
-        fault = folder.read(SiteFault, tools.jobs.site_fault)
+        fault = tools.note(SiteFault, tools.jobs.site_fault)
         if fault is None or fault.kind != away.kind or (away.retry_after and tools.now() >= fault.not_before):
             # A site that is away now for one reason and now for another has been away all the time.
             not_before = tools.now() + away.retry_after if away.retry_after else 0
@@ -114,8 +120,9 @@ def _wait_for_the_site(tools: Tools, standing: Standing, away: SiteAway) -> int:
         for job, step in ready:
             # One with an intent may be running: Slurm is asked first.
             intended = job.attempt(step.attempt).intent.exists()
-            if not intended and _give_up_after_patience(tools, job, step.attempt, fault):
-                reconcile.settle(tools, job, standing)
+            with reconcile.left_alone_if_bad(job, standing):
+                if not intended and _give_up_after_patience(tools, job, step.attempt, fault):
+                    reconcile.settle(tools, job, standing)
     except SiteAway as error:
         log.error("site away too kind=%s why=%r", error.kind, str(error))
     except OSError as error:

@@ -24,7 +24,7 @@ from .. import batches, folder, sentences
 from ..answer import record
 from ..batches import PILOT, Batch, Came, Claimed, Handed, Pilot, Pool, Progress
 from ..broker import Delivery, digest
-from ..errors import InvalidSpec
+from ..errors import Damaged, InvalidSpec
 from ..facts import Ended, Origin, Outcome, Unfit, write_reply
 from ..fit import unfit_for_pilots
 from ..folder import JobFolder, JobId, JobsFolder, claim_name, read, write
@@ -36,7 +36,7 @@ from .claim import as_message, has_id
 from .ids import Ids
 from .reconcile import Standing
 from .snapshot import AttemptFacts, read_attempt
-from .tools import Tools
+from .tools import Tools, raise_if_disk
 
 log = logging.getLogger(__name__)
 
@@ -95,9 +95,13 @@ def claim_batch(tools: Tools, queue: Queue, pool: Pool, deliveries: Sequence[Del
 
 
 def room(tools: Tools, queue: Queue) -> int:
-    """How many more jobs may be claimed for pilots; for a queue without any, there is no such limit."""
+    """How many more jobs may be claimed for pilots; for a queue without any, there is no such limit. None where it can't be
+    seen what there is: the queue is the right place to wait until somebody repairs it."""
     pool = pool_of(tools.config, tools.jobs, queue)
-    return sys.maxsize if pool is None else max(0, queue.pilot.max_open - _open_jobs(pool))
+    try:
+        return sys.maxsize if pool is None else max(0, queue.pilot.max_open - _open_jobs(pool))
+    except Damaged:  # reported where its batches are tended
+        return 0
 
 
 def _for_a_pilot(config: Config, queue: Queue, delivery: Delivery, too_large: Counter[str]) -> Optional[JobSpec]:
@@ -136,32 +140,57 @@ def _open_jobs(pool: Pool) -> int:
 
 
 def open_attempts(tools: Tools) -> list[tuple[JobFolder, AttemptFacts]]:
-    """What Slurm has to be asked about."""
-    found = [(crew, read_attempt(crew.attempt(1))) for crew in batches.crew(tools.jobs)]
-    return [(crew, facts) for crew, facts in found if facts.open]
+    """What Slurm has to be asked about. One that can't be read is reported where it is tended."""
+    return [(crew, facts) for crew in _crew(tools) if (facts := _read_facts(crew)) is not None and facts.open]
+
+
+def _crew(tools: Tools) -> list[JobFolder]:
+    """None where it can't be seen who there is: that is reported where they are tended."""
+    with contextlib.suppress(Damaged):
+        return batches.crew(tools.jobs)
+    return []
+
+
+def _read_facts(crew: JobFolder) -> Optional[AttemptFacts]:
+    """None where they can't be read."""
+    try:
+        return read_attempt(crew.attempt(1))
+    except Damaged:
+        return None
+    except OSError as error:
+        raise_if_disk(error)
+        return None
 
 
 def tend(tools: Tools, standing: Standing) -> None:
     """After Slurm was asked: takes back what ended pilots had, closes batches that are through, wants more pilots."""
-    for crew in batches.crew(tools.jobs):
-        with reconcile.left_alone_if_bad(crew, standing):
-            _tend_pilot(tools, crew, standing)
+    with reconcile.left_alone_if_bad(JobFolder(batches.crew_of(tools.jobs)), standing):
+        for crew in batches.crew(tools.jobs):
+            with reconcile.left_alone_if_bad(crew, standing):
+                _tend_pilot(tools, crew, standing)
     for queue, pool in pools(tools.config, tools.jobs):
-        if not pool.path.is_dir():
-            continue
-        batches.remove_half_made(pool)
-        _take_back_orphans(tools, pool)
-        for batch in pool.batches(pool.ended):
-            with reconcile.left_alone_if_bad(JobFolder(batch.path), standing):
-                _close(tools, pool, batch, standing)
-        _give_up_waiting(tools, queue, pool, standing)
+        with reconcile.left_alone_if_bad(JobFolder(pool.path), standing):
+            _tend_pool(tools, queue, pool, standing)
     want(tools, standing)
+
+
+def _tend_pool(tools: Tools, queue: Queue, pool: Pool, standing: Standing) -> None:
+    if not os.path.lexists(pool.path):
+        return
+    batches.remove_half_made(pool)
+    _take_back_orphans(tools, pool)
+    for batch in pool.batches(pool.ended):
+        with reconcile.left_alone_if_bad(JobFolder(batch.path), standing):
+            _close(tools, pool, batch, standing)
+    _give_up_waiting(tools, queue, pool, standing)
 
 
 def _tend_pilot(tools: Tools, crew: JobFolder, standing: Standing) -> None:
     facts, timing = read_attempt(crew.attempt(1)), tools.config.site.timing
     pilot = read(Pilot, batches.pilot_file(crew))
     clock = judge.Clock(tools.now(), tools.server_now)
+    if pilot is None and facts.intent is not None:
+        raise Damaged(f"{batches.pilot_file(crew)} is gone")
     if facts.intent is None or pilot is None:  # a pass was killed before it could submit it
         folder.remove_tree(crew.path)
     elif facts.result is not None and facts.ended is None and facts.submission is None:
@@ -220,7 +249,7 @@ def _note_fitness(tools: Tools, pool: Pool, crew: JobFolder, facts: AttemptFacts
 
 
 def _unfit(tools: Tools, pool: Pool) -> Optional[Unfit]:
-    unfit = read(Unfit, pool.path / "unfit.json")
+    unfit = tools.note(Unfit, pool.path / "unfit.json")
     return unfit if unfit is not None and tools.now() - unfit.since < _UNFIT_FOR else None
 
 
@@ -351,19 +380,20 @@ def _give_up_waiting(tools: Tools, queue: Queue, pool: Pool, standing: Standing)
     """Jobs that no pilot will run, or has run for too long, go the ordinary way, which has an answer for each."""
     unfit = _unfit(tools, pool)
     for batch in pool.batches(pool.todo):
-        try:
-            waited = tools.server_now - batch.jobs.stat().st_mtime
-            if unfit is None and waited < queue.max_wait:
-                return  # the others are younger
-            taken = batches.move(batch, pool.ended / f"{batch.path.name}~")
-        except FileNotFoundError:
-            continue  # a pilot was quicker
-        log.warning(
-            "no pilot for it batch=%s jobs=%d why=%r", batch.id, batch.count, unfit.why if unfit else "max_wait"
-        )
-        _hand_on_all(tools, taken, standing)
-        jobs = [each.id for each in batches.read_jobs(taken)]
-        _finish(tools, pool, taken, jobs, Counter(left=len(jobs)))
+        with reconcile.left_alone_if_bad(JobFolder(batch.path), standing):
+            try:
+                jobs = [each.id for each in batches.read_jobs(batch)]
+                waited = tools.server_now - batch.jobs.stat().st_mtime
+                if unfit is None and waited < queue.max_wait:
+                    return  # the others are younger
+                taken = batches.move(batch, pool.ended / f"{batch.path.name}~")
+            except FileNotFoundError:
+                continue  # a pilot was quicker
+            log.warning(
+                "no pilot for it batch=%s jobs=%d why=%r", batch.id, batch.count, unfit.why if unfit else "max_wait"
+            )
+            _hand_on_all(tools, taken, standing)
+            _finish(tools, pool, taken, jobs, Counter(left=len(jobs)))
 
 
 # --- how many pilots
@@ -373,20 +403,29 @@ def want(tools: Tools, standing: Standing) -> None:
     """Makes ready what is to be submitted: never more pilots than jobs justify, those that wait in Slurm included."""
     waiting = {job.id for job, _ in standing.ready}
     for queue, pool in pools(tools.config, tools.jobs):
-        crew = [each for each in batches.crew(tools.jobs) if _works_for(each, queue)]
+        if not _jobs_to_do(pool) or _unfit(tools, pool) is not None:
+            continue
+        crew = [each for each in _crew(tools) if _works_for(each, queue)]
         alive = [each for each in crew if each.attempt(1).intent.exists() and not each.attempt(1).ended.exists()]
         ready = [each for each in crew if each.id in waiting]
-        rules, todo = queue.pilot, sum(batch.count for batch in pool.batches(pool.todo))
-        if not todo or _unfit(tools, pool) is not None:
-            continue
+        rules = queue.pilot
         worthwhile = min(rules.most, math.ceil(_open_jobs(pool) / rules.jobs_per_pilot))
         for _ in range(worthwhile - len(alive) - len(ready)):
             standing.ready.append((_hire(tools, queue), _submission(queue)))
 
 
+def _jobs_to_do(pool: Pool) -> int:
+    with contextlib.suppress(Damaged):
+        return sum(batch.count for batch in pool.batches(pool.todo)) if _open_jobs(pool) else 0
+    return 0
+
+
 def _works_for(crew: JobFolder, queue: Queue) -> bool:
-    pilot = read(Pilot, batches.pilot_file(crew))
-    return pilot is not None and pilot.queue == queue.name
+    """Not one that can't be read: it must not keep the place of one that works."""
+    with contextlib.suppress(Damaged):
+        pilot = read(Pilot, batches.pilot_file(crew))
+        return pilot is not None and pilot.queue == queue.name and _read_facts(crew) is not None
+    return False
 
 
 def _hire(tools: Tools, queue: Queue) -> JobFolder:
@@ -409,4 +448,7 @@ def idle(jobs: JobsFolder) -> bool:
     places: list[Path] = [batches.crew_of(jobs)]
     for pool in jobs.pilots.glob("q-*"):
         places += [pool / "todo", pool / "ended", pool / "locked"]
-    return not any(place.is_dir() and os.listdir(place) for place in places)
+    try:
+        return not any(map(folder.names_in, places))
+    except Damaged:  # the pass says so
+        return False

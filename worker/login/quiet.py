@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from typing import Callable
 
 from slurm import JobView, Phase, states
 
-from ..folder import JobId
+from ..errors import Damaged
+from ..folder import JobId, contents, write_note
 from ..spec import deadline_of
 from .snapshot import AttemptFacts, JobFacts
 
@@ -105,10 +105,8 @@ class Quiet:
         """Not synced: losing it is harmless."""
         content = self._content()
         if content != self._as_saved:
-            aside = self._file.with_name(f".{self._file.name}.{os.getpid():08d}")
             with contextlib.suppress(OSError):
-                aside.write_text(content)
-                os.replace(aside, self._file)
+                write_note(self._file, content)
                 self._as_saved = content
 
     def _content(self) -> str:
@@ -117,8 +115,9 @@ class Quiet:
 
     def _load(self) -> None:
         """Nothing of a file that is damaged, or that another version wrote."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            content = self._file.read_text()
+        with contextlib.suppress(Damaged, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
+                                 OverflowError):  # fmt: skip
+            content = (contents(self._file) or b"").decode()
             kept = json.loads(content)
             if kept["version"] != _VERSION:
                 return

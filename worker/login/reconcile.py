@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Optional, Union
@@ -21,16 +20,12 @@ from ..folder import JobFolder, JobId, read
 from ..outcome import Result
 from ..settings import Config, Queue
 from ..spec import JobSpec, parse_spec, with_resources
-from . import archive, judge, lease, tally
+from . import archive, judge, lease, left_over, tally
 from .budget import LOOK, Spent
 from .snapshot import AttemptFacts, JobFacts, read_attempt, read_facts
 from .tools import SiteAway, Tools, raise_if_disk
 
 log = logging.getLogger(__name__)
-
-_UNCLAIMED_AFTER = 3600.0
-"""Seconds after which a folder without a message is removed: its redelivery would have come."""
-
 
 _AT_ONCE = 500
 """Jobs in one scancel: their ids are far from an argument list's limit."""
@@ -78,11 +73,11 @@ def reconcile(tools: Tools, standing: Standing, others: Sequence[tuple[JobFolder
     """
     quiet, now = tools.quiet, tools.server_now
     called = tools.jobs.hear()
-    active = _read(tools, quiet.wake(sorted(os.listdir(tools.jobs.active)), called, now), standing)
+    active = _read(tools, quiet.wake(tools.jobs.active_names(), called, now), standing)
     seen = _ask(tools, active, len(others))
     if seen is not None:
         active += _read(tools, quiet.changed(lambda name, element: _under(name, element, seen), now), standing)
-        _look(tools, seen, [*others, *((job, a) for job, facts in active for a in facts.attempts if a.open)])
+        _look(tools, standing, seen, [*others, *((job, a) for job, facts in active for a in facts.attempts if a.open)])
     standing.in_flight += len(quiet.rows)
     for job, facts in sorted(active, key=lambda pair: pair[1].message.claimed_at):
         standing.in_flight += facts.in_flight
@@ -119,7 +114,7 @@ def left_alone_if_bad(job: JobFolder, standing: Standing) -> Iterator[None]:
     except (lease.Lost, SiteAway):
         raise
     except Damaged as error:
-        log.error("damaged, left alone job=%s what=%r", job.id, str(error))
+        log.error("damaged, left alone; docs/symptoms.md says what to do job=%s what=%r", job.id, str(error))
         standing.left_alone += 1
     except OSError as error:
         raise_if_disk(error)
@@ -257,10 +252,10 @@ def _read(tools: Tools, job_ids: Sequence[JobId], standing: Standing) -> list[tu
     for job in map(tools.jobs.job, job_ids):
         with left_alone_if_bad(job, standing):
             facts = read_facts(job)
+            if facts is None and left_over.restored(tools, job):
+                facts = read_facts(job)
             if facts is not None:
                 found.append((job, facts))
-            elif tools.server_now - job.path.stat().st_mtime > _UNCLAIMED_AFTER:
-                folder.remove_unclaimed(job)
     return found
 
 
@@ -282,7 +277,9 @@ def _ask(tools: Tools, active: Sequence[tuple[JobFolder, JobFacts]], others: int
     return _indexed(views)
 
 
-def _look(tools: Tools, seen: Seen, open_attempts: Sequence[tuple[JobFolder, AttemptFacts]]) -> None:
+def _look(
+    tools: Tools, standing: Standing, seen: Seen, open_attempts: Sequence[tuple[JobFolder, AttemptFacts]]
+) -> None:
     """One sacct for those that squeue does not show as alive or ended; then the facts are written."""
     missing = sorted({a.intent.name for _, a in open_attempts if a.intent and _unclear(_of_attempt(a, seen))})
     clear = not missing or _add_history(tools, missing, open_attempts, seen)
@@ -291,7 +288,8 @@ def _look(tools: Tools, seen: Seen, open_attempts: Sequence[tuple[JobFolder, Att
     names = {name for (name, _), views in seen.items() if views and arrays}
     for job, a in open_attempts:
         others = a.intent is not None and a.intent.name in names
-        _write_observed(job, a, _of_attempt(a, seen), clear, others, tools)
+        with left_alone_if_bad(job, standing):
+            _write_observed(job, a, _of_attempt(a, seen), clear, others, tools)
 
 
 def _unclear(views: Sequence[JobView]) -> bool:

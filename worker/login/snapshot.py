@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
+from .. import folder
 from ..errors import Damaged
 from ..facts import (
     FORMAT,
@@ -91,9 +92,9 @@ def read_facts(job: JobFolder) -> Optional[JobFacts]:
     if message is None:
         return None
     if message.format != FORMAT:
-        raise Damaged(f"message.json has format {message.format}; this version knows {FORMAT}")
+        raise Damaged(f"{job.message} has format {message.format}; this version knows {FORMAT}")
     outcome = read(Outcome, job.outcome)
-    return JobFacts(
+    facts = JobFacts(
         message=message,
         claimed_at=job.message.stat().st_mtime,
         spec=read_spec(job),
@@ -106,12 +107,27 @@ def read_facts(job: JobFolder) -> Optional[JobFacts]:
         delivered=read(Delivered, job.delivered) is not None,
         undeliverable=read(Undeliverable, job.undeliverable) is not None,
     )
+    _raise_if_one_is_gone(job, facts)
+    return facts
+
+
+def _raise_if_one_is_gone(job: JobFolder, facts: JobFacts) -> None:
+    """Facts are written in an order: where a later one is there and an earlier one is not, that was lost, and what follows
+    from its absence would be untrue: a second run, or a second answer."""
+    for place, a in enumerate(facts.attempts, 1):
+        if a.number != place:
+            raise Damaged(f"{job.attempt(place).path} is gone")
+    if facts.outcome is None:
+        if facts.delivered or facts.undeliverable:
+            raise Damaged(f"{job.outcome} is gone, though its answer was sent or given up")
+    elif not 1 <= facts.outcome.attempt <= len(facts.attempts):
+        raise Damaged(f"{job.attempt(facts.outcome.attempt).path} is gone, which {job.outcome.name} names")
 
 
 def read_attempt(attempt: AttemptFolder) -> AttemptFacts:
     ended, started = read(Ended, attempt.ended), read(Started, attempt.started)
     closed = started is not None and started.closed
-    return AttemptFacts(
+    facts = AttemptFacts(
         number=attempt.number,
         intent=read(Intent, attempt.intent),
         submission=read(Submission, attempt.submission),
@@ -125,3 +141,8 @@ def read_attempt(attempt: AttemptFolder) -> AttemptFacts:
         stuck=read(Stuck, attempt.stuck),
         cancel=read(Cancel, attempt.cancel),
     )
+    if facts.intent is None:
+        folder.names_in(attempt.path)  # Damaged, where something else is in its place
+        if facts.submission or started or ended or facts.absent or facts.stuck:
+            raise Damaged(f"{attempt.intent} is gone, though the attempt was submitted")
+    return facts

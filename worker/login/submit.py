@@ -7,7 +7,6 @@ the Slurm name stays, `singleton` makes a second copy wait for the first, and st
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import secrets
@@ -20,7 +19,6 @@ from slurm import BatchRequest, Declined, Refused, SlurmJobId, Unavailable, elem
 
 from .. import folder, sentences
 from ..answer import record
-from ..errors import Damaged
 from ..facts import Cluster, Group, Intent, Submission
 from ..folder import JobFolder
 from ..outcome import Result
@@ -133,9 +131,7 @@ def _largest_array(tools: Tools) -> int:
 
 def _cluster(tools: Tools) -> Cluster | None:
     """One that can't be read is asked for again."""
-    with contextlib.suppress(Damaged):
-        return folder.read(Cluster, tools.jobs.cluster)
-    return None
+    return tools.note(Cluster, tools.jobs.cluster)
 
 
 def _intend_all(tools: Tools, batch: Sequence[Ready]) -> list[tuple[JobFolder, Intent | None]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import bisect
 import contextlib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -87,9 +86,7 @@ def read(path: Path) -> Tally:
 
 def write(path: Path, tally: Tally) -> None:
     """Not synced: losing it is harmless. Raises OSError."""
-    aside = path.with_name(f".{path.name}.{os.getpid():08d}")
-    aside.write_text(json.dumps(asdict(tally)))
-    os.replace(aside, path)
+    folder.write_note(path, json.dumps(asdict(tally)))
 
 
 def add(tally: Tally, ended: Sequence[Ended], used: Mapping[str, int], seconds: Mapping[str, float]) -> Tally:

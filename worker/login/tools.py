@@ -11,9 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
+from .. import folder
 from ..broker import open_broker
-from ..errors import LoginRefused, Transient
-from ..folder import JobsFolder, read
+from ..errors import Damaged, LoginRefused, Transient
+from ..folder import Fact, JobsFolder, read
 from ..settings import Config
 from .budget import Budget, RationedInformant
 from .lease import Lease
@@ -77,6 +78,8 @@ class Tools:
     token_at: float = 0
     told: dict[str, int] = field(default_factory=dict)
     complaints: dict[str, str] = field(default_factory=dict)
+    damaged: int = 0
+    """Files that were put aside in this pass."""
     ended: list[Ended] = field(default_factory=list)
     """The jobs that were put away in this pass."""
 
@@ -90,6 +93,7 @@ class Tools:
             active = set(os.listdir(self.jobs.active))
             self.told = {job_id: times for job_id, times in self.told.items() if job_id in active}
         self.slurm_away = self.accounting_away = self.broker_away = ""
+        self.damaged = 0
         slowest = self.config.site.slurm.poll_slowest
         self.slurm_answered = self.slurm_answered and 0 <= self.now() - self.slurm_answered_at < slowest
         if not 0 <= self.now() - self.token_at < _TOKEN_IS_OLD:
@@ -145,6 +149,16 @@ class Tools:
     @property
     def rationed(self) -> bool:
         return self.config.site.scheduler != "local"
+
+    def note(self, kind: type[Fact], path: Path) -> Optional[Fact]:
+        """A fact that may be lost, since a pass finds it out anew. One that can't be read is put aside."""
+        try:
+            return read(kind, path)
+        except Damaged as error:
+            aside = folder.put_aside(path)
+            log.error("damaged, put aside as %s; what it said is found out anew what=%r", aside, str(error))
+            self.damaged += 1
+            return None
 
     @property
     def each_pass(self) -> int:
@@ -207,7 +221,7 @@ class Tools:
         from ..api import Api
         from ..facts import SiteFault
 
-        fault = read(SiteFault, self.jobs.site_fault)
+        fault = self.note(SiteFault, self.jobs.site_fault)
         left = min(fault.not_before - self.now(), _LONGEST_RETRY_AFTER) if fault else 0
         if fault and left > 0:
             raise SiteAway(fault.kind, f"{fault.words}; it asked to be left alone for {left:.0f} s more", left)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..errors import Damaged
+from ..folder import contents, write_note
 from ..settings import Queue
 
 
@@ -35,14 +36,12 @@ class Turns:
         names = {queue.name for queue in queues}
         kept = [name for name in self._order if name in names]
         if kept != self._as_saved:
-            aside = self._file.with_name(f".{self._file.name}.{os.getpid():08d}")
             with contextlib.suppress(OSError):
-                aside.write_text(json.dumps({"had_their_turn": kept}))
-                os.replace(aside, self._file)
+                write_note(self._file, json.dumps({"had_their_turn": kept}))
                 self._as_saved = kept
 
     def _read(self) -> list[str]:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            kept = json.loads(self._file.read_text())["had_their_turn"]
+        with contextlib.suppress(Damaged, OSError, ValueError, KeyError, TypeError, RecursionError):
+            kept = json.loads(contents(self._file) or b"")["had_their_turn"]
             return list(dict.fromkeys(str(name) for name in kept))
         return []

@@ -155,7 +155,7 @@ class _Watch:
         slurm, tools = self._site.slurm, self._tools
         if self._back_off:
             return self._back_off * random.uniform(0.8, 1.2)
-        if self._free and not os.listdir(tools.jobs.active) and pilots.idle(tools.jobs):
+        if self._free and not tools.jobs.active_names() and pilots.idle(tools.jobs):
             return _HOUR if len(self._queues) == len(self._site.queues) else _LONGEST_BACK_OFF
         if self._site.scheduler == "local":
             return max(1.0, slurm.poll_fastest)

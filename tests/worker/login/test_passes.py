@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -413,24 +412,6 @@ def test_an_answer_waits_for_the_broker(login: Login) -> None:
     login.one_pass()
 
     assert len(login.broker.sent) == 1 and login.active() == []
-
-
-@pytest.mark.parametrize("claimed", [False, True])
-def test_what_a_worker_leaves_whose_job_was_put_away_goes_after_an_hour(login: Login, claimed: bool) -> None:
-    ghost = login.jobs.job(JobId("a" * 32))
-    folder.make_folder(ghost.attempt(1).path)
-    record(ghost.attempt(1), Result("failed", 1))
-    if claimed:
-        ghost.message.write_text("not yet readable")
-
-    login.one_pass()
-    assert ghost.path.exists()
-    long_ago = time.time() - 3700
-    os.utime(ghost.path, (long_ago, long_ago))
-    login.one_pass()
-
-    assert ghost.path.exists() == claimed
-    assert not claimed or ghost.attempt(1).result.exists()
 
 
 # --- with a crash at every step

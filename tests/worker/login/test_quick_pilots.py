@@ -52,7 +52,7 @@ def test_the_ids_of_open_jobs_are_all_found(pool: Pool, monkeypatch: pytest.Monk
 
 def test_a_pass_does_not_end_over_it(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     take_the_first_after_a_look_at("todo", pool, monkeypatch)
-    tools = cast(Tools, SimpleNamespace(server_now=time.time(), now=time.time))
+    tools = cast(Tools, SimpleNamespace(server_now=time.time(), now=time.time, note=lambda *_: None))
 
     _give_up_waiting(tools, Queue("jobs", "sample"), pool, Standing())
 

@@ -1,0 +1,75 @@
+"""An active folder without a message: what becomes of it.
+
+Mostly a message was about to be claimed, or a worker that was cut off wrote once more into a folder that had been put away.
+But where the job had begun, and is nowhere else, a file was lost: to a purge of scratch space, say. Then somebody waits for
+an answer, so the folder is never deleted. The worker leaves what it had read at its start (`Kept`), and the job goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+
+from .. import folder
+from ..batches import Pool
+from ..errors import Damaged
+from ..facts import Kept
+from ..folder import JobFolder, JobId, read
+from .ids import Ids
+from .tools import Tools
+
+log = logging.getLogger(__name__)
+
+_UNCLAIMED_AFTER = 3600.0
+"""Seconds after which a folder without a message is removed: its redelivery would have come."""
+_ID_OF_A_BATCH = 32
+
+
+def restored(tools: Tools, job: JobFolder) -> bool:
+    """Whether the message is there again. Raises Damaged where it is lost, and OSError."""
+    if not folder.names_in(job.path):
+        return _remove_if_old(tools, job)
+    if not _had_begun(job) or _is_elsewhere(tools, job.id):
+        return _remove_if_old(tools, job)
+    for number in reversed(job.attempt_numbers()):
+        kept = read(Kept, job.attempt(number).kept)
+        if kept is not None:
+            _restore(job, number, kept)
+            return True
+    raise Damaged(f"{job.message} is gone, and so is the answer that somebody waits for")
+
+
+def _had_begun(job: JobFolder) -> bool:
+    return any(os.path.lexists(path) for path in (job.attempts, job.spec, job.outcome, job.acked))
+
+
+def _is_elsewhere(tools: Tools, job_id: JobId) -> bool:
+    """It was put away, or a batch has it: then this is what a late worker left, or a pass that was killed."""
+    if tools.jobs.find(job_id) is not None:
+        return True
+    for queue in tools.config.site.queues:
+        pool = Pool(tools.jobs, queue.name)
+        if pool.path.is_dir():
+            done = Ids(pool.path / "ids").known([job_id] if len(job_id) == _ID_OF_A_BATCH else [])
+            if done or job_id in pool.open_ids():
+                return True
+    return False
+
+
+def _remove_if_old(tools: Tools, job: JobFolder) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        if tools.server_now - job.path.stat().st_mtime > _UNCLAIMED_AFTER:
+            folder.remove_unclaimed(job)
+    return False
+
+
+def _restore(job: JobFolder, number: int, kept: Kept) -> None:
+    """The message comes last: without it this is done once more."""
+    attempt = job.attempt(number)
+    for path, fact in ((job.spec, kept.spec), (attempt.intent, kept.intent), (attempt.started, kept.started)):
+        if not os.path.lexists(path):
+            folder.write(path, fact)
+    with folder.prepared(job.message, kept.message, at=kept.claimed_at) as commit:
+        commit()
+    log.warning("files of the job were lost, its worker had kept what they said job=%s", job.id)
