@@ -21,7 +21,7 @@ from worker.folder import AttemptFolder, JobFolder, JobId, JobsFolder
 from worker.in_job import run
 from worker.in_job.publish import publish as publish_answer
 from worker.in_job.steps import Placement
-from worker.login import archive, claim, judge, one_pass, quiet
+from worker.login import archive, claim, judge, quiet, take
 from worker.login.judge import Observed, Step
 from worker.login.snapshot import AttemptFacts, JobFacts
 from worker.login.tools import Tools
@@ -39,13 +39,13 @@ def bug(plant: Plant) -> Plant:
 
 @bug
 def acks_before_the_message_is_on_disk(patch: pytest.MonkeyPatch) -> None:
-    right = one_pass._claim_or_give_back
+    right = take._claim_or_give_back
 
     def wrong(tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Delivery]) -> list[JobFolder]:
         tools.broker.ack_many(deliveries)
         return right(tools, queue, pool, deliveries)
 
-    patch.setattr(one_pass, "_claim_or_give_back", wrong)
+    patch.setattr(take, "_claim_or_give_back", wrong)
 
 
 @bug
