@@ -270,3 +270,25 @@ def first_of(piloted: Piloted, state: str, correlation_id: str) -> str:
     found: list[str] = []
     wait_until(begun, 20)
     return found[0]
+
+
+def test_a_pilot_works_in_the_scratch_of_its_node_and_leaves_nothing_there(piloted: Piloted, tmp_path: Path) -> None:
+    place = tmp_path / "scratch"
+    piloted.installation.change_site("jobs_dir =", f"scratch = {json.dumps(str(place))}\njobs_dir =")
+
+    asked = [piloted.ask() for _ in range(3)]
+
+    assert all("Result" in body for body, _ in piloted.answers(asked).values())
+    assert list(place.iterdir()) == []
+
+
+def test_where_no_pilot_finds_a_place_jobs_are_tried_one_by_one_and_the_node_is_blamed(
+    piloted: Piloted, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    piloted.installation.change_site("jobs_dir =", f"scratch = {json.dumps(str(tmp_path / 'file'))}\njobs_dir =")
+
+    asked = [piloted.ask() for _ in range(2)]
+
+    for body, headers in piloted.answers(asked).values():
+        assert (headers["outcome"], headers["attempt"]) == ("failed", 3) and "no place for its files" in body["error"]

@@ -34,6 +34,9 @@ def contradictions(site: Site) -> Iterator[tuple[Path, str]]:
         yield from _of_workload(("workloads", name), workload)
     if not re.fullmatch(r"[A-Za-z0-9]{0,12}", site.installation):
         yield ("installation",), "installation: must be at most 12 letters and digits"
+    if site.scratch != "folder" and not site.scratch.startswith(("/", "~", "$")):
+        words = 'must be "folder", or a folder on the node that begins with "/", "~" or a variable such as "$TMPDIR"'
+        yield ("scratch",), f"scratch: {words}"
     if not site.api.login_path.startswith("/"):
         yield ("api", "login_path"), "api.login_path: must begin with a slash"
     yield from _of_options(site)

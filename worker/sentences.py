@@ -39,6 +39,14 @@ def out_of_memory(had: Optional[Resources], asked: Optional[Resources] = None) -
     return f"The job used all of the {had.memory_mb} MB {how} and was stopped. Ask for more memory."
 
 
+def no_place_to_work(why: str) -> str:
+    found = f" ({why})" if why else ""
+    return (
+        f"The computer that the job was sent to had no place for its files{found}. This was no fault of the job; run it "
+        "again. If this keeps happening, please report it to the people who run the service."
+    )
+
+
 def beside_one_without_memory() -> str:
     return "A job beside this one ran out of memory, so its own end can't be trusted. Run it again."
 

@@ -327,7 +327,11 @@ class Site:
         '"/var/lib/node_exporter/batchferry.prom"; empty for none',
         "",
     )
-    scratch: str = said('where jobs work: "folder" (the job\'s own) or a folder on the node, e.g. "/tmp"', "folder")
+    scratch: str = said(
+        'where jobs work: "folder" (the job\'s own) or a folder on the node, e.g. "/tmp"; variables and ~ are those of the '
+        'node, e.g. "$SLURM_TMPDIR"',
+        "folder",
+    )
     api: ApiSettings = said("", ApiSettings)
     slurm: SlurmSettings = said("", SlurmSettings)
     replies: Replies = said("", Replies)

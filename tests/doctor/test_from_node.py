@@ -6,12 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.doctor.examined import Examined, Line, faults, one
 from tests.installation import ROOT
 from tests.services.slurm import SlurmCluster
+from worker.doctor.from_node import _try_scratch
+from worker.doctor.report import Report
+from worker.settings import Site
 
 
 def from_node(examined: Examined, *options: str, through: tuple[str, ...] = ()) -> list[Line]:
@@ -36,16 +40,42 @@ def test_the_same_checks_are_made_on_a_node(examined: Examined, slurm: SlurmClus
     )
     examined.files.change_site("forms = []", 'forms = [{ required = ["A"], outputs = { "B" = "" } }]')
 
+    examined.files.change_site("jobs_dir =", 'scratch = "$NOT_SET_THERE"\njobs_dir =')
+
     lines = from_node(examined)
 
     there = [line for line in lines if line.node]
     assert {line.node for line in there} <= {slurm.node("n1"), slurm.node("n2")}
-    assert faults(lines) == [("workloads", "workload other")]
+    assert faults(lines) == [("workloads", "workload other"), ("workloads", "scratch")]
+    assert "the variable NOT_SET_THERE is not set on this node" in one(there, "workloads", "scratch").found
     assert "no program /opt/no such here" in one(there, "workloads", "workload other").found
     made = {(line.group, line.check) for line in there if line.mark == "ok"}
     assert {("jobs folder", "shared"), ("python", "packages"), ("broker", "login"), ("API", "login")} <= made
     assert ("workloads", "workload probe") in made
     assert left_behind(examined) == []
+
+
+@pytest.mark.parametrize(("scratch", "mark", "words"), [
+    ("folder", "ok", "jobs work in their own folders"),
+    ("{folder}", "ok", "MiB free"),
+    ("$OF_THE_NODE", "ok", "MiB free"),
+    ("{folder}/file/below", "fault", "Not a directory"),
+    ("/proc/none", "fault", "No such file or directory"),
+    ("$NOWHERE", "fault", "the variable NOWHERE is not set"),
+])  # fmt: skip
+def test_the_doctor_works_in_the_scratch_as_a_job_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scratch: str, mark: str, words: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("OF_THE_NODE", str(tmp_path))
+    report = Report("workloads")
+    report.begin("scratch")
+
+    _try_scratch(report, Site(queues=(), workloads={}, scratch=scratch.format(folder=tmp_path)))
+
+    (finding,) = report.findings
+    assert finding.mark == mark and words in finding.found
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.long(seconds=15)

@@ -386,6 +386,42 @@ def test_a_program_that_fills_the_scratch_disk_fails_and_the_next_one_finds_room
     assert not any(scratch.place.iterdir())
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param("read-only", marks=pytest.mark.fault(what="a node's scratch disk is read-only", moment="at the start")),
+        pytest.param("no inode", marks=pytest.mark.fault(what="a node's scratch disk is full", moment="at the start")),
+        pytest.param("missing", marks=pytest.mark.fault(what="a node has no scratch disk", moment="at the start")),
+    ],
+)  # fmt: skip
+def test_a_node_that_has_no_place_to_work_is_at_fault_and_not_the_job(
+    scene: Scene, scratch: Disk, tmp_path: Path, how: str
+) -> None:
+    operator, record = Operator(scene), tmp_path / "record"
+    if how == "missing":
+        site = scene.installation.site_file
+        site.write_text(site.read_text().replace(str(scratch.place), str(scratch.place / "no" / "such")))
+        (scratch.place / "no").write_text("a file")
+    elif how == "read-only":
+        scratch.remount("ro")
+    else:
+        scratch.use_up_inodes(leave=0)
+    correlation_id = scene.ask(record=str(record))
+
+    operator.one_pass()
+    wait_until(lambda: bool(list(scene.installation.jobs.active.glob("*/attempts/1/result.json"))))
+    (result,) = scene.installation.jobs.active.glob("*/attempts/1/result.json")
+    told = json.loads(result.read_text())
+    scratch.remount("rw")
+    scratch.give_room()
+    (scratch.place / "no").unlink(missing_ok=True)
+
+    assert (told["outcome"], told["step"], told["may_work_again"]) == ("failed", "start", True)
+    assert "no place for its files" in told["reason"] and "no fault of the job" in told["reason"]
+    is_success(operator.answer(correlation_id), attempt=2)
+    assert runs(record) == 1
+
+
 @pytest.mark.fault(what="a program fills the jobs folder's disk", moment="while it runs")
 def test_a_program_that_fills_the_jobs_folder_fails_and_nobody_has_to_clean_up(
     scene: Scene, disk: Disk, tmp_path: Path

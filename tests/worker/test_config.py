@@ -148,6 +148,8 @@ def test_all_faults_of_both_files_are_told_at_once(tmp_path: Path) -> None:
     ("[[queues]]", "[[queues]", "site.toml: "),
     ('name = "hpc-jobs"', 'name = ""', "queues: a name must have 1 to 255 bytes"),
     ('name = "hpc-jobs"', f'name = "{"é" * 128}"', "queues: a name must have 1 to 255 bytes"),
+    ("[[queues]]", 'scratch = "tmp"\n[[queues]]', 'scratch: must be "folder", or a folder on the node that begins with'),
+    ("[[queues]]", 'scratch = ""\n[[queues]]', 'scratch: must be "folder", or a folder on the node that begins with'),
     ("[[queues]]", 'api = { login_path = "token" }\n[[queues]]', "api.login_path: must begin with a slash"),
     ("[[queues]]", 'slurm = { account = "a\\u0000b" }\n[[queues]]', "account: holds a character of code 0"),
     ("[[queues]]", 'jobs_dir = "a\\u0000b"\n[[queues]]', "jobs_dir: holds a character of code 0"),

@@ -11,7 +11,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Optional
@@ -26,6 +26,7 @@ from .report import Finding, Report
 from .subject import Subject
 
 _MINUTES, _MEMORY_MB = 2, 500
+_SOME_BYTES = 2**20
 _LOOK_EVERY, _ASK_EVERY = 1.0, 5.0
 """Seconds: for the answer, and for what Slurm says."""
 
@@ -180,12 +181,24 @@ def look_at_workloads(report: Report, subject: Subject) -> None:
         else:
             report.ok(program)
     report.begin("scratch")
-    for problem in _scratch_problems(subject.site):
-        report.fault(problem, "Set scratch in site.toml to a folder that jobs may write to on every node.")
+    _try_scratch(report, subject.site)
+
+
+def _try_scratch(report: Report, site: Site) -> None:
+    """As a job does it: makes a folder there, writes a file, and removes both."""
+    from ..in_job.scratch import IN_FOLDER, NoPlace, expanded, new_place
+
+    if site.scratch == IN_FOLDER:
+        report.ok("jobs work in their own folders")
         return
-    report.ok(subject.site.scratch)
-
-
-def _scratch_problems(site: Site) -> Iterator[str]:
-    if site.scratch != "folder" and not os.access(site.scratch, os.W_OK | os.X_OK):
-        yield f"{site.scratch} does not exist here, or can't be written"
+    try:
+        place = expanded(site.scratch, os.environ)
+        with new_place(place, "doctor") as made:
+            (made / "file").write_bytes(bytes(_SOME_BYTES))
+            room = shutil.disk_usage(made).free // 2**20
+        report.ok(f"{place}, {room} MiB free")
+    except NoPlace as error:
+        report.fault(str(error), "Set scratch in site.toml to a folder that jobs may write to on every node.")
+    except OSError as error:
+        report.fault(f"{error.filename or site.scratch}: {error.strerror}",
+                     "Set scratch in site.toml to a folder that jobs may write to on every node.")  # fmt: skip

@@ -15,7 +15,6 @@ import shutil
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,13 +24,14 @@ from .. import batches
 from ..answer import reply_of
 from ..batches import Batch, Came, Claimed, Journal, Pilot, Pool
 from ..broker import open_answers
-from ..errors import Damaged, Misconfigured
+from ..errors import Damaged, Misconfigured, StepFailed
 from ..facts import Intent, Started, Unfit
 from ..folder import JobFolder, JobId, JobsFolder, claim_name, read, write
 from ..outcome import Reply, failure_body
-from ..settings import Config, PilotRules
+from ..settings import Config, PilotRules, Queue
 from .memory import MemoryWatch
 from .runner import Done, Runner, make_place
+from .scratch import IN_FOLDER, place_to_work
 from .steps import Placement
 
 log = logging.getLogger(__name__)
@@ -99,6 +99,17 @@ def run(config: Config, crew: JobFolder, place: Placement) -> None:
     queue = config.queue(pilot.queue)
     if queue is None:
         raise Misconfigured([f"the queue {pilot.queue} has left the site file"])
+    try:
+        with _working_place(config, crew) as working_place:  # before it has started, so that it counts as not begun
+            _work_there(config, queue, crew, place, intent.resources.minutes * 60, working_place)
+    except StepFailed as failed:
+        log.error("pilot ends, it can't begin here pilot=%s node=%s why=%r", crew.id, place.node, failed.reason)
+
+
+def _work_there(
+    config: Config, queue: Queue, crew: JobFolder, place: Placement, seconds: float, working_place: Path
+) -> None:
+    attempt = crew.attempt(1)
     if not claim_name(attempt.started, Started(place.scheduler_id, place.restarts, place.node, time.time())):
         log.info("a second copy, leaving pilot=%s slurm=%s", crew.id, place.scheduler_id)
         return
@@ -106,23 +117,18 @@ def run(config: Config, crew: JobFolder, place: Placement) -> None:
     if config.site.scheduler == "slurm" and not MemoryWatch(place.confined).known:
         write(attempt.unfit, Unfit("a pilot can't see whether memory ran out on this cluster", time.time()))
         return
-    seconds = intent.resources.minutes * 60
     end = time.monotonic() + seconds - config.site.timing.margin(seconds)
-    with _working_place(config, crew) as working_place:
-        _Pilot(config, queue.pilot, Pool(JobsFolder(config.site.jobs_dir), queue.name), crew, place, end).run(
-            working_place
-        )
-
-
-@contextlib.contextmanager
-def _working_place(config: Config, crew: JobFolder) -> Iterator[Path]:
-    shared = config.site.scratch == "folder"
-    path = crew.attempt(1).work if shared else Path(config.site.scratch) / f"batchferry-{crew.id}"
-    make_place(path)
+    pilot = _Pilot(config, queue.pilot, Pool(JobsFolder(config.site.jobs_dir), queue.name), crew, place, end)
     try:
-        yield path
+        pilot.run(working_place)
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(working_place, ignore_errors=True)
+
+
+def _working_place(config: Config, crew: JobFolder) -> contextlib.AbstractContextManager[Path]:
+    if config.site.scratch == IN_FOLDER:
+        return contextlib.nullcontext(crew.attempt(1).work)  # made by whoever wins started.json, and by nobody else
+    return place_to_work(config.site.scratch, crew.id)
 
 
 class _TakenAway(Exception):

@@ -92,7 +92,11 @@ class Runner:
 
     def _attempt(self, claimed: Claimed, spec: JobSpec, now: float) -> Done:
         attempt = self._attempt_folder
-        make_place(attempt.path)
+        try:
+            make_place(attempt.path)
+        except OSError as error:
+            log.warning("no place to work on this node why=%r", str(error))
+            return Done(claimed.id, _unrun("failed", sentences.no_place_to_work(error.strerror or ""), now))
         if self._fetcher is None:
             self._fetcher = Fetcher(self._config, self._token_file)
         self._memory.begin()

@@ -29,6 +29,7 @@ from .interrupt import Interrupted, Interrupts
 from .memory import MemoryWatch
 from .pack import Packed, pack, pack_into
 from .progress import PROGRESS, watched
+from .scratch import IN_FOLDER, on_this_node, place_to_work
 
 log = logging.getLogger(__name__)
 
@@ -181,23 +182,29 @@ def _scratch(work: Work) -> Iterator[Path]:
         yield _made(work.attempt.work)
         return
     place = work.config.site.scratch
-    path = work.attempt.work if place == "folder" else Path(place) / f"batchferry-{work.job_id}-{work.attempt.number}"
+    with _emptied(work.attempt.work) if place == IN_FOLDER else place_to_work(place, str(work.job_id)) as path:
+        try:
+            yield _made(path)
+        except BaseException:
+            made, most = path / "outputs", work.config.site.limits.output_bytes
+            folder.keep_files(made, work.attempt.outputs, most, set(work.spec.outputs.values()))
+            raise
+
+
+@contextlib.contextmanager
+def _emptied(path: Path) -> Iterator[Path]:
     folder.remove_tree(path)
-    _made(path)
     try:
         yield path
-    except BaseException:
-        made, most = path / "outputs", work.config.site.limits.output_bytes
-        folder.keep_files(made, work.attempt.outputs, most, set(work.spec.outputs.values()))
-        raise
     finally:
         folder.remove_tree(path)
 
 
 def _made(path: Path) -> Path:
-    path.mkdir(mode=0o700, parents=True)
-    for name in ("inputs", "outputs", "tmp"):
-        os.mkdir(f"{path}/{name}", 0o700)
+    with on_this_node():
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in ("inputs", "outputs", "tmp"):
+            os.mkdir(f"{path}/{name}", 0o700)
     return path
 
 
@@ -215,7 +222,8 @@ def _write_job_file(work: Work, scratch: Path) -> None:
             "time_seconds": work.resources.time_seconds,
         },
     }
-    (scratch / "job.json").write_bytes(json.dumps(job_file).encode() + b"\n")
+    with on_this_node():
+        (scratch / "job.json").write_bytes(json.dumps(job_file).encode() + b"\n")
 
 
 def _argv(work: Work, scratch: Path) -> list[str]:
