@@ -13,6 +13,7 @@ import errno
 import functools
 import heapq
 import json
+import math
 import os
 import re
 import secrets
@@ -374,10 +375,13 @@ def remove_unclaimed(job: JobFolder) -> None:
         job.path.rmdir()
 
 
-def remove_half_written(path: Path, name: str = "") -> None:
-    """What writers left aside that were killed; of the file `name`, or of all files in this folder."""
+def remove_half_written(path: Path, name: str = "", before: float = math.inf) -> None:
+    """What writers left aside that were killed; of the file `name`, or of all files in this folder. `before`: only what was
+    written until then, by the file server's clock."""
     for leftover in path.glob(f".{name}*.????????"):
-        remove(leftover)
+        with contextlib.suppress(OSError):
+            if leftover.lstat().st_mtime < before:
+                remove(leftover)
 
 
 def keep_files(source: Path, target: Path, most_bytes: int, declared: Collection[str] = ()) -> None:

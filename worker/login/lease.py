@@ -17,9 +17,11 @@ from typing import Optional
 
 from ..errors import Damaged
 from ..folder import claim_name, read, remove, remove_half_written
+from ..processes import began
 
 _RELEASED = 0o400
 """The mode of a lease whose pass has ended: a mark that costs no write."""
+_LARGEST_PID = 2**31
 
 
 class Held(Exception):
@@ -34,6 +36,8 @@ class Lost(Exception):
 class _Holder:
     host: str
     pid: int
+    began: str = ""
+    """When its process began: a number that was given to another program says nothing."""
 
 
 class Lease:
@@ -63,10 +67,11 @@ def hold(path: Path, expires: float, rest: float = 0) -> Iterator[Lease]:
     `rest`: seconds after a pass on another login node has ended in which this one does not begin, because what the other
     wrote last may not be visible here yet.
     """
-    me = _Holder(socket.gethostname(), os.getpid())
+    me = _Holder(socket.gethostname(), os.getpid(), began(os.getpid()))
     if not claim_name(path, me):
         _take_over(path, me, expires, rest)
-        remove_half_written(path.parent)
+        # Younger ones may be another pass's, which is about to lose to this one, or a verb's.
+        remove_half_written(path.parent, before=os.lstat(path).st_mtime - expires)
     file = os.open(path, os.O_RDWR)
     try:
         yield Lease(path, file)
@@ -82,7 +87,7 @@ def _take_over(path: Path, me: _Holder, expires: float, rest: float) -> None:
     old, holder = _identity(path), _holder(path)
     released = old is not None and old.mode == _RELEASED
     if holder is not None and not _is_over(holder, me, released):
-        if _age(path) < (rest if released else expires):
+        if abs(_age(path)) < (rest if released else expires):  # nobody can have written it in the future
             raise Held(f"passes run on {holder.host} (pid {holder.pid})")
     aside = path.with_name(f".{path.name}.{me.host}.{me.pid}")
     with contextlib.suppress(FileNotFoundError):
@@ -101,13 +106,15 @@ def _is_over(holder: _Holder, me: _Holder, released: bool) -> bool:
         return False
     if released:
         return True
+    if not 0 < holder.pid < _LARGEST_PID:
+        return False  # written by nobody; until it is too old
     try:
         os.kill(holder.pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False
-    return holder.pid == me.pid
+        pass
+    return holder.pid == me.pid or (holder.began != "" and holder.began != began(holder.pid) != "")
 
 
 def _age(path: Path) -> float:
@@ -115,7 +122,7 @@ def _age(path: Path) -> float:
     probe = path.with_name(f".{path.name}.{os.getpid()}.now")
     try:
         probe.touch()
-        return probe.stat().st_mtime - path.stat().st_mtime
+        return probe.stat().st_mtime - path.lstat().st_mtime
     except FileNotFoundError:
         return 0.0
     finally:
@@ -133,7 +140,7 @@ class _Identity:
 
 def _identity(path: Path) -> Optional[_Identity]:
     try:
-        found = path.stat()
+        found = path.lstat()
     except FileNotFoundError:
         return None
     return _Identity(found.st_ino, found.st_mtime_ns, stat.S_IMODE(found.st_mode))

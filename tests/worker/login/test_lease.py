@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.damage import OF_A_FILE
 from tests.worker.examples import ROOT
 from worker.login.lease import Held, Lost, hold
+from worker.processes import began
 
 EXPIRES = 900.0
 TAKER = """\
@@ -52,7 +55,7 @@ def test_a_free_lease_is_held_and_given_back(tmp_path: Path) -> None:
         lease.check()
         held = json.loads(path.read_text())
 
-    assert held == {"host": socket.gethostname(), "pid": os.getpid()}
+    assert held == {"host": socket.gethostname(), "pid": os.getpid(), "began": began(os.getpid())}
     assert released(path)
 
 
@@ -102,6 +105,61 @@ def test_a_lease_that_can_t_be_read_is_somebody_s_until_it_is_too_old(tmp_path: 
 
     with hold(path, EXPIRES):
         assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**31, 2**64, 10**400])
+def test_a_number_that_no_process_can_have_is_somebody_s_until_it_is_too_old(tmp_path: Path, pid: int) -> None:
+    path = leave(tmp_path / "lease.json", socket.gethostname(), pid)
+    with pytest.raises(Held), hold(path, EXPIRES):
+        pass
+
+    os.utime(path, (time.time() - 901,) * 2)
+
+    with hold(path, EXPIRES):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize(("began_then", "taken"), [("boot 1", True), ("", False), (began(os.getppid()), False)])
+def test_a_number_that_lives_again_as_another_program_holds_nothing(
+    tmp_path: Path, began_then: str, taken: bool
+) -> None:
+    path = leave(tmp_path / "lease.json", socket.gethostname(), os.getppid())
+    path.write_text(json.dumps({**json.loads(path.read_text()), "began": began_then}))
+
+    with contextlib.nullcontext() if taken else pytest.raises(Held), hold(path, EXPIRES):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("damage", OF_A_FILE)
+def test_whatever_stands_in_the_place_of_a_lease_is_somebody_s_until_it_is_too_old(tmp_path: Path, damage: str) -> None:
+    path = leave(tmp_path / "lease.json", "elsewhere", 1)
+    OF_A_FILE[damage](path)
+    os.utime(path, follow_symlinks=False)
+    with pytest.raises(Held), hold(path, EXPIRES):
+        pass
+
+    os.utime(path, (time.time() - 901,) * 2, follow_symlinks=False)
+
+    with hold(path, EXPIRES) as lease:
+        lease.check()
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+def test_a_lease_of_the_future_is_nobody_s(tmp_path: Path) -> None:
+    path = leave(tmp_path / "lease.json", "elsewhere", 1, age=-86400)
+
+    with hold(path, EXPIRES):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+def test_what_another_pass_is_writing_at_this_moment_stays(tmp_path: Path) -> None:
+    path = leave(tmp_path / "lease.json", "elsewhere", 1, age=901)
+    theirs, old = tmp_path / ".lease.json.1a2b3c4d", tmp_path / ".lease.json.5e6f7a8b"
+    theirs.touch()
+    leave(old, "x", 1, age=90_000)
+
+    with hold(path, EXPIRES):
+        assert theirs.exists() and not old.exists()
 
 
 @pytest.mark.parametrize("quicker", ["another taker", "its holder, alive after all"])
