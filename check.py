@@ -7,6 +7,7 @@ import argparse
 import gc
 import importlib
 import importlib.util
+import io
 import logging
 import os
 import shlex
@@ -75,6 +76,8 @@ def main() -> int:
     if options.message and not options.dry_run:
         parser.error("--message goes with --dry-run")
     os.umask(0o077)  # nothing here is for others; Slurm hands it on to the job's log
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text, and must end no pass
     logging.basicConfig(
         handlers=[_handler(options.log_format, to_stderr=bool(options.verb))],
         level=logging.DEBUG if options.verbose else logging.INFO,
@@ -124,7 +127,7 @@ def _handler(form: str, to_stderr: bool) -> logging.Handler:
 
         handler.setFormatter(JsonLines())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S%z"))
     return handler
 
 

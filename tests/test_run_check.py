@@ -14,7 +14,7 @@ import pytest
 
 from tests.installation import ROOT
 
-DATED = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO|WARNING|ERROR) +"
+DATED = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d{4} (INFO|WARNING|ERROR) +"
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def _log_to(path: Path) -> None:
         stream=sys.stderr,
         level=logging.INFO,
         format="%(asctime)s %(levelname)-7s %(message)s",
-        datefmt="%Y-%m-%d %H:%M:%S",
+        datefmt="%Y-%m-%d %H:%M:%S%z",
     )
     logging.getLogger("pika").setLevel(logging.CRITICAL)
 

@@ -203,6 +203,14 @@ def move(batch: Batch, to: Path) -> Batch:
     return Batch(to)
 
 
+def sync_places(pool: Pool) -> bool:
+    """Whoever claimed a batch may have been killed before its name was on disk. Returns True."""
+    for place in (pool.todo, pool.locked, pool.ended):
+        if place.is_dir():
+            folder.sync_folder(place)
+    return True
+
+
 def remove_half_made(pool: Pool) -> None:
     """What a pass that was killed had not yet claimed: its messages were never acked."""
     for batch in pool.batches(pool.new):

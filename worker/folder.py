@@ -140,8 +140,13 @@ class JobsFolder:
 
     def prepare(self) -> None:
         """Makes the folders; 0700, because they hold tokens and other people's data. Raises OSError."""
-        for folder in (self.path, self.active, self.done, self.rejected, self.undelivered, self.groups, self.news):
-            make_folder(folder)
+        for folder in (self.path, self.active, self.done, self.rejected, self.undelivered, self.groups):
+            if not folder.is_dir():  # their names are synced with the mark, which a first pass that was killed lacks
+                make_folder(folder)
+        if not self.news.is_dir():
+            if os.path.lexists(self.news):
+                put_aside(self.news)
+            make_folder(self.news)
 
     def job(self, job_id: JobId) -> JobFolder:
         return JobFolder(self.active / job_id)
@@ -269,6 +274,7 @@ def claim_name(path: Path, fact: Fact) -> bool:
             os.link(temporary, path)
         except FileExistsError:
             if not os.path.samestat(os.lstat(temporary), os.lstat(path)):
+                sync_folder(path.parent)  # whoever was first may have been killed before this
                 return False
         sync_folder(path.parent)
         passing(f"after {path.name}")
@@ -327,11 +333,19 @@ def remove(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder (and those above it) that survives a power failure."""
+    """Makes a folder (and those above it) that survives a power failure. An empty one may be of somebody who was killed
+    right after he made it."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(mode=0o700, exist_ok=True)
         sync_folder(path.parent)
+    elif _is_empty(path):
+        sync_folder(path.parent)
+
+
+def _is_empty(path: Path) -> bool:
+    with os.scandir(path) as entries:
+        return next(entries, None) is None
 
 
 def move_job(job: JobFolder, place: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import subprocess
 import sys
 
 import pytest
@@ -67,3 +68,14 @@ def test_every_log_call_s_template_can_be_taken_apart() -> None:
                 assert "with_at" not in fields and "with_event" not in fields, path
 
     assert seen > 50
+
+
+def test_a_line_for_people_says_in_which_zone_its_time_is() -> None:
+    """Login nodes, compute nodes and cron may each have another one."""
+    said = subprocess.run(
+        [sys.executable, "-c", "import check, logging\nhandler = check._handler('text', True)\n"
+         "print(handler.format(logging.makeLogRecord({'msg': 'x', 'levelname': 'INFO', 'created': 0})))"],
+        cwd=ROOT, env={"TZ": "XYZ-5:30", "PATH": "/usr/bin"}, capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert said.stdout == "1970-01-01 05:30:00+0530 INFO    x\n", said.stderr

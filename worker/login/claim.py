@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from typing import Optional
@@ -22,6 +23,7 @@ def claim(jobs: JobsFolder, delivery: Delivery, keep_bytes: int, now: float) -> 
     """
     job_id = free_id(jobs, delivery)
     if job_id is None:
+        _sync_claim(jobs, JobId(digest(delivery)))
         log.info("claimed before, acked again job=%s", digest(delivery))
         return None
     job = jobs.job(job_id)
@@ -31,6 +33,14 @@ def claim(jobs: JobsFolder, delivery: Delivery, keep_bytes: int, now: float) -> 
     log.info("claimed job=%s queue=%s bytes=%d correlation_id=%r", job.id, delivery.queue, len(delivery.body),
              delivery.properties.correlation_id)  # fmt: skip
     return job
+
+
+def _sync_claim(jobs: JobsFolder, job_id: JobId) -> None:
+    """Whoever claimed it may have been killed before its name was on disk, and the broker is about to forget it."""
+    for job in _numbered_ones(jobs, job_id):
+        with contextlib.suppress(FileNotFoundError):  # it has just been put away
+            folder.sync_folder(job.path)
+            folder.sync_folder(job.path.parent)
 
 
 def note_acked(jobs: JobsFolder, delivery: Delivery, now: float) -> None:
@@ -61,7 +71,11 @@ def free_id(jobs: JobsFolder, delivery: Delivery) -> Optional[JobId]:
 
 def _equal_ones(jobs: JobsFolder, delivery: Delivery) -> Iterator[JobFolder]:
     """The jobs made of equal messages without ids, in order."""
-    base, number = JobId(digest(delivery)), 1
+    return _numbered_ones(jobs, JobId(digest(delivery)))
+
+
+def _numbered_ones(jobs: JobsFolder, base: JobId) -> Iterator[JobFolder]:
+    number = 1
     while (job := jobs.find(_numbered(base, number))) is not None:
         yield job
         number += 1

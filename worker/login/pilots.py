@@ -69,12 +69,15 @@ def claim_batch(tools: Tools, queue: Queue, pool: Pool, deliveries: Sequence[Del
     keep_bytes, now = tools.config.site.limits.message_bytes, tools.now()
     others: list[Delivery] = []
     batch: dict[str, Claimed] = {}
+    synced = False
     too_large: Counter[str] = Counter()
     named = [(JobId(digest(each)), each) for each in deliveries]
     known = _known(tools, pool, [job_id for job_id, each in named if has_id(each)])
     fit = _unfit(tools, pool) is None
     for job_id, delivery in named:
         if has_id(delivery) and (job_id in known or job_id in batch):
+            if delivery.redelivered and not synced:
+                synced = batches.sync_places(pool)
             log.info("claimed before, acked again job=%s", job_id)
             continue
         spec = _for_a_pilot(tools.config, queue, delivery, too_large) if fit and has_id(delivery) else None

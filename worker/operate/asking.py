@@ -116,7 +116,7 @@ def _done(jobs: JobsFolder, action: Action, found: Found) -> Row:
 def audit(jobs: JobsFolder, verb: str, job: str, by: str, words: str) -> None:
     """One line in jobs/operator.log, which only grows. That it can't be written undoes nothing."""
     log.info("operator verb=%s job=%s by=%s what=%r", verb, job, by, words)
-    stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S%z")
     line = f"{stamp} INFO    operator verb={verb} job={job} by={by} what={words!r}\n"
     try:
         descriptor = os.open(jobs.operator_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

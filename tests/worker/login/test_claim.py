@@ -185,3 +185,35 @@ def test_a_name_is_safe_and_tells_messages_apart(one: tuple[Any, ...], other: tu
 
 def as_sent(parts: tuple[Any, ...]) -> list[Optional[bytes]]:
     return [part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part for part in parts]
+
+
+# --- whoever claims may be killed before a name is on disk
+
+
+@pytest.mark.parametrize("killed", ["after its folder was made", "after message.json had its name"])
+def test_a_claim_that_was_killed_is_on_disk_before_its_message_is_acked_the_next_time(
+    jobs: JobsFolder, monkeypatch: pytest.MonkeyPatch, killed: str
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def power_fails(path: Path) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(folder, "sync_folder", power_fails if "folder" in killed else lambda path: None)
+        if "folder" not in killed:
+            link = os.link
+
+            def link_and_die(source: Path, target: Path) -> None:
+                link(source, target)
+                raise KeyboardInterrupt
+
+            patch.setattr(os, "link", link_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            take(jobs, delivery())
+    synced: list[Path] = []
+    monkeypatch.setattr(folder, "sync_folder", synced.append)
+
+    take(jobs, delivery(redelivered=True))
+
+    (job,) = jobs.active_jobs()
+    assert job.message.exists() and {job.path, jobs.active} <= set(synced)
