@@ -22,7 +22,8 @@ NAMES = [path.relative_to(ROOT).as_posix() for path in MODULES]
 
 ONLY_IN = {
     "pika": {"worker/broker/rabbitmq.py", "worker/broker/trial.py", "worker/broker/window.py"},
-    "requests": {"worker/api.py"},
+    "requests": {"worker/web.py"},
+    "urllib3": {"worker/web.py", "worker/wire.py"},
     "subprocess": {"slurm/cluster.py", "slurm/local.py", "worker/in_job/execute.py", "worker/doctor/programs.py"},
     "tenacity": {"worker/in_job/fetch.py", "worker/in_job/publish.py"},
     "sqlite3": {"worker/broker/embedded.py"},

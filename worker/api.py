@@ -1,6 +1,7 @@
-"""The upstream web API: authenticate and download. The only importer of requests.
+"""The upstream web API: authenticate and download.
 
 Facts: the wire contract of the existing service (`POST /api/auth/token/`, form-encoded; `Authorization: Token <token>`).
+What a status means is RFC 9110's word, section 15, and RFC 6585's.
 """
 
 from __future__ import annotations
@@ -9,47 +10,38 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from time import monotonic, time
+from time import time
 from typing import Optional
-from urllib.parse import urljoin
+from urllib.parse import urlsplit
 
-import requests
-from requests.auth import AuthBase
-
+from .content import NotWhole, UnknownCoding, coding_of, is_page, redirected, unpacked
 from .errors import LoginRefused, StepFailed, Transient
 from .settings import Config
 from .spec import Input, may_fetch
+from .web import Answer, Web
 
-_PIECE = 1 << 20
-"""Bytes in memory at a time."""
-_LOGIN_SECONDS = 60.0
+_LARGEST_LOGIN = 1 << 20
+"""Bytes."""
 _REDIRECTS = 5
-_AS_IT_IS = {"Accept-Encoding": "identity"}
-_MAY_PASS = (408, 425, 429, 500, 502, 503, 504)
+_LEADS_ELSEWHERE = (301, 302, 303, 307, 308)
+_MAY_PASS = (202, 408, 421, 425, 429)
+_WORDS = {
+    202: "the service is still preparing it", 407: "a proxy asks for a user and a password",
+    429: "the service asks for time", 511: "the network there asks for a login",
+}  # fmt: skip
+_FINAL = {
+    203: "was changed on its way by a proxy", 401: "may not be read by this service",
+    403: "may not be read by this service", 404: "does not exist", 410: "no longer exists",
+    451: "may not be given out, for legal reasons",
+}  # fmt: skip
 
 
 class TokenExpired(Exception):
-    """The API no longer takes this token: authenticate again, once."""
-
-
-class _Token(AuthBase):
-    """Adds the token; an object, because `trust_env=False` and this keep ~/.netrc from replacing it."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Token {self._token}"
-        return request
-
-
-class _Session(requests.Session):
-    """Leaves redirects to us. `allow_redirects=False` alone would still read a redirect's whole body into memory."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        return None
+    """The API no longer takes this token: authenticate again, once. The text says, for the requester, what it is if the
+    next one is not taken either."""
 
 
 class Api:
@@ -58,25 +50,24 @@ class Api:
     def __init__(self, config: Config) -> None:
         self._settings = config.site.api
         self._credentials = config.credentials
-        self._timeout = (self._settings.connect_timeout, self._settings.read_timeout)
-        self._session = _Session()
-        self._session.trust_env = False
-        self._session.verify = config.ca_file or True
+        self._web = Web(config)
 
     def authenticate(self) -> str:
         """A token. Raises LoginRefused or Transient."""
         form = {"username": self._credentials.api_user, "password": self._credentials.api_password.reveal()}
         url = self._credentials.api_url + self._settings.login_path
-        with self._answer("POST", url, data=form, headers=_AS_IT_IS) as answer:
-            if answer.status_code in (401, 403):
+        with self._web.exchange("POST", url, form=form) as answer:
+            if answer.status in (401, 403):
                 mend = "mend API_USER, API_PASSWORD in credentials.env"
-                raise LoginRefused(f"the API refuses our user or password (HTTP {answer.status_code}): {mend}")
-            if answer.status_code != 200:
-                raise Transient(f"login at the API: HTTP {answer.status_code}", _retry_after(answer))
-            try:
-                token = json.loads(_small(answer))["token"]
-            except (ValueError, KeyError, TypeError, RecursionError):
-                raise Transient("login at the API: the answer holds no token") from None
+                raise LoginRefused(f"the API refuses our user or password (HTTP {answer.status}): {mend}")
+            if answer.status != 200:
+                raise Transient(f"login at the API: {_said(answer)}{_to(url, answer)}", _retry_after(answer))
+            body = _small(answer)
+        try:
+            token = json.loads(body)["token"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            what = ", it is a web page" if body.lstrip().startswith(b"<") else ""
+            raise Transient(f"login at the API: the answer holds no token{what}") from None
         if not isinstance(token, str) or not token.isprintable() or not token.isascii() or not token:
             raise Transient("login at the API: the token in the answer can't be used")
         return token
@@ -86,132 +77,157 @@ class Api:
 
         Raises Transient, TokenExpired, or StepFailed where trying again would change nothing.
         """
-        with self._opened(name, source, token) as answer:
-            return _save(name, answer, target, most, self._settings.unknown_length)
+        size = 0
+        with self._content(name, source, token, most) as pieces, open(target, "wb") as file:
+            for piece in pieces:
+                size += len(piece)
+                if size > most:
+                    raise _too_large(name)
+                file.write(piece)
+        return size
 
     def look(self, name: str, source: Input, token: str) -> None:
         """Opens one input and reads its beginning. Raises what `download` raises."""
-        with self._opened(name, source, token) as answer:
-            next(answer.iter_content(1), b"")
+        with self._content(name, source, token) as pieces:
+            next(pieces, b"")
 
     def clock_ahead(self) -> Optional[float]:
         """By how many seconds the API's clock is ahead of ours; None where it does not say. Raises Transient."""
         before = time()
-        with self._answer("HEAD", self._credentials.api_url) as answer:
-            said, after = answer.headers.get("Date", ""), time()
-        with contextlib.suppress(ValueError, TypeError, OverflowError):
-            # It says whole seconds; what the way there and back took is nobody's fault.
-            theirs = parsedate_to_datetime(said).timestamp()
-            return min(theirs + 1 - before, 0.0) or max(theirs - after, 0.0)
-        return None
+        with self._web.exchange("HEAD", self._credentials.api_url) as answer:
+            theirs, after = _seconds(answer.header("Date")), time()
+        if theirs is None:
+            return None
+        # It says whole seconds; what the way there and back took is nobody's fault.
+        return min(theirs + 1 - before, 0.0) or max(theirs - after, 0.0)
 
     @contextlib.contextmanager
-    def _opened(self, name: str, source: Input, token: str) -> Iterator[requests.Response]:
+    def _content(self, name: str, source: Input, token: str, most: Optional[int] = None) -> Iterator[Iterator[bytes]]:
+        """What an input is made of: whole, unpacked, and no web page instead. Its size is still to be looked at."""
+        with self._opened(name, source, token) as (answer, url):
+            pieces = _whole(name, answer, most, self._settings.unknown_length)
+            first = next(pieces, b"")
+            if is_page(answer.header("Content-Type"), first, source.url, url != source.url):
+                words = f'Instead of the input "{name}" came a web page, most likely one that asks for a login.'
+                if source.with_token:
+                    raise TokenExpired(words)
+                raise StepFailed("fetch", words)
+            yield _joined(first, pieces)
+
+    @contextlib.contextmanager
+    def _opened(self, name: str, source: Input, token: str) -> Iterator[tuple[Answer, str]]:
+        """The answer that is no redirect, and where it came from."""
         url, with_token = source.url, source.with_token
         for _ in range(_REDIRECTS):
-            auth = _Token(token) if with_token else None
-            with self._answer("GET", url, auth=auth, headers=_AS_IT_IS) as answer:
-                if not answer.is_redirect:
+            with self._web.exchange("GET", url, token=token if with_token else "", body=True) as answer:
+                if answer.status not in _LEADS_ELSEWHERE or not answer.all("Location"):
                     _check(name, answer, with_token)
-                    yield answer
+                    yield answer, url
                     return
-                url = _joined(url, answer.headers["Location"])
+                url = redirected(url, answer.all("Location"))
             if not may_fetch(url, self._credentials.api_url, self._settings.input_hosts):
                 raise StepFailed("fetch", f'The input "{name}" was redirected to an address that is not allowed here.')
             with_token = with_token and may_fetch(url, self._credentials.api_url, ())
         raise StepFailed("fetch", f'The input "{name}" was redirected more than {_REDIRECTS} times.')
 
-    @contextlib.contextmanager
-    def _answer(
-        self, method: str, url: str, auth: Optional[AuthBase] = None, **more: object
-    ) -> Iterator[requests.Response]:
-        try:
-            answer = self._session.request(
-                method,
-                url,
-                auth=auth or _no_auth,
-                timeout=self._timeout,
-                allow_redirects=False,
-                stream=True,
-                **more,
-            )
-        except requests.exceptions.SSLError:
-            raise Transient("the API's certificate is not trusted here (ca_file, SSL_CERT_FILE)") from None
-        except (requests.RequestException, OSError) as error:
-            raise _away(error) from None
-        with answer:
-            try:
-                yield answer
-            except requests.RequestException as error:  # an OSError is our own disk's
-                raise _away(error) from None
 
-
-def _away(error: Exception) -> Transient:
-    """The text of the exception may hold the URL with whatever it carries; the class name is enough."""
-    return Transient(f"the API can't be reached ({type(error).__name__})")
-
-
-def _joined(url: str, location: str) -> str:
-    """Where a redirect leads to; "" for what is no address."""
-    try:
-        return urljoin(url, location)
-    except ValueError:
-        return ""
-
-
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
-
-
-def _check(name: str, answer: requests.Response, with_token: bool) -> None:
-    status = answer.status_code
+def _check(name: str, answer: Answer, with_token: bool) -> None:
+    status = answer.status
     if status == 200:
         return
-    if status in _MAY_PASS or status >= 500:
-        raise Transient(f"HTTP {status}", _retry_after(answer))
+    if status in _MAY_PASS or status == 407 or status >= 500:
+        raise Transient(_said(answer), _retry_after(answer))
     if status in (401, 403) and with_token:
-        raise TokenExpired
-    what = {404: "does not exist", 410: "no longer exists", 401: "may not be read by this service",
-            403: "may not be read by this service"}.get(status, f"could not be downloaded (HTTP {status})")  # fmt: skip
-    raise StepFailed("fetch", f'The input "{name}" {what}.')
+        raise TokenExpired(f'The input "{name}" {_FINAL[status]}.')
+    raise StepFailed("fetch", f'The input "{name}" {_FINAL.get(status, f"could not be downloaded (HTTP {status})")}.')
 
 
-def _small(answer: requests.Response) -> bytes:
-    """A body that is surely small; one that is not, or that drips, is no answer. Raises Transient."""
-    end, body = monotonic() + _LOGIN_SECONDS, b""
-    for piece in answer.iter_content(4096):
-        body += piece
-        if len(body) > _PIECE or monotonic() > end:
-            raise Transient("login at the API: the answer has no end")
+def _said(answer: Answer) -> str:
+    words = _WORDS.get(answer.status)
+    return f"HTTP {answer.status}{f', {words}' if words else ''}"
+
+
+def _to(url: str, answer: Answer) -> str:
+    """Where a login is sent to: most often to https, or to the host's other name. Never followed with a password."""
+    parts = urlsplit(redirected(url, answer.all("Location")))
+    if answer.status not in _LEADS_ELSEWHERE or not parts.hostname or "@" in parts.netloc:
+        return ""
+    return f", it sends us to {parts.scheme}://{parts.netloc}: is API_URL right?"
+
+
+def _small(answer: Answer) -> bytes:
+    """A body that is surely small; one that is not is no answer. Raises Transient."""
+    body = b""
+    try:
+        coding = coding_of(answer.all("Content-Encoding"))
+        for piece in unpacked(answer.pieces(), coding) if coding else answer.pieces():
+            body += piece
+            if len(body) > _LARGEST_LOGIN:
+                raise Transient("login at the API: the answer has no end")
+    except (NotWhole, UnknownCoding) as error:
+        raise Transient(f"login at the API: the answer can't be read ({error})") from None
     return body
 
 
-def _save(name: str, answer: requests.Response, target: Path, most: int, unknown_length: bool) -> int:
-    length = answer.headers.get("Content-Length", "")
-    expected = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
-    if expected is None and not unknown_length and answer.headers.get("Transfer-Encoding") != "chunked":
-        raise Transient("the answer does not say how long it is (api.unknown_length in the site file)")
-    too_large = StepFailed("fetch", f'The input "{name}" is larger than what one job may bring.')
-    if expected is not None and expected > most:
-        raise too_large
-    size = 0
-    with open(target, "wb") as file:
-        for piece in answer.iter_content(_PIECE):
-            size += len(piece)
-            if size > most:
-                raise too_large
-            file.write(piece)
-    received = answer.raw.tell()  # as it came over the wire, before any decoding
-    if expected is not None and expected != received:
-        raise Transient(f"the answer was cut off after {received} of {expected} bytes")
-    return size
+def _whole(name: str, answer: Answer, most: Optional[int], unknown_length: bool) -> Iterator[bytes]:
+    """The content. Raises Transient after its last piece where it can't be shown to be whole."""
+    try:
+        coding = coding_of(answer.all("Content-Encoding"))
+    except UnknownCoding as error:
+        words = (
+            f'The input "{name}" came packed in a way ("{error}") that nobody asked for and that can\'t be undone here.'
+        )
+        raise StepFailed("fetch", words) from None
+    if answer.length is None and not answer.chunked and not coding and not unknown_length:
+        raise Transient("the answer does not say how long it is")
+    if most is not None and (answer.length or 0) > most:
+        raise _too_large(name)
+    received = _Counted(name, answer, most)
+    try:
+        yield from unpacked(received.pieces(), coding) if coding else received.pieces()
+    except NotWhole as error:
+        raise Transient(f"the answer was cut off or damaged: {error}") from None
 
 
-def _retry_after(answer: requests.Response) -> float:
-    """Seconds, from a number or an HTTP date; 0 where there is none."""
-    value = answer.headers.get("Retry-After", "")
+class _Counted:
+    """The bytes on the wire: of a packed content they may be many for nothing."""
+
+    def __init__(self, name: str, answer: Answer, most: Optional[int]) -> None:
+        self._name, self._answer, self._most = name, answer, most
+
+    def pieces(self) -> Iterator[bytes]:
+        received, expected = 0, self._answer.length
+        for piece in self._answer.pieces():
+            received += len(piece)
+            if self._most is not None and received > self._most:
+                raise _too_large(self._name)
+            yield piece
+        if expected is not None and expected != received:
+            raise Transient(f"the answer was cut off after {received} of {expected} bytes")
+
+
+def _too_large(name: str) -> StepFailed:
+    return StepFailed("fetch", f'The input "{name}" is larger than what one job may bring.')
+
+
+def _joined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    if first:
+        yield first
+    yield from rest
+
+
+def _retry_after(answer: Answer) -> float:
+    """Seconds, from a number or an HTTP date, by the clock of whoever sent it; 0 where there is none."""
+    value = answer.header("Retry-After").strip()
     if re.fullmatch(r"[0-9]{1,9}", value):
         return float(value)
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-    return 0.0
+    until, now = _seconds(value), _seconds(answer.header("Date"))
+    return max(0.0, until - (time() if now is None else now)) if until is not None else 0.0
+
+
+def _seconds(date: str) -> Optional[float]:
+    """Since 1970, of any of the three forms of an HTTP date: always GMT, even where it does not say so."""
+    with contextlib.suppress(ValueError, TypeError, OverflowError, IndexError):
+        when = parsedate_to_datetime(date)
+        return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp()
+    return None

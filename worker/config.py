@@ -36,6 +36,8 @@ VARIABLES = {
     "API_URL": "the upstream service, e.g. https://service.example.org",
     "API_USER": "our user there",
     "API_PASSWORD": "our password there",
+    "PROXY_USER": "our user at the proxy of site.toml, if it asks for one",
+    "PROXY_PASSWORD": "our password there",
 }
 OLDER_NAMES = {"RODAN_HOST": "API_URL", "RODAN_USER": "API_USER", "RODAN_PASSWORD": "API_PASSWORD"}
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
@@ -290,6 +292,8 @@ def _read_credentials(path: Path, without_broker: bool, faults: list[str]) -> Op
         api_url=_api_url(given.get("API_URL", ""), path.name, faults),
         api_user=given.get("API_USER", ""),
         api_password=Secret(given.get("API_PASSWORD", "")),
+        proxy_user=given.get("PROXY_USER", ""),
+        proxy_password=Secret(given.get("PROXY_PASSWORD", "")),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Union
 
 from slurm.options import refusal
 
-from .settings import Queue, Site, Workload
+from .settings import ApiSettings, Queue, Site, Workload
 
 Path = tuple[Union[str, int], ...]
 """Where a setting stands, as in `("queues", 0, "resources", "cpus")`."""
@@ -37,9 +37,18 @@ def contradictions(site: Site) -> Iterator[tuple[Path, str]]:
     if site.scratch != "folder" and not site.scratch.startswith(("/", "~", "$")):
         words = 'must be "folder", or a folder on the node that begins with "/", "~" or a variable such as "$TMPDIR"'
         yield ("scratch",), f"scratch: {words}"
-    if not site.api.login_path.startswith("/"):
-        yield ("api", "login_path"), "api.login_path: must begin with a slash"
+    yield from _of_api(site.api)
     yield from _of_options(site)
+
+
+def _of_api(api: ApiSettings) -> Iterator[tuple[Path, str]]:
+    if not api.login_path.startswith("/"):
+        yield ("api", "login_path"), "api.login_path: must begin with a slash"
+    if "@" in api.proxy:
+        words = "a user and a password belong in credentials.env, as PROXY_USER and PROXY_PASSWORD"
+        yield ("api", "proxy"), f"api.proxy: {words}"
+    elif api.proxy and not re.fullmatch(r"http://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?", api.proxy, re.ASCII):
+        yield ("api", "proxy"), 'api.proxy: must be of the form "http://host:port"'
 
 
 def _of_options(site: Site) -> Iterator[tuple[Path, str]]:

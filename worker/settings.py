@@ -182,8 +182,24 @@ class ApiSettings:
 
     login_path: str = said("where the token comes from", "/api/auth/token/")
     input_hosts: tuple[str, ...] = said("further hosts inputs may come from; the token never goes there", ())
+    proxy: str = said(
+        'the HTTP proxy between here and the API and all hosts of inputs, e.g. "http://proxy.example.org:3128"; if empty, '
+        "none, whatever http_proxy in the environment says",
+        "",
+    )
     connect_timeout: Seconds = said("time to connect", 10.0, least=1, most=10 * MINUTE)
-    read_timeout: Seconds = said("time without a byte", 60.0, least=1, most=HOUR)
+    read_timeout: Seconds = said(
+        "time without a byte; a whole login, and the head of a download, may take twice as long and the time to connect",
+        60.0,
+        least=1,
+        most=HOUR,
+    )
+    least_rate: int = said(
+        "bytes a second; a download that brings fewer for as long as read_timeout is begun anew, as one that is silent",
+        100,
+        least=0,
+        most=10**9,
+    )
     unknown_length: bool = said(
         "whether to take an answer that does not say how long it is; one cut off looks whole", False
     )
@@ -353,6 +369,8 @@ class Credentials:
     """Scheme and host, without a slash at its end."""
     api_user: str
     api_password: Secret
+    proxy_user: str = ""
+    proxy_password: Secret = Secret("")  # noqa: RUF009  # never changed
 
 
 @dataclass(frozen=True)

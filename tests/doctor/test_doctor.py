@@ -682,4 +682,4 @@ def test_a_service_that_hangs_is_named_and_hides_nothing(examined: Examined, ups
     examined.files.change_site("[timing]", '[api]\nread_timeout = "2s"\n[timing]')
     upstream.script("/api/auth/token/", Answer(delay=30))
 
-    is_the_only_fault(examined.doctor(), "API", "login", "can't be reached (ReadTimeout)", "administrators")
+    is_the_only_fault(examined.doctor(), "API", "login", "the API gave no answer for 2 s", "administrators")

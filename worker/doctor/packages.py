@@ -17,8 +17,8 @@ from .subject import Subject
 
 OLDEST, NEWEST = (3, 9), (3, 13)
 MODULES = {
-    "pika": "pika", "requests": "requests", "python-dotenv": "dotenv", "tenacity": "tenacity", "rich": "rich",
-    "prometheus-client": "prometheus_client", "jinja2": "jinja2", "pygal": "pygal",
+    "pika": "pika", "requests": "requests", "urllib3": "urllib3", "python-dotenv": "dotenv", "tenacity": "tenacity",
+    "rich": "rich", "prometheus-client": "prometheus_client", "jinja2": "jinja2", "pygal": "pygal",
     **({"tomli": "tomli"} if sys.version_info < (3, 11) else {}),
 }  # fmt: skip
 """What nothing works without: distribution -> module."""

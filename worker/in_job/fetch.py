@@ -69,9 +69,9 @@ class Fetcher:
     def _once(self, name: str, source: Input, target: Path) -> int:
         try:
             return self._api.download(name, source, self._token, target, self._left)
-        except TokenExpired:
+        except TokenExpired as refused:
             if not self._may_log_in:
-                raise StepFailed("fetch", f'The input "{name}" may not be read by this service.') from None
+                raise StepFailed("fetch", str(refused)) from None
         self._log_in_again()
         return self._once(name, source, target)
 

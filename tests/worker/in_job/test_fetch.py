@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.services.certificates import Certificates
+from tests.services.raw import RawServer
 from tests.services.upstream import Answer, Upstream
 from tests.worker.examples import SPEC, config_for
 from worker.api import Api
@@ -247,6 +248,17 @@ def test_a_redirect_to_anything_else_is_refused(job: Job, location: str) -> None
     assert "was redirected to an address that is not allowed here" in job.failure("/a").reason
 
 
+@pytest.mark.parametrize(("location", "path"), [
+    ("/s\u00e9quence.png".encode().decode("latin-1"), "/s%C3%A9quence.png"), ("/s\u00e9.png", "/s%E9.png"),
+    ("/a page.png#top", "/a%20page.png"), ("b.png?x=1", "/b.png?x=1"),
+])  # fmt: skip
+def test_a_redirect_leads_where_its_bytes_say(job: Job, location: str, path: str) -> None:
+    job.upstream.add(path, b"found")
+    job.upstream.script("/a", to(location))
+
+    assert job.fetch("/a") == [b"found"]
+
+
 def test_the_body_of_a_redirect_is_not_read(job: Job) -> None:
     job.upstream.add("/b", b"b")
     job.upstream.script("/a", replace(to("/b"), endless=True))
@@ -267,6 +279,10 @@ def test_a_circle_of_redirects_ends(job: Job) -> None:
 @pytest.mark.parametrize(("status", "words"), [
     (404, "does not exist"), (410, "no longer exists"), (400, "could not be downloaded (HTTP 400)"),
     (206, "could not be downloaded (HTTP 206)"), (204, "could not be downloaded (HTTP 204)"),
+    (203, "was changed on its way by a proxy"), (205, "could not be downloaded (HTTP 205)"),
+    (300, "could not be downloaded (HTTP 300)"), (302, "could not be downloaded (HTTP 302)"),
+    (304, "could not be downloaded (HTTP 304)"), (305, "could not be downloaded (HTTP 305)"),
+    (451, "may not be given out, for legal reasons"),
 ])  # fmt: skip
 def test_a_fault_that_lasts_is_final_at_once(job: Job, status: int, words: str) -> None:
     job.upstream.script("/a", Answer(status=status))
@@ -277,11 +293,67 @@ def test_a_fault_that_lasts_is_final_at_once(job: Job, status: int, words: str) 
     assert job.upstream.paths() == ["/a"]
 
 
+@pytest.mark.parametrize("status", [300, 304, 305])
+def test_only_a_redirect_is_followed(job: Job, status: int) -> None:
+    job.upstream.script("/a", replace(to("/b"), status=status))
+
+    assert f"could not be downloaded (HTTP {status})" in job.failure("/a").reason
+    assert job.upstream.paths() == ["/a"]
+
+
+# --- pages
+
+LOGIN_PAGE = Answer(
+    status=200, headers={"Content-Type": "text/html; charset=utf-8"}, body=b"<!DOCTYPE html><title>Log in</title>"
+)
+A_PAGE_CAME = 'Instead of the input "Input 0" came a web page, most likely one that asks for a login.'
+
+
+def test_a_login_page_behind_a_redirect_is_named_after_one_fresh_login(job: Job) -> None:
+    job.upstream.script("/uploads/5", *[to("/login/?next=/uploads/5")] * 3)
+    job.upstream.script("/login/?next=/uploads/5", *[LOGIN_PAGE] * 3)
+
+    failure = job.failure("/uploads/5")
+
+    assert failure.reason == A_PAGE_CAME and not failure.may_work_again
+    assert job.upstream.paths("POST") == [LOGIN] and len(job.upstream.paths()) == 4
+
+
+def test_a_token_that_expired_may_show_by_a_login_page(job: Job) -> None:
+    job.upstream.add("/a.png", b"\x89PNG")
+    job.upstream.script("/a.png", to("/login/"))
+    job.upstream.script("/login/", LOGIN_PAGE)
+
+    assert job.fetch("/a.png") == [b"\x89PNG"]
+
+
+def test_a_page_where_a_picture_was_asked_for_is_named(tmp_path: Path, upstream: Upstream, other: Upstream) -> None:
+    job = Job(tmp_path, upstream, input_hosts=(other.url,))
+    other.script("/x.png", LOGIN_PAGE)
+
+    assert job.failure(f"{other.url}/x.png", with_token=False).reason == A_PAGE_CAME
+
+
+def test_a_page_that_was_asked_for_is_an_input_like_any_other(job: Job) -> None:
+    job.upstream.script("/a", to("/text.html"))
+    job.upstream.script("/text.html", LOGIN_PAGE, LOGIN_PAGE)
+
+    assert job.fetch("/text.html") == [LOGIN_PAGE.body]
+
+
+def test_a_picture_that_is_said_to_be_a_page_is_a_picture(job: Job) -> None:
+    job.upstream.add("/a.png", b"\x89PNG")
+    job.upstream.script("/a.png", Answer(headers={"Content-Type": "text/html"}))
+
+    assert job.fetch("/a.png") == [b"\x89PNG"]
+
+
 # --- faults that may pass
 
 PASSING = {
     "500": Answer(status=500), "503": Answer(status=503), "429": Answer(status=429), "408": Answer(status=408),
-    "425": Answer(status=425), "hang up": Answer(hang_up=True), "half a body": Answer(cut=5),
+    "425": Answer(status=425), "202": Answer(status=202, body=b"being made"), "421": Answer(status=421),
+    "407": Answer(status=407), "511": Answer(status=511), "hang up": Answer(hang_up=True), "half a body": Answer(cut=5),
     "a length that is too large": Answer(length=1000), "no body at all": Answer(cut=0),
 }  # fmt: skip
 
@@ -317,7 +389,7 @@ def test_a_fault_that_passes_is_tried_again(tmp_path: Path, upstream: Upstream, 
 
 
 @pytest.mark.parametrize(("fault", "words"), [
-    ("500", "HTTP 500"), ("hang up", "the API can't be reached"), ("half a body", "(the "),
+    ("500", "HTTP 500"), ("hang up", "the API hung up without an answer"), ("half a body", "(the "),
 ])  # fmt: skip
 def test_a_fault_that_does_not_pass_in_time_may_work_in_another_attempt(
     job: Job, fault: str, words: str, clock: Clock
@@ -332,10 +404,13 @@ def test_a_fault_that_does_not_pass_in_time_may_work_in_another_attempt(
     assert clock.monotonic() == pytest.approx(PATIENCE)
 
 
-def test_a_service_that_asks_us_to_wait_is_given_its_time(tmp_path: Path, upstream: Upstream, clock: Clock) -> None:
+@pytest.mark.parametrize("status", [202, 429, 503])
+def test_a_service_that_asks_us_to_wait_is_given_its_time(
+    tmp_path: Path, upstream: Upstream, clock: Clock, status: int
+) -> None:
     job = Job(tmp_path, upstream, fetch_patience=Seconds(60))
     upstream.add("/a", b"a")
-    upstream.script("/a", Answer(status=429, headers={"Retry-After": "30"}))
+    upstream.script("/a", Answer(status=status, headers={"Retry-After": "30"}))
 
     assert job.fetch("/a") == [b"a"]
     assert clock.waits == [30] and upstream.paths() == ["/a", "/a"]
@@ -353,7 +428,7 @@ def test_a_service_that_is_silent_for_too_long_is_given_up(tmp_path: Path, upstr
     upstream.add("/a", b"a")
     upstream.script("/a", *[Answer(delay=5)] * 9)
 
-    assert "the API can't be reached (ReadTimeout)" in job.failure("/a").reason
+    assert "the API gave no answer for 0.2 s" in job.failure("/a").reason
 
 
 def test_a_service_that_is_gone_may_be_back_for_another_attempt(job: Job) -> None:
@@ -361,7 +436,7 @@ def test_a_service_that_is_gone_may_be_back_for_another_attempt(job: Job) -> Non
 
     failure = job.failure("/a")
 
-    assert failure.may_work_again and "the API can't be reached (ConnectionError)" in failure.reason
+    assert failure.may_work_again and "the API can't be reached (connection refused)" in failure.reason
 
 
 # --- size and disk
@@ -460,7 +535,8 @@ def test_a_login_without_a_usable_token_may_work_later(job: Job, answer: Answer)
 
 @pytest.mark.parametrize(("value", "least", "most"), [
     ("7", 7, 7), ("0", 0, 0), ("-1", 0, 0), ("soon", 0, 0), ("", 0, 0), ("\u00b2", 0, 0), ("1.5", 0, 0),
-    ("in an hour", 3000, 3600), (formatdate(0, usegmt=True), 0, 0),
+    ("in an hour", 3000, 3600), (formatdate(0, usegmt=True), 0, 0), (" 7 ", 7, 7),
+    ("Sun Nov  6 08:49:37 1994", 0, 0), ("Sunday, 06-Nov-94 08:49:37 GMT", 0, 0),
     ("Fri, 31 Dec 99999 23:59:59 GMT", 0, 0),
 ])  # fmt: skip
 def test_retry_after_is_a_number_or_a_date(job: Job, value: str, least: float, most: float) -> None:
@@ -470,6 +546,17 @@ def test_retry_after_is_a_number_or_a_date(job: Job, value: str, least: float, m
     with pytest.raises(Transient) as error:
         login(job).authenticate()
     assert least <= error.value.retry_after <= most
+
+
+@pytest.mark.parametrize("until", [
+    "Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994",
+])  # fmt: skip
+def test_a_date_to_wait_for_is_read_by_the_clock_of_its_sender(tmp_path: Path, until: str) -> None:
+    head = f"HTTP/1.1 503 X\r\nDate: Sun, 06 Nov 1994 08:49:00 GMT\r\nRetry-After: {until}\r\n\r\n"
+    with RawServer(lambda: (head.encode(),)) as server, pytest.raises(Transient) as error:
+        Api(config_for(tmp_path, server.url)).authenticate()
+
+    assert error.value.retry_after == 37
 
 
 # --- TLS
@@ -489,7 +576,7 @@ def test_a_certificate_that_is_not_trusted_ends_the_connection_before_the_passwo
 ) -> None:
     config = config_for(tmp_path, upstream_tls.url, upstream_tls.user, upstream_tls.password, changes={"ca_file": ""})
 
-    with pytest.raises(Transient, match="certificate is not trusted here \\(ca_file, SSL_CERT_FILE\\)"):
+    with pytest.raises(Transient, match="the API can't be reached: its certificate is not trusted here"):
         Api(config).authenticate()
     assert upstream_tls.requests == []
 
