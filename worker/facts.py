@@ -64,6 +64,15 @@ class Submission:
 
 
 @dataclass(frozen=True)
+class Declined:
+    """Slurm said no to the submission of this intent. `final`: in words that blame the job, so that no other try follows."""
+
+    words: str
+    at: float
+    final: bool = False
+
+
+@dataclass(frozen=True)
 class Started:
     """Running: exclusive, so that a second copy of the attempt finds it. Closed: the login side was first, and nothing of the
     attempt will ever run (fence.py)."""
@@ -227,6 +236,34 @@ class Group:
 
     members: Mapping[str, tuple[str, int]]
     """Element (a number, as JSON has it: a string) -> (job id, attempt)."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is remembered of a kind of job that Slurm declined: everything that sbatch is asked for it."""
+
+    resources: Resources
+    words: str
+    """Slurm's own, of the last time."""
+    at: float
+    """When it was declined last."""
+    since: float = 0
+    """Since when it declines even a single one; 0 where it was only too many at a time."""
+    tries: int = 0
+    """Single ones in a row that were declined."""
+    again_at: float = 0
+    most: int = 0
+    """So many at a time were taken, or are tried next; 0 for any number."""
+    in_slurm: int = 0
+    """How many of our jobs Slurm had when it declined one: when they end, there may be room."""
+    asked_at: float = 0
+    """When Slurm was asked last whether it would take the smallest job there is..."""
+    objection: str = ""
+    """...and what it said against that one: then it takes nothing, whatever its shape. Empty: it is the job."""
+    full: bool = False
+    """It had jobs of ours when it took nothing: this passes when they end."""
+    given_up_at: float = 0
+    """When its patience was over: what waits is answered."""
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,13 @@ class AttemptFolder:
         self.progress = path / "progress.json"
         self.kept = path / "kept.json"
 
+    def intent_of(self, submission: int) -> Path:
+        """Of the first submission, or of one that followed where an earlier one was declined."""
+        return self.intent if submission == 1 else self.path / f"intent-{submission}.json"
+
+    def declined(self, submission: int) -> Path:
+        return self.path / f"declined-{submission}.json"
+
     def reply_body(self, stem: str) -> Path:
         return self.path / f"{stem}.bin"
 
@@ -135,6 +142,7 @@ class JobsFolder:
         self.cluster = path / "cluster.json"
         self.budget = path / "slurm_budget.json"
         self.turns = path / "turns.json"
+        self.shapes = path / "shapes"
         self.operator_log = path / "operator.log"
         self.tally = path / "tally.json"
 

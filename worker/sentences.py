@@ -77,6 +77,11 @@ def refused(words: str) -> str:
     return f"The cluster can not run this job: {words}. Ask for less."
 
 
+def declined(words: str) -> str:
+    """`words`: the cluster's own."""
+    return f"The cluster does not accept this job ({words}). Ask for less, or ask the people who run the service."
+
+
 def waited_too_long(seconds: float) -> str:
     return f"The job did not start within {duration(seconds)} and was withdrawn. Run it again later."
 

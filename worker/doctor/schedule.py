@@ -11,7 +11,9 @@ from typing import Optional
 from ..errors import Damaged
 from ..facts import SiteFault
 from ..folder import JobsFolder, read
-from ..settings import Credentials, Site
+from ..login import shapes
+from ..login.known_shapes import Shapes
+from ..settings import Credentials, Site, SlurmSettings
 from .crontab import Line, pass_lines, read_crontab
 from .report import Report
 from .subject import Subject
@@ -80,7 +82,17 @@ def _look_at_last_pass(report: Report, subject: Subject) -> Optional[float]:
                      "Mend that; the next pass goes on by itself.")  # fmt: skip
     else:
         report.ok(when)
+    _look_at_what_is_declined(report, jobs, subject.site.slurm)
     return age
+
+
+def _look_at_what_is_declined(report: Report, jobs: JobsFolder, settings: SlurmSettings) -> None:
+    """What passes have learned of it."""
+    said = [shapes.sentence(each, time.time()) for each in Shapes(jobs, settings).all()]
+    if said:
+        report.begin("declined jobs")
+        mend = "Compare the resources of the queues in site.toml with what your account, QOS and partition allow."
+        report.warn("; ".join(said), mend)
 
 
 def _ago(seconds: float) -> str:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from .. import folder
 from ..batches import pilot_folder
-from ..facts import Group, Intent
+from ..facts import Group
 from ..folder import AttemptFolder, JobFolder, JobsFolder
 from ..settings import Site
-from .snapshot import JobFacts
+from .snapshot import JobFacts, read_attempt
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +60,7 @@ def _clear(jobs: JobsFolder, job: JobFolder, attempt: AttemptFolder) -> None:
     folder.remove(attempt.token)
     folder.remove_tree(attempt.work)
     folder.remove_half_written(attempt.path)
-    intent = folder.read(Intent, attempt.intent)
-    if intent is not None:
+    for intent in read_attempt(attempt).intents:
         _end_group(jobs, job, intent.group, attempt.slurm_log)
 
 

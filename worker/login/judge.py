@@ -8,13 +8,13 @@ Slurm said that the attempt ended, because a network file system may show it lat
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Optional, Union
 
-from slurm import JobView, Phase, states
+from slurm import JobView, Phase, SlurmJobId, states
 
 from .. import sentences
-from ..facts import Absent, Asked, Cancel, Ended, Intent, Stuck, Submission
+from ..facts import Absent, Asked, Cancel, Declined, Ended, Intent, Stuck, Submission
 from ..outcome import Result
 from ..retry import is_final, larger, next_attempt_at
 from ..settings import Timing
@@ -37,6 +37,8 @@ class Wait:
     why: str
     unclear: bool = False
     """Nobody knows yet whether Slurm has it."""
+    held: Optional[Resources] = None
+    """For something of its own, so that others go on: what it asks for, which Slurm declined."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,12 @@ class Submit:
     workload: str
     again: Optional[Intent] = None
     """Where it may have been submitted before, without a clear answer: the same again."""
+    submission: int = 1
+    """Which one of this attempt: those before were declined, and this one gets a group and a name of its own."""
+    declined: Optional[Declined] = None
+    """What Slurm said to the one before. It surely does not have it."""
+    queue: str = field(default="", compare=False)
+    claimed_at: float = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,8 @@ def observe(
     over = now >= _over_at(a, timing)
     view = _the_one_that_counts(a, [v for v in seen if not (over and v.remembered and v.phase is not Phase.ENDED)])
     if view is None:
+        if a.surely_not_there:
+            return {}
         before = a.absent or Absent(since=now, answers=0)
         if clear and others and _was_taken_out(a, timing, now):
             return {"ended": Ended("cancelled", "CANCELLED", now)}
@@ -153,6 +163,13 @@ def _why_it_never_starts(a: AttemptFacts, view: JobView) -> str:
     if a.started is not None:
         return _REQUEUED
     return view.reason if states.hopeless(view.reason) is not None else ""
+
+
+def strays(a: AttemptFacts, seen: Sequence[JobView]) -> list[SlurmJobId]:
+    """Copies under names that were declined, which can't win started.json any more: another copy has it."""
+    if a.started is None or not a.earlier:
+        return []
+    return [v.slurm_id for v in seen if v.phase is Phase.WAITING and v.slurm_id != a.started.slurm_id]
 
 
 def _the_one_that_counts(a: AttemptFacts, seen: Sequence[JobView]) -> Optional[JobView]:
@@ -228,8 +245,12 @@ def _submit(job: JobFacts, number: int, max_wait: float, clock: Clock) -> Step:
         expired = _expired(job, max_wait, clock)
         if expired:
             return Record(Result("expired", 1, expired, ended_at=clock.now))
-    intent = job.attempts[number - 1].intent if len(job.attempts) >= number else None
-    return Submit(number, _given(job, job.spec, number), job.spec.workload, intent)
+    given, workload = _given(job, job.spec, number), job.spec.workload
+    a = job.attempts[number - 1] if len(job.attempts) >= number else None
+    if a is not None and a.declined is not None:
+        return Submit(number, given, workload, None, len(a.intents) + 1, a.declined, job.message.queue, job.claimed_at)
+    intent, submission = (a.intent, max(1, len(a.intents))) if a else (None, 1)
+    return Submit(number, given, workload, intent, submission, None, job.message.queue, job.claimed_at)
 
 
 def _cancelled(asked: Asked) -> str:
@@ -263,6 +284,10 @@ def _during_attempt(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: fl
 def _unclear_submission(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, clock: Clock) -> Step:
     """sbatch gave no clear answer. Two clear answers of Slurm without it, in different passes, and time in between."""
     assert a.intent is not None
+    if a.declined is not None:
+        if a.surely_not_there:
+            return _submit(job, a.number, max_wait, clock)
+        return Wait("to see whether Slurm has it although it was declined", held=a.intent.resources)
     since = max(a.intent.at, a.absent.since if a.absent else 0)
     if a.absent is not None and a.absent.answers >= 2 and clock.now - since >= timing.adopt_after:
         return _submit(job, a.number, max_wait, clock)

@@ -14,7 +14,7 @@ from ..errors import Damaged, Transient
 from ..facts import Message, SiteFault
 from ..folder import JobFolder
 from ..outcome import Result
-from . import pilots, reconcile
+from . import declined, pilots, reconcile
 from .budget import Spent
 from .reconcile import Standing
 from .submit import Ready, commands_for_one, next_batch, submit
@@ -42,7 +42,7 @@ def _run(tools: Tools, standing: Standing, drain: bool) -> int:
         pilots.tend(tools, standing)
         _submit_all(tools, standing)
         if _may_take(tools, standing):
-            take(tools, standing, drain)
+            take(tools, standing, drain and not declined.is_doubtful(tools))
             _submit_all(tools, standing)
         if not standing.unclear:
             folder.remove(tools.jobs.site_fault)
@@ -73,19 +73,22 @@ def _may_take(tools: Tools, standing: Standing) -> bool:
             "an sbatch was unclear, no message is taken until Slurm has told twice jobs=%d why=%r",
             standing.unclear, fault.words if fault else "",
         )  # fmt: skip
-    return not (standing.unclear or standing.ready or tools.broker_away)
+    if standing.unclear or standing.ready or standing.full or tools.broker_away:
+        return False
+    return declined.may_take(tools)
 
 
 def _submit_all(tools: Tools, standing: Standing) -> None:
     """Raises SiteAway; what was not submitted then stays in `standing.ready`."""
     fault = tools.note(SiteFault, tools.jobs.site_fault) if standing.ready else None
+    declined.sort_out(tools, standing)
     while standing.ready and not tools.stopping and may_submit(tools):
         check_slurm(tools)
         tools.rest()
-        batch = next_batch(tools, standing.ready)
-        damaged = False
+        batch = next_batch(tools, standing.ready, declined.most(tools, standing.ready[0][1]))
+        damaged, said = False, None
         try:
-            submit(tools, [each for each in batch if not (fault and _gives_up(tools, each, fault))])
+            said = submit(tools, [each for each in batch if not (fault and _gives_up(tools, each, fault))])
         except Damaged as error:
             log.error("damaged, left alone; docs/symptoms.md says what to do jobs=%d what=%r", len(batch), str(error))
             standing.left_alone += len(batch)
@@ -95,6 +98,8 @@ def _submit_all(tools: Tools, standing: Standing) -> None:
         standing.ready = [(job, step) for job, step in standing.ready if job.id not in done]
         for job, _ in [] if damaged else batch:
             reconcile.settle(tools, job, standing)
+        declined.learn(tools, standing, batch, said)
+    declined.raise_if_away(tools, standing)
 
 
 def _gives_up(tools: Tools, ready: Ready, fault: SiteFault) -> bool:

@@ -20,18 +20,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
-from .. import batches, folder, sentences
+from .. import batches, fence, folder, sentences
 from ..answer import record
 from ..batches import PILOT, Batch, Came, Claimed, Handed, Pilot, Pool, Progress
 from ..broker import Delivery, digest
 from ..errors import Damaged, InvalidSpec
-from ..facts import Ended, Origin, Outcome, Unfit, write_reply
+from ..facts import Cancel, Ended, Origin, Outcome, Unfit, write_reply
 from ..fit import unfit_for_pilots
 from ..folder import JobFolder, JobId, JobsFolder, claim_name, read, write
 from ..outcome import Result
 from ..settings import Config, Queue
 from ..spec import JobSpec, Resources
-from . import archive, judge, reconcile, tally
+from . import archive, declined, judge, reconcile, tally
 from .claim import as_message, has_id
 from .ids import Ids
 from .reconcile import Standing
@@ -196,14 +196,24 @@ def _tend_pilot(tools: Tools, crew: JobFolder, standing: Standing) -> None:
         raise Damaged(f"{batches.pilot_file(crew)} is gone")
     if facts.intent is None or pilot is None:  # a pass was killed before it could submit it
         folder.remove_tree(crew.path)
-    elif facts.result is not None and facts.ended is None and facts.submission is None:
-        write(crew.attempt(1).unfit, Unfit(f"Slurm refuses pilots: {facts.result.reason}", tools.now()))
-        write(crew.attempt(1).ended, Ended("rejected", "refused", tools.now()))
+    elif facts.surely_not_there and facts.ended is None:
+        _give_up_declined(tools, crew, facts)
     elif facts.ended is None and judge.is_lost(facts, timing, clock):
         # One whose submission was unclear, and that never came to be, had nothing.
         write(crew.attempt(1).ended, Ended("lost", "unknown to Slurm", tools.now()))
     elif facts.ended is not None and judge.surely_over(facts, timing, clock):
         _take_back(tools, crew, pilot, facts, standing)
+
+
+def _give_up_declined(tools: Tools, crew: JobFolder, facts: AttemptFacts) -> None:
+    """Another one follows when its shape is tried again. Where Slurm wants no such pilot at all, jobs go the ordinary way."""
+    assert facts.declined is not None and facts.intent is not None
+    attempt, words, now = crew.attempt(1), f"Slurm declines pilots: {facts.declined.words}", tools.now()
+    if not fence.close(attempt, Cancel("rejected", words, now), now):
+        return
+    if facts.declined.final or declined.blames_the_job(tools, facts.intent.resources):
+        write(attempt.unfit, Unfit(words, now))
+    write(attempt.ended, Ended("rejected", "declined", now))
 
 
 def _take_back(tools: Tools, crew: JobFolder, pilot: Pilot, facts: AttemptFacts, standing: Standing) -> None:
@@ -406,7 +416,7 @@ def want(tools: Tools, standing: Standing) -> None:
     """Makes ready what is to be submitted: never more pilots than jobs justify, those that wait in Slurm included."""
     waiting = {job.id for job, _ in standing.ready}
     for queue, pool in pools(tools.config, tools.jobs):
-        if not _jobs_to_do(pool) or _unfit(tools, pool) is not None:
+        if not _jobs_to_do(pool) or _unfit(tools, pool) is not None or not declined.may_try(tools, _submission(queue)):
             continue
         crew = [each for each in _crew(tools) if _works_for(each, queue)]
         alive = [each for each in crew if each.attempt(1).intent.exists() and not each.attempt(1).ended.exists()]

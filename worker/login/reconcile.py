@@ -19,7 +19,7 @@ from ..facts import Ended, Origin, Outcome, read_result
 from ..folder import JobFolder, JobId, read
 from ..outcome import Result
 from ..settings import Config, Queue
-from ..spec import JobSpec, parse_spec, with_resources
+from ..spec import JobSpec, Resources, parse_spec, with_resources
 from . import archive, judge, lease, left_over, tally
 from .budget import LOOK, Spent
 from .snapshot import AttemptFacts, JobFacts, read_attempt, read_facts
@@ -37,6 +37,10 @@ class Standing:
     def __init__(self) -> None:
         self.ready: list[tuple[JobFolder, judge.Submit]] = []
         self.in_flight = 0
+        self.shapes: list[Resources] = []
+        """What the jobs ask for that are held because Slurm declines such jobs."""
+        self.full = ""
+        """What Slurm said where it takes no more jobs because it has so many of ours."""
         self.unclear = 0
         """Jobs of which nobody knows yet whether Slurm has them."""
         self.left_alone = 0
@@ -55,6 +59,11 @@ class Standing:
         if job_id not in self.held:
             self.held[job_id] = queue
             self.in_flight -= 1
+
+    def hold_shape(self, job_id: JobId, queue: str, asked: Resources) -> None:
+        """For a job that Slurm declines."""
+        self.hold(job_id, queue)
+        self.shapes.append(asked)
 
     def release(self, job_id: JobId) -> None:
         if self.held.pop(job_id, None) is not None:
@@ -79,6 +88,7 @@ def reconcile(tools: Tools, standing: Standing, others: Sequence[tuple[JobFolder
         active += _read(tools, quiet.changed(lambda name, element: _under(name, element, seen), now), standing)
         _look(tools, standing, seen, [*others, *((job, a) for job, facts in active for a in facts.attempts if a.open)])
     standing.in_flight += len(quiet.rows)
+    tools.there = set(quiet.rows) | {crew.id for crew, a in others if a.in_slurm}
     for job, facts in sorted(active, key=lambda pair: pair[1].message.claimed_at):
         standing.in_flight += facts.in_flight
         if not tools.stopping:
@@ -98,7 +108,10 @@ def _settle(tools: Tools, job: JobFolder, standing: Standing) -> None:
     try:
         while True:
             facts = read_facts(job)
-            if facts is None or not _take_step(tools, job, facts, standing):
+            if facts is None:
+                return
+            (tools.there.add if any(a.in_slurm for a in facts.attempts) else tools.there.discard)(job.id)
+            if not _take_step(tools, job, facts, standing):
                 return
     except Transient as error:
         if not tools.broker_away:
@@ -136,6 +149,8 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing
         return False
     if isinstance(step, judge.Wait):
         standing.unclear += step.unclear
+        if step.held is not None:
+            standing.hold_shape(job.id, facts.message.queue, step.held)
         tools.quiet.add(job.id, facts, max_wait, tools.server_now)
         log.debug("waits job=%s %s", job.id, step.why)
         if facts.not_taken is not None and tools.is_new(job.id, facts.not_taken.times):
@@ -261,7 +276,7 @@ def _read(tools: Tools, job_ids: Sequence[JobId], standing: Standing) -> list[tu
 
 def _ask(tools: Tools, active: Sequence[tuple[JobFolder, JobFacts]], others: int) -> Optional[Seen]:
     """One squeue for all; None where nobody needs it, or it gave no answer."""
-    count = sum(a.open for _, facts in active for a in facts.attempts)
+    count = sum(a.open and not a.surely_not_there for _, facts in active for a in facts.attempts)
     in_slurm = count + len(tools.quiet.rows) + others
     if not in_slurm or ((tools.watching or not count) and tools.asked_just_now):
         return None
@@ -281,7 +296,8 @@ def _look(
     tools: Tools, standing: Standing, seen: Seen, open_attempts: Sequence[tuple[JobFolder, AttemptFacts]]
 ) -> None:
     """One sacct for those that squeue does not show as alive or ended; then the facts are written."""
-    missing = sorted({a.intent.name for _, a in open_attempts if a.intent and _unclear(_of_attempt(a, seen))})
+    unclear = [a for _, a in open_attempts if not a.surely_not_there and _unclear(a, _of_attempt(a, seen))]
+    missing = sorted({intent.name for a in unclear for intent in a.intents})
     clear = not missing or _add_history(tools, missing, open_attempts, seen)
     # Only Slurm lets an element vanish that is cancelled; of the local scheduler it means that its watcher is gone.
     arrays = tools.config.site.scheduler != "local"
@@ -289,17 +305,21 @@ def _look(
     for job, a in open_attempts:
         others = a.intent is not None and a.intent.name in names
         with left_alone_if_bad(job, standing):
-            _write_observed(job, a, _of_attempt(a, seen), clear, others, tools)
+            views = _of_attempt(a, seen)
+            _write_observed(job, a, views, clear, others, tools)
+            standing.to_cancel[True] += judge.strays(a, views)
 
 
-def _unclear(views: Sequence[JobView]) -> bool:
-    return all(view.more_in_history for view in views)
+def _unclear(a: AttemptFacts, views: Sequence[JobView]) -> bool:
+    """Whether squeue does not tell enough. Of several copies of an attempt that began, the one that did is meant."""
+    meant = [view for view in views if a.started is None or view.slurm_id == a.started.slurm_id]
+    return all(view.more_in_history for view in meant)
 
 
 def _add_history(tools: Tools, missing: Sequence[str], open_attempts: Sequence[tuple[JobFolder, AttemptFacts]],
                  seen: Seen) -> bool:  # fmt: skip
     """False where accounting did not answer: then nothing follows from not being seen."""
-    since = min(a.intent.at for _, a in open_attempts if a.intent and a.intent.name in missing)
+    since = min(intent.at for _, a in open_attempts for intent in a.intents if intent.name in missing)
     try:
         for key, views in _indexed(tools.scheduler.history(missing, since)).items():
             known = seen.setdefault(key, {})
@@ -342,8 +362,7 @@ def _indexed(views: Sequence[JobView]) -> Seen:
 
 
 def _of_attempt(a: AttemptFacts, seen: Seen) -> list[JobView]:
-    assert a.intent is not None
-    return _under(a.intent.name, a.intent.element, seen)
+    return [view for intent in a.intents for view in _under(intent.name, intent.element, seen)]
 
 
 def _under(name: str, element: int, seen: Seen) -> list[JobView]:

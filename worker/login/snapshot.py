@@ -12,6 +12,7 @@ from ..facts import (
     Absent,
     Asked,
     Cancel,
+    Declined,
     Delivered,
     Ended,
     Intent,
@@ -33,6 +34,11 @@ from ..spec import JobSpec
 class AttemptFacts:
     number: int
     intent: Optional[Intent] = None
+    """The last one."""
+    earlier: tuple[Intent, ...] = ()
+    """Those whose submissions were declined: a copy may turn up under their names all the same."""
+    declined: Optional[Declined] = None
+    """What Slurm said to the last one, if it was no."""
     submission: Optional[Submission] = None
     started: Optional[Started] = None
     """None also where it was closed."""
@@ -51,7 +57,22 @@ class AttemptFacts:
     def open(self) -> bool:
         """Slurm may still have something to tell about it."""
         given_up = self.what_counts is not None and self.what_counts.outcome in ("lost", "rejected")
-        return self.intent is not None and self.ended is None and not given_up
+        never_there = self.closed and self.surely_not_there
+        return self.intent is not None and self.ended is None and not given_up and not never_there
+
+    @property
+    def intents(self) -> tuple[Intent, ...]:
+        return self.earlier if self.intent is None else (*self.earlier, self.intent)
+
+    @property
+    def in_slurm(self) -> bool:
+        return self.open and (self.submission is not None or self.started is not None)
+
+    @property
+    def surely_not_there(self) -> bool:
+        """Slurm declined it, and has not shown it in two clear answers since."""
+        never_seen = self.submission is None and self.started is None
+        return never_seen and self.declined is not None and self.absent is not None and self.absent.answers >= 2
 
     @property
     def what_counts(self) -> Optional[Result]:
@@ -127,9 +148,12 @@ def _raise_if_one_is_gone(job: JobFolder, facts: JobFacts) -> None:
 def read_attempt(attempt: AttemptFolder) -> AttemptFacts:
     ended, started = read(Ended, attempt.ended), read(Started, attempt.started)
     closed = started is not None and started.closed
+    intents, declined = _read_intents(attempt)
     facts = AttemptFacts(
         number=attempt.number,
-        intent=read(Intent, attempt.intent),
+        intent=intents[-1] if intents else None,
+        earlier=tuple(intents[:-1]),
+        declined=declined,
         submission=read(Submission, attempt.submission),
         started=None if closed else started,
         closed=closed,
@@ -143,6 +167,19 @@ def read_attempt(attempt: AttemptFolder) -> AttemptFacts:
     )
     if facts.intent is None:
         folder.names_in(attempt.path)  # Damaged, where something else is in its place
-        if facts.submission or started or ended or facts.absent or facts.stuck:
+        seen = facts.submission or facts.started or ended or facts.absent or facts.stuck
+        if seen or attempt.declined(1).exists():
             raise Damaged(f"{attempt.intent} is gone, though the attempt was submitted")
     return facts
+
+
+def _read_intents(attempt: AttemptFolder) -> tuple[list[Intent], Optional[Declined]]:
+    """Each but the first follows one that was declined; and what became of the last."""
+    intents: list[Intent] = []
+    declined: Optional[Declined] = None
+    while (intent := read(Intent, attempt.intent_of(len(intents) + 1))) is not None:
+        intents.append(intent)
+        declined = read(Declined, attempt.declined(len(intents)))
+        if declined is None:
+            break
+    return intents, declined

@@ -14,29 +14,35 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Optional
 
 from slurm import BatchRequest, Declined, Refused, SlurmJobId, Unavailable, element_id
 
-from .. import folder, sentences
-from ..answer import record
+from .. import facts, folder
 from ..facts import Cluster, Group, Intent, Submission
 from ..folder import JobFolder
-from ..outcome import Result
 from ..settings import Config
+from ..spec import Resources
 from .judge import Submit
 from .side_by_side import side_by_side
-from .tools import SiteAway, Tools, raise_if_disk
+from .tools import SiteAway, Tools, disk_away, raise_if_disk
 
 log = logging.getLogger(__name__)
+
+_LITTLE_MEMORY_MB = 100
 
 Ready = tuple[JobFolder, Submit]
 
 
-def next_batch(tools: Tools, ready: Sequence[Ready]) -> list[Ready]:
-    """The first one, and those that can be submitted together with it: of its group, or new ones of equal needs."""
+def next_batch(tools: Tools, ready: Sequence[Ready], most: int = 0) -> list[Ready]:
+    """The first one, and those that can be submitted together with it: of its group, or new ones of equal needs, at most
+    `most` of them (0 for any number)."""
     like = _kind(ready[0][1])
     alike = [each for each in ready if _kind(each[1]) == like]
-    return alike if len(alike) == 1 or ready[0][1].again else alike[: _largest_array(tools)]
+    if len(alike) == 1 or ready[0][1].again:
+        return alike
+    largest = _largest_array(tools)
+    return alike[: min(most, largest) if most else largest]
 
 
 def commands_for_one(tools: Tools) -> int:
@@ -54,11 +60,12 @@ def batches_of(tools: Tools, ready: Sequence[Ready]) -> int:
     return sum(math.ceil(count / size) for count in Counter(_kind(step) for _, step in ready).values())
 
 
-def submit(tools: Tools, batch: Sequence[Ready]) -> None:
-    """Raises SiteAway where the site is at fault; then the jobs wait."""
+def submit(tools: Tools, batch: Sequence[Ready]) -> Optional[str]:
+    """Raises SiteAway where the site is at fault; then the jobs wait. Returns what Slurm said where it declined them; empty
+    where it took them; None where that says nothing about such jobs."""
     intended = [(job, intent) for job, intent in _intend_all(tools, batch) if intent is not None]
     if not intended:
-        return
+        return None
     numbers = {job.id: step.attempt for job, step in batch}
     try:
         group = _write_group(tools, intended[0][1].group, [(i.element, j.id, numbers[j.id]) for j, i in intended])
@@ -74,15 +81,19 @@ def submit(tools: Tools, batch: Sequence[Ready]) -> None:
             _note_submitted(tools, job, numbers[job.id], own_id)
 
         side_by_side(note, intended)
+        return ""
     except Refused as error:
-        for job, _ in intended:
-            _refuse(tools, job, numbers[job.id], str(error))
-    except (Declined, Unavailable) as error:
+        _note_declined(tools, batch, facts.Declined(str(error), tools.now(), final=True))
+        return None
+    except Declined as error:
+        folder.remove(tools.jobs.cluster)  # its limits may have changed
+        _note_declined(tools, batch, facts.Declined(str(error), tools.now()))
+        return str(error)
+    except Unavailable as error:
         folder.remove(tools.jobs.cluster)  # its limits may have changed
         raise SiteAway("slurm", str(error)) from None
     except OSError as error:
-        raise_if_disk(error)
-        raise SiteAway("disk", f"the jobs folder can't be written: {error.strerror}") from None
+        raise disk_away(error) from None
 
 
 def request(config: Config, intent: Intent, elements: Sequence[int] = ()) -> BatchRequest:
@@ -108,6 +119,13 @@ def request(config: Config, intent: Intent, elements: Sequence[int] = ()) -> Bat
         email=asked.email,
         elements=elements,
     )
+
+
+def smallest(config: Config, like: Resources) -> BatchRequest:
+    """The least that can be asked for: whoever declines this takes nothing."""
+    little = Resources(cpus=1, memory_mb=min(like.memory_mb, _LITTLE_MEMORY_MB), time_seconds=60)
+    name = f"bf-{config.site.installation}-question"
+    return request(config, Intent(group="question", name=name, element=0, resources=little, at=0))
 
 
 def _kind(step: Submit) -> tuple[object, ...]:
@@ -164,7 +182,9 @@ def _intend(tools: Tools, job: JobFolder, step: Submit, new: Intent) -> Intent |
     if step.again is not None:
         folder.remove(attempt.absent)  # what Slurm says from now on is about the new submission
         return step.again
-    if folder.claim_name(attempt.intent, new):
+    if step.submission > 1:
+        folder.remove(attempt.absent)
+    if folder.claim_name(attempt.intent_of(step.submission), new):
         return new
     log.info("another pass is submitting it job=%s attempt=%d", job.id, step.attempt)
     return None
@@ -185,8 +205,16 @@ def _note_submitted(tools: Tools, job: JobFolder, number: int, slurm_id: SlurmJo
     log.info("submitted job=%s attempt=%d slurm=%s", job.id, number, slurm_id)
 
 
-def _refuse(tools: Tools, job: JobFolder, number: int, why: str) -> None:
-    attempt = job.attempt(number)
-    folder.remove(attempt.token)
-    record(attempt, Result("rejected", number, sentences.refused(why), ended_at=tools.now()))
-    log.info("refused by slurm job=%s attempt=%d why=%r", job.id, number, why)
+def _note_declined(tools: Tools, batch: Sequence[Ready], no: facts.Declined) -> None:
+    """Not an answer yet: sbatch may have submitted it all the same."""
+
+    def note(ready: Ready) -> None:
+        job, step = ready
+        folder.write(job.attempt(step.attempt).declined(step.submission), no)
+        words = "refused" if no.final else "declined"
+        log.info("%s by slurm job=%s attempt=%d why=%r", words, job.id, step.attempt, no.words)
+
+    try:
+        side_by_side(note, batch)
+    except OSError as error:  # then it is unclear
+        raise disk_away(error) from None

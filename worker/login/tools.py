@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..broker import Broker
     from .ids import Ids
+    from .known_shapes import Shapes
     from .quiet import Quiet
     from .tally import Ended
 
@@ -50,10 +51,14 @@ class SiteAway(Exception):
         self.retry_after = retry_after
 
 
+def disk_away(error: OSError) -> SiteAway:
+    return SiteAway("disk", f"the jobs folder can't be written: {error.strerror}")
+
+
 def raise_if_disk(error: OSError) -> None:
     """Raises SiteAway where it is the disk that is at fault, and so every job's."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE):
-        raise SiteAway("disk", f"the jobs folder can't be written: {error.strerror}") from None
+        raise disk_away(error) from None
 
 
 @dataclass
@@ -72,6 +77,8 @@ class Tools:
     """...and of those that are done."""
     watching: bool = False
     """One process for many passes: it keeps what works, and asks Slurm by the clock."""
+    there: set[str] = field(default_factory=set)
+    """The ids of jobs and pilots that Slurm has, as far as this pass knows."""
     stopping: bool = False
     """Told to end: nothing new is begun."""
     slurm_answered_at: float = 0
@@ -130,6 +137,17 @@ class Tools:
     def budget(self) -> Budget:
         s = self.config.site.slurm
         return Budget(self.jobs.budget, s.commands_per_second, s.commands_at_once)
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        """What Slurm declined. The file is looked for only where something is to be submitted."""
+        from .known_shapes import Shapes
+
+        return Shapes(self.jobs, self.config.site.slurm)
+
+    @property
+    def in_slurm(self) -> int:
+        return len(self.there)
 
     @cached_property
     def quiet(self) -> Quiet:

@@ -18,7 +18,8 @@ from slurm import JobView, Outlook, SlurmJobId, Unavailable, states
 from ..errors import Damaged
 from ..facts import Delivered, Outcome, SiteFault, Undeliverable, read_progress, read_result
 from ..folder import JobFolder, JobsFolder, read
-from ..login import judge
+from ..login import judge, shapes
+from ..login.known_shapes import Shapes
 from ..login.snapshot import AttemptFacts, JobFacts, read_facts
 from ..settings import Config
 from ..spec import Resources, deadline_of
@@ -148,6 +149,8 @@ def _where(scene: _Scene) -> Iterator[str]:
         yield from _running(scene, a)
     elif a.closed:
         yield f"Attempt {a.number} was withdrawn before it began; the next pass writes down what it came to."
+    elif a.submission is None and a.declined is not None:
+        yield f"Slurm declined it {_ago(scene, a.declined.at)}: {a.declined.words}."
     elif a.submission is None:
         yield f"sbatch was called {_ago(scene, a.intent.at)} and gave no clear answer, so Slurm may or may not have it."
     else:
@@ -305,12 +308,28 @@ def _next(scene: _Scene) -> Iterator[str]:
 
 
 def _will_submit(scene: _Scene, step: judge.Submit) -> Iterator[str]:
-    fault = _fault(scene)
-    if fault is None:
+    fault, declined = _fault(scene), _declined(scene, step)
+    yield from declined
+    if fault is None and not declined:
         yield f"The next pass submits it as attempt {step.attempt}, with {resources(step.resources)}."
     yield from _site_fault(scene)
     if step.attempt == 1:
         yield from _must_start_by(scene)
+
+
+def _declined(scene: _Scene, step: judge.Submit) -> list[str]:
+    """What is known of jobs like it that Slurm declines."""
+    if step.declined is not None and step.declined.final:
+        return ["The next pass answers it as rejected."]
+    shape, timing = Shapes(scene.jobs, scene.config.site.slurm).of(step.resources), scene.config.site.timing
+    if shape is None or shapes.forgotten(shape, timing, scene.now):
+        return []
+    said = [f"{shapes.sentence(shape, scene.now)}."]
+    if shape.since and not shape.full:
+        end = screen.when(shape.since + timing.patience)
+        outcome = "failed" if shape.objection else "rejected, with Slurm's words"
+        said.append(f"One is tried for all of them. If that is still so at {end}, they are answered {outcome}.")
+    return said
 
 
 def _site_fault(scene: _Scene) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -16,6 +16,7 @@ from ..retry import is_final
 STATES: Mapping[str, str] = {
     "claimed": "on disk and safe; not submitted yet (explain says what it waits for)",
     "unclear": "sbatch gave no clear answer; the next passes find out whether Slurm has it",
+    "declined": "Slurm declines jobs like it for now; it is tried again, and explain has Slurm's words",
     "pending": "submitted; waits in Slurm",
     "running": "works on a compute node",
     "cancelling": "shall end: the next pass asks Slurm, or has asked, and Slurm has not yet said that it is gone",
@@ -119,8 +120,19 @@ def _during_attempt(path: str, number: int) -> State:
     names = set(os.listdir(attempt))
     for file, word in _OF_AN_ATTEMPT:
         if file in names:
+            if word == "unclear" and _is_declined(names):
+                word, file = "declined", _ATTEMPT.declined(_submissions(names)).name
             return State(word or _after_result(JobFolder(Path(path)), number), _changed(f"{attempt}/{file}"), number)
     return State("claimed" if number == 1 else "retrying", _changed(attempt), number)
+
+
+def _submissions(names: Collection[str]) -> int:
+    """How often it was to be submitted: each time but the first is an intent with a number."""
+    return 1 + sum(name.startswith("intent-") for name in names)
+
+
+def _is_declined(names: Collection[str]) -> bool:
+    return _ATTEMPT.declined(_submissions(names)).name in names
 
 
 def _after_result(job: JobFolder, number: int) -> str:

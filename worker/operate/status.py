@@ -27,7 +27,8 @@ from ..facts import (
     read_started,
 )
 from ..folder import JobsFolder, read
-from ..login import tally
+from ..login import shapes, tally
+from ..login.known_shapes import Shapes
 from ..settings import Config
 from . import in_batches, places, screen
 from .in_batches import InBatch
@@ -170,6 +171,8 @@ class Standing:
     more: bool = False
     """More jobs fit than are listed."""
     unknown: list[str] = field(default_factory=list)
+    declined: list[str] = field(default_factory=list)
+    """Which jobs Slurm declines, in sentences."""
 
 
 def look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: Optional[Outside]) -> Standing:
@@ -196,6 +199,7 @@ def look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: Op
         rejected=places.count(jobs.rejected),
         undelivered=places.count(jobs.undelivered),
         pilots=queue_rows(config, jobs),
+        declined=[shapes.sentence(each, now) for each in Shapes(jobs, config.site.slurm).all()],
         jobs=[*rows, *map(_row_inside, inside.values())],
         more=more,
         unknown=[name for name in unknown if name not in inside],
@@ -316,6 +320,8 @@ def _head(standing: Standing) -> Iterator[tuple[str, str]]:
     fault = standing.site_fault
     if fault is not None:
         yield "site", f"away since {screen.when(fault.since, now)} ({fault.kind}): {screen.plain(fault.words)}"
+    for sentence in standing.declined:
+        yield "declined", screen.plain(sentence, 1000)
     for queue, waiting in standing.waiting.items():
         yield "queue", f"{queue}: {waiting} message{'s' if waiting != 1 else ''} waiting"
     for why in standing.queue_faults.values():

@@ -76,6 +76,8 @@ class Books:
         self.first_away = float("inf")
         """Since when something of the site was away, or an sbatch unclear, for the first time. A pass that notes a fault may
         be the last one for days, and the next one finds nothing but the note."""
+        self.first_declined = float("inf")
+        """Since when Slurm declined something, for the first time."""
         self.lost_from: dict[Attempt, float] = {}
         """When an attempt may be given up that the scheduler did not know in its last answers, two or more."""
         self.cancel_asked: set[str] = set()
@@ -94,6 +96,11 @@ class Books:
         db.close()
         self._check_taken(waiting, jobs, now)
         self._check_outcomes(jobs)
+        for answer in self.answers.values():
+            promise(
+                answer.headers["outcome"] != "rejected" or not self.began.get(answer.attempt),
+                f"{answer.attempt} is said to be rejected, and it began",
+            )
         for attempt, times in self.began.items():
             promise(times <= 1, f"the workload ran {times} times in attempt {attempt}")
 
@@ -159,6 +166,8 @@ class Books:
         """What follows from the message and the site, whatever the attempts did."""
         away = now - self.first_away if b"could not be started" in answer.body else 0
         words = {"failed"} if away >= 3600 else set()
+        declined = now - self.first_declined if b"does not accept" in answer.body else 0
+        words |= {"rejected"} if declined >= 86400 else set()
         words |= {"lost"} if now >= self.lost_from.get(answer.attempt, float("inf")) else set()
         for sent in self.sent:
             if sent.correlation_id == answer.known["correlation_id"]:
@@ -192,6 +201,11 @@ class Books:
                 now = outcome.read_bytes()
                 before = self._outcomes.setdefault(file.parent.name, now)
                 promise(before == now, f"the outcome of {file.parent.name} has changed: {before!r} to {now!r}")
+
+    def note_declined(self, now: float) -> None:
+        """It may be all that Slurm declines: then the site is away."""
+        self.first_declined = min(self.first_declined, now)
+        self.note_away(now)
 
     def note_away(self, now: float) -> None:
         self.first_away = min(self.first_away, now)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Callable, Union
 
-from slurm import BatchRequest, JobView, Refused, SlurmJobId, Unavailable, element_id, states
+from slurm import BatchRequest, Declined, JobView, Refused, SlurmJobId, Unavailable, element_id, states
 from tests.worker.model.books import Attempt, Books, promise
 
 _SHOWN_AFTER_END = 300.0
@@ -15,6 +15,8 @@ _SHOWN_AFTER_END = 300.0
 _LOST_AFTER = 600.0
 _ALIVE = ("PENDING", "RUNNING")
 _LARGEST_ARRAY = 3
+_ORDINARY_MB = 1000
+"""What the queue gives a job that asks for nothing."""
 
 Place = tuple[str, int]
 """A Slurm name, and which element of its array."""
@@ -78,7 +80,12 @@ class Cluster:
     away: bool = False
     accounting_away: bool = False
     luck: str = "taken"
-    """Of the next sbatch: taken, late (is shown a while later), unheard, unheard and late, not taken, refused."""
+    """Of the next sbatch: taken, late (is shown a while later), unheard, unheard and late, not taken; refused or declined,
+    "... and taken" where it went in all the same."""
+    most: int = 1000
+    """So many jobs may be here; more are declined."""
+    declined_shape: str = ""
+    """Which jobs are declined: all, large (more memory than the queue gives), or none."""
     deaf: bool = False
     """Requests to cancel are lost."""
     alone: bool = True
@@ -99,10 +106,14 @@ class Cluster:
         if self.away or luck == "not taken":
             raise Unavailable("sbatch: error: Unable to contact slurm controller")
         promise(len(request.elements) <= _LARGEST_ARRAY, "an array that is too large")
-        if luck == "refused":
+        if "refused" in luck:
             for attempt in attempts.values():
                 self.books.evidence[attempt].add("rejected")
-            raise Refused("no node of the cluster has the memory it asks for")
+        declined = "declined" in luck or self._declines(request, len(attempts))
+        if declined:
+            self.books.note_declined(self.clock())
+        if (declined or "refused" in luck) and "taken" not in luck:
+            raise Declined("AssocMaxSubmitJobLimit") if declined else Refused("it asks for more than there is")
         for element in attempts:
             self._check_repetition((request.name, element))
         self._submissions += 1
@@ -111,6 +122,10 @@ class Cluster:
         for element, attempt in attempts.items():
             own_id = element_id(slurm_id, element) if request.elements else slurm_id
             self.jobs.append(SlurmJob(own_id, self._submissions, request.name, element, group, attempt, shown_at))
+        if "refused" in luck:
+            raise Refused("it asks for more than there is")
+        if declined:
+            raise Declined("AssocMaxSubmitJobLimit")
         if "unheard" in luck:
             raise Unavailable("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation")
         return slurm_id
@@ -118,7 +133,13 @@ class Cluster:
     def objection(self, request: BatchRequest) -> str:
         if self.away:
             raise Unavailable("sbatch: error: Unable to contact slurm controller")
-        return ""
+        return "AssocMaxSubmitJobLimit" if self._declines(request, 1) else ""
+
+    def _declines(self, request: BatchRequest, count: int) -> bool:
+        unwanted = self.declined_shape == "all" or (
+            self.declined_shape == "large" and (request.memory_mb or 0) > _ORDINARY_MB
+        )
+        return unwanted or sum(job.alive for job in self.jobs) + count > self.most
 
     def _check_repetition(self, place: Place) -> None:
         """README, Submission: again only after two clear answers without it; design, 5: and after 120 s."""

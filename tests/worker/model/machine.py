@@ -21,7 +21,8 @@ SHARED_MEMORY = Path("/dev/shm")
 ENDS = ("COMPLETED", "FAILED", "OUT_OF_MEMORY", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "CANCELLED")
 FATES = ("well", "fails", "makes nothing", "loses a child to memory", "runs out of time")
 TIMES = (1.0, 60.0, 60.0, 100.0, 130.0, 400.0, 700.0, 4000.0, 90000.0)
-LUCK = ("late", "unheard", "unheard and late", "not taken", "refused")
+LUCK = ("late", "unheard", "unheard and late", "not taken", "refused", "refused and taken", "declined", "declined and taken",
+        "declined and taken late")  # fmt: skip
 OF_A_PASS = ("message.json", "ack", "spec.json", "intent.json", "sbatch", "submission.json", "ended.json", "result.json",
              "reply-", "outcome.json", "publish", "delivered.json", "move to")  # fmt: skip
 OF_A_WORKER = ("started.json", "result.json", "reply-", "outcome.json", "publish", "delivered.json")
@@ -32,7 +33,8 @@ def body(workload: str, url: str = "/page") -> bytes:
     return json.dumps({"inputs": {"Page": url}, "settings": {}, "workload": workload}).encode()
 
 
-GOOD = tuple(body(workload) for workload in ("often", "once", "always"))
+LARGE = body("once").replace(b'"settings"', b'"resources": {"memory_mb": 2000}, "settings"')
+GOOD = (*(body(workload) for workload in ("often", "once", "always")), LARGE)
 BAD = (b"{}", b"\xff", body("often").replace(b"Page", b"Leaf"))
 MISSING = body("often", "/missing")
 
@@ -71,6 +73,8 @@ oddities = st.one_of(
     event("slurm_forgets", which, switch),
     event("slurm_holds", which, st.sampled_from(("BadConstraints", "Resources"))),
     event("slurm_deaf", switch),
+    event("slurm_has_room_for", st.sampled_from((1, 2, 1000))),
+    event("slurm_declines", st.sampled_from(("", "large", "all"))),
     event("cache_is", st.sampled_from(("lost", "damaged", "stale", "stale", "deaf", "rings")), which),
 )
 faults = st.one_of(
@@ -181,6 +185,22 @@ class Life(RuleBasedStateMachine):
         self.happen(("one_pass", True))
         self.happen(("tick", seconds))
         self.happen(("one_pass", True))
+
+    @rule(messages=st.lists(messages, min_size=1, max_size=4), shape=st.sampled_from(("", "large", "all")),
+          most=st.integers(0, 3), seconds=st.sampled_from(TIMES), passes=st.integers(1, 5), lasts=switch)  # fmt: skip
+    def slurm_wants_no_more(
+        self, messages: list[Event], shape: str, most: int, seconds: float, passes: int, lasts: bool
+    ) -> None:
+        self.happen(("slurm_declines", shape))
+        self.happen(("slurm_has_room_for", most))
+        for message in messages:
+            self.happen(message)
+        for _ in range(passes):
+            self.happen(("one_pass", True))
+            self.happen(("tick", seconds))
+        if not lasts:
+            self.happen(("slurm_has_room_for", 1000))
+            self.happen(("slurm_declines", ""))
 
     @rule(which=which, fate=fates, sees_memory=switch, state=states, troubles=worker_troubles)
     def a_job_runs(self, which: int, fate: str, sees_memory: bool, state: str, troubles: tuple[Trouble, ...]) -> None:

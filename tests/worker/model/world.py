@@ -150,6 +150,13 @@ class World:
     def slurm_deaf(self, deaf: bool) -> None:
         self.cluster.deaf = deaf
 
+    def slurm_has_room_for(self, most: int) -> None:
+        self.cluster.most = most
+
+    def slurm_declines(self, shape: str) -> None:
+        """all, those that ask for more than one CPU (large), or none."""
+        self.cluster.declined_shape = shape
+
     def luck_of_next_sbatch(self, luck: str) -> None:
         self.cluster.luck = luck
 
@@ -278,7 +285,7 @@ class World:
         self.api_is("well")
         self.disk_full(False)
         self.cluster.away = self.cluster.accounting_away = self.cluster.deaf = False
-        self.cluster.luck = "taken"
+        self.cluster.luck, self.cluster.most, self.cluster.declined_shape = "taken", 1000, ""
         for job in self.cluster.jobs:
             job.reason = "Resources"
 

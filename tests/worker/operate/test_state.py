@@ -100,4 +100,4 @@ def test_every_word_of_the_table_is_explained_in_the_help() -> None:
 
     assert set(OUTCOME_WORDS) == set(OUTCOMES)
     assert all(f"  {word} " in words for word in [*STATES, *OUTCOMES])
-    assert {word for word, _ in SITUATIONS.values()} | {"closing", "damaged"} == set(STATES)
+    assert {word for word, _ in SITUATIONS.values()} | {"closing", "damaged", "declined"} == set(STATES)

@@ -1,0 +1,280 @@
+"""Whole passes against a scheduler that declines: only such jobs wait, none runs twice, and each answer is true."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from slurm import BatchRequest, Declined, JobView, Phase, Refused, SlurmJobId
+from tests.worker.login.test_passes import LAYERS, Cluster, Login, answers
+from worker import folder
+from worker.facts import Group, Started
+from worker.folder import JobId
+from worker.operate.state import state_of
+from worker.settings import Seconds
+
+WORDS = "QOSMaxCpuPerJobLimit / Job violates accounting/QOS policy"
+LARGE = json.dumps({"inputs": LAYERS, "settings": {}, "resources": {"cpus": 2}}).encode()
+SMALL = json.dumps({"inputs": LAYERS, "settings": {}, "resources": {"cpus": 1}}).encode()
+
+
+class Choosy(Cluster):
+    """`most`: so many jobs may be here; `declines`: whether it wants no such job; `lies`: it says so, and takes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 1000
+        self.declines: Callable[[BatchRequest], bool] = lambda request: False
+        self.lies = False
+        self.sizes: list[int] = []
+        self.asked = 0
+        self.running_ones: set[str] = set()
+        self.cancelled: list[str] = []
+
+    @property
+    def alive(self) -> int:
+        return sum(slurm_id not in self.ended for slurm_id, _, _ in self.elements)
+
+    def submit(self, request: BatchRequest) -> SlurmJobId:
+        count = len(request.elements) or 1
+        self.sizes.append(count)
+        if self.lies or not self._objects(request, count):
+            slurm_id = super().submit(request)
+            if not self.lies:
+                return slurm_id
+        raise Declined(WORDS)
+
+    def objection(self, request: BatchRequest) -> str:
+        self.asked += 1
+        return WORDS if self._objects(request, 1) else ""
+
+    def _objects(self, request: BatchRequest, count: int) -> bool:
+        return self.declines(request) or self.alive + count > self.most
+
+    def view(self, slurm_id: str, name: str) -> JobView:
+        view = super().view(slurm_id, name)
+        waits = view.phase is Phase.RUNNING and slurm_id not in self.running_ones
+        return replace(view, phase=Phase.WAITING, state="PENDING", reason="Resources") if waits else view
+
+    def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
+        self.cancelled += ids
+        super().cancel(ids, only_waiting)
+
+
+class ChoosyLogin(Login):
+    def __init__(self, place: Path) -> None:
+        super().__init__(place)
+        self.choosy = self.cluster = Choosy()
+        self.change(array_size=50)
+
+    def change(self, array_size: int, **timing: float) -> None:
+        site = self.config.site
+        changed = {name: Seconds(seconds) for name, seconds in timing.items()}
+        self.config = replace(self.config, site=replace(
+            site, slurm=replace(site.slurm, array_size=array_size), timing=replace(site.timing, **changed)
+        ))  # fmt: skip
+
+    def ask(self, count: int, body: bytes = SMALL, prefix: str = "c") -> None:
+        for n in range(count):
+            self.broker.ask(body, f"{prefix}-{n}")
+
+    def passes(self, count: int) -> list[int]:
+        return [self.one_pass() for _ in range(count)]
+
+    def outcomes(self) -> dict[str, str]:
+        return {str(reply.correlation_id): str(reply.headers["outcome"]) for reply in self.broker.sent}
+
+
+@pytest.fixture
+def login(tmp_path: Path) -> ChoosyLogin:
+    return ChoosyLogin(tmp_path / "site")
+
+
+def large(request: BatchRequest) -> bool:
+    return request.cpus > 1
+
+
+def test_only_the_declined_shape_waits_while_messages_are_taken_and_others_run(login: ChoosyLogin) -> None:
+    login.choosy.declines = large
+    login.ask(1, LARGE, "large")
+    login.passes(2)
+    login.ask(3)
+
+    codes = login.passes(3)
+
+    assert codes == [0, 0, 0] and login.choosy.alive == 3 and not login.broker.queued
+    assert login.choosy.asked == 1
+    states = sorted(state.word for job in login.active() if (state := state_of(str(job.path))))
+    assert states == ["declined", "pending", "pending", "pending"]
+
+
+def test_in_the_end_the_declined_jobs_alone_are_rejected_with_slurms_words(login: ChoosyLogin) -> None:
+    login.change(array_size=50, patience=0)
+    login.choosy.declines = large
+    login.ask(3, LARGE, "large")
+    login.ask(2)
+
+    login.passes(12)
+    login.run_jobs(answers, "succeeded")
+    login.passes(2)
+
+    assert login.outcomes() == {
+        "large-0": "rejected", "large-1": "rejected", "large-2": "rejected", "c-0": "succeeded", "c-1": "succeeded",
+    }  # fmt: skip
+    assert {json.loads(reply.body).get("error") for reply in login.broker.sent} - {None} == {
+        f"The cluster does not accept this job ({WORDS}). Ask for less, or ask the people who run the service."
+    }
+
+
+def test_where_the_smallest_job_is_declined_too_no_message_is_taken_and_the_job_has_failed_in_the_end(
+    login: ChoosyLogin,
+) -> None:
+    login.choosy.declines = lambda request: True
+    login.ask(1)
+    login.passes(3)
+    login.ask(1, prefix="later")
+
+    assert login.passes(2) == [69, 69] and len(login.broker.queued) == 1
+    login.change(array_size=50, patience=0)
+    login.passes(4)
+
+    assert login.outcomes()["c-0"] == "failed"
+    assert "because the cluster did not take new jobs" in login.errors()[0]
+
+
+def test_the_site_is_back_when_a_job_is_taken(login: ChoosyLogin) -> None:
+    login.choosy.declines = lambda request: True
+    login.ask(2)
+    login.passes(4)
+
+    login.choosy.declines = lambda request: False
+    login.passes(4)
+
+    assert login.choosy.alive == 2
+
+
+def test_what_is_declined_together_is_halved_what_fits_goes_in_and_the_rest_follows_as_those_end(
+    login: ChoosyLogin,
+) -> None:
+    login.change(array_size=50, hopeless_after=3600, adopt_after=3600)
+    login.choosy.most = 5
+    login.ask(12)
+
+    login.passes(12)
+    assert login.choosy.alive == 5
+    tries = len(login.choosy.sizes)
+    assert login.passes(3) == [0, 0, 0] and len(login.choosy.sizes) == tries  # nothing ended, nothing is tried
+
+    login.ask(1, prefix="later")  # no message is taken into a full house
+    first = login.choosy.elements[0][0]
+    login.choosy.ended[first] = "failed"
+    login.passes(2)
+    assert login.choosy.alive == 5 and len(login.broker.queued) == 1
+
+    for _ in range(12):
+        login.run_jobs(answers, "succeeded")
+        login.passes(4)
+    assert len(login.outcomes()) == 13 and set(login.outcomes().values()) == {"succeeded", "failed"}
+
+
+def test_each_part_gets_a_group_and_a_name_of_its_own(login: ChoosyLogin) -> None:
+    login.choosy.most = 2
+    login.ask(4)
+
+    login.passes(5)
+
+    names = [request.name for request in login.choosy.jobs]
+    assert len(names) == len(set(names)) == len({request.arguments[-1] for request in login.choosy.jobs})
+    assert login.choosy.alive == 2
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_jobs_that_slurm_took_and_declined_in_one_breath_are_found_and_run_once(login: ChoosyLogin, count: int) -> None:
+    login.choosy.lies = True
+    login.ask(count)
+    login.passes(1)
+    login.choosy.lies = False
+
+    login.passes(3)
+    login.run_jobs(answers, "succeeded")
+    login.passes(2)
+
+    assert login.choosy.sizes == [count]
+    assert list(login.outcomes().values()) == ["succeeded"] * count
+
+
+def test_a_job_that_was_refused_and_taken_all_the_same_is_not_answered_wrongly(login: ChoosyLogin) -> None:
+    login.ask(1)
+    real = login.choosy.submit
+
+    def takes_and_refuses(request: BatchRequest) -> SlurmJobId:
+        real(request)
+        raise Refused("no node of the cluster has what it asks for")
+
+    login.choosy.submit = takes_and_refuses  # type: ignore[method-assign]
+    login.passes(3)
+    login.run_jobs(answers, "succeeded")
+    login.passes(2)
+
+    assert login.outcomes() == {"c-0": "succeeded"}
+
+
+def test_a_copy_that_turns_up_late_under_an_old_name_is_the_attempt_where_it_began_first(login: ChoosyLogin) -> None:
+    login.change(array_size=50, adopt_after=0)
+    login.choosy.declines = lambda request: True
+    login.ask(1)
+    login.passes(1)
+    (job,) = login.active()
+    (old,) = [json.loads(file.read_text()) for file in job.attempt(1).path.glob("intent.json")]
+    login.choosy.declines = lambda request: False
+    login.passes(3)
+    (new,) = login.choosy.elements
+
+    late = SlurmJobId("777")
+    request = replace(new[1], name=old["name"], arguments=[*new[1].arguments[:-1], str(login.jobs.group(old["group"]))])
+    login.choosy.elements.append((late, request, old["element"]))
+    login.choosy.running_ones.add(late)
+    folder.claim_name(job.attempt(1).started, Started(late, 0, "n1", 1.0))
+    login.passes(2)
+
+    assert login.choosy.cancelled == [new[0]] and login.broker.sent == []
+    group = folder.read(Group, login.jobs.group(old["group"]))
+    assert group is not None and group.members[str(old["element"])] == (job.id, 1)
+    assert folder.read(Started, login.jobs.job(JobId(job.id)).attempt(1).started) is not None
+
+
+def test_a_late_copy_that_has_not_begun_is_cancelled_as_soon_as_it_can_win_no_more(login: ChoosyLogin) -> None:
+    login.change(array_size=50, adopt_after=0)
+    login.choosy.declines = lambda request: True
+    login.ask(1)
+    login.passes(1)
+    (job,) = login.active()
+    old = json.loads(job.attempt(1).intent.read_text())
+    login.choosy.declines = lambda request: False
+    login.passes(3)
+    (new,) = login.choosy.elements
+    late = SlurmJobId("777")
+    login.choosy.elements.append((late, replace(new[1], name=old["name"]), old["element"]))
+
+    login.passes(2)
+    assert login.choosy.cancelled == []
+    login.choosy.running_ones.add(new[0])
+    folder.claim_name(job.attempt(1).started, Started(new[0], 0, "n1", 1.0))
+    login.passes(1)
+
+    assert login.choosy.cancelled == [late]
+
+
+def test_groups_of_names_that_were_given_up_are_removed_with_the_job(login: ChoosyLogin) -> None:
+    login.choosy.most = 1
+    login.ask(2)
+    for _ in range(6):
+        login.passes(3)
+        login.run_jobs(answers, "succeeded")
+
+    assert login.active() == [] and list(login.jobs.groups.iterdir()) == []

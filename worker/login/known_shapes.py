@@ -1,0 +1,66 @@
+"""What is remembered of shapes of jobs that Slurm declined: one small file for each, under jobs/shapes.
+
+It is no fact of a job: without it, Slurm is asked again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from typing import Optional
+
+from .. import folder
+from ..errors import Damaged
+from ..facts import Shape
+from ..folder import JobsFolder
+from ..settings import SlurmSettings
+from ..spec import Resources
+
+
+class Shapes:
+    """By what sbatch is asked for them; with other settings of the site it is another shape."""
+
+    def __init__(self, jobs: JobsFolder, settings: SlurmSettings) -> None:
+        self._folder = jobs.shapes
+        self._site = [settings.account, settings.partition, *settings.extra_options]
+        self._known = dict(_read_all(jobs))
+
+    def __bool__(self) -> bool:
+        return bool(self._known)
+
+    def of(self, asked: Resources) -> Optional[Shape]:
+        return self._known.get(self._key(asked)) if self._known else None
+
+    def all(self) -> list[Shape]:
+        """The one that was declined first comes first."""
+        return sorted(self._known.values(), key=lambda shape: shape.since or shape.at)
+
+    def note(self, asked: Resources, shape: Optional[Shape]) -> None:
+        """None: nothing is known of it any more. Raises OSError."""
+        key = self._key(asked)
+        file = self._folder / f"{key}.json"
+        if shape is not None:
+            folder.make_folder(self._folder)
+            folder.write(file, shape)
+            self._known[key] = shape
+        elif self._known.pop(key, None) is not None:
+            folder.remove(file)
+
+    def _key(self, asked: Resources) -> str:
+        """Whom Slurm writes to is no part of it."""
+        what = [asked.cpus, asked.memory_mb, asked.minutes, asked.gres, *self._site]
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+
+
+def _read_all(jobs: JobsFolder) -> Iterator[tuple[str, Shape]]:
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = [name for name in os.listdir(jobs.shapes) if name.endswith(".json") and not name.startswith(".")]
+    for name in sorted(names):
+        with contextlib.suppress(Damaged, OSError):
+            shape = folder.read(Shape, jobs.shapes / name)
+            if shape is not None:
+                yield name[: -len(".json")], shape

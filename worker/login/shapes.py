@@ -1,0 +1,144 @@
+"""Decides when jobs of a shape that Slurm declined are tried again, how many at a time, and when that ends. Pure.
+
+A shape is all that sbatch is asked for a job. Which words are about too many jobs at a time and which are about the shape
+can't be known from the words: what is declined as an array is halved, and what is declined alone is the shape's. It is tried
+again alone, one job for all of its shape, after a pause that grows. Whether the shape is at fault or the site takes nothing
+at all is asked: would it take the smallest job there is, or not.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Optional, Union
+
+from ..facts import Shape
+from ..settings import Timing
+from ..spec import Resources
+
+_REMEMBERED = 3600.0
+"""Seconds for which it is believed that only so many are taken at a time."""
+
+
+@dataclass(frozen=True)
+class Try:
+    """So many at a time at the most; 0 for any number."""
+
+    most: int = 0
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Not before then, unless jobs of ours end."""
+
+    until: float
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Whether the smallest job would be taken: its patience is over, and this decides who was at fault."""
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """`at_fault`: whether it is the job (rejected, with Slurm's words) or the site (failed)."""
+
+    job_at_fault: bool
+
+
+Step = Union[Try, Hold, Ask, GiveUp]
+
+
+def next_step(shape: Optional[Shape], timing: Timing, now: float, in_slurm: int, declined_at: float = 0,
+              claimed_at: float = 0) -> Step:  # fmt: skip
+    """What is to be done with a job of this shape that is ready. `in_slurm`: how many of our jobs Slurm has now;
+    `declined_at`: when this one was declined, 0 for one that was not tried. An answer that blames the job is true of every
+    job of its shape; one that blames the site is true of those that have waited for as long."""
+    if shape is None:
+        return Try()
+    if 0 < declined_at <= shape.given_up_at or 0 <= now - shape.given_up_at < timing.hopeless_after:
+        if not shape.objection or now - max(claimed_at, shape.since) >= timing.patience:
+            return GiveUp(job_at_fault=not shape.objection)
+    if not shape.since:
+        return Try(shape.most if 0 <= now - shape.at < _REMEMBERED else 0)
+    ended = shape.in_slurm - in_slurm if shape.objection else 0
+    if ended > 0:
+        return Try(ended)
+    if now < shape.again_at <= now + timing.hopeless_after:  # a clock that was set back must not hold them for ever
+        return Hold(shape.again_at)
+    if is_over(shape, timing, now) and shape.asked_at < shape.again_at:
+        return Ask()
+    return Try(1)
+
+
+def is_over(shape: Shape, timing: Timing, now: float) -> bool:
+    return shape.since > 0 and now - shape.since >= timing.patience
+
+
+def is_worth_asking(shape: Shape, timing: Timing, now: float) -> bool:
+    """Once in `hopeless_after`."""
+    return shape.since > 0 and not 0 <= now - shape.asked_at < timing.hopeless_after
+
+
+def forgotten(shape: Shape, timing: Timing, now: float) -> bool:
+    """Nothing was declined for so long that it says nothing about now."""
+    return not -timing.patience <= now - shape.at < timing.patience + timing.hopeless_after
+
+
+def after_decline(before: Optional[Shape], resources: Resources, count: int, words: str, timing: Timing, now: float,
+                  in_slurm: int) -> Shape:  # fmt: skip
+    """What is known now that `count` of them were declined together."""
+    shape = replace(before or Shape(resources, words, now), words=words, at=now)
+    if count > 1:
+        return replace(shape, most=count // 2)
+    tries = shape.tries + 1
+    grown = 1 if shape.objection else 2 ** min(tries - 1, 30)
+    pause = min(timing.hopeless_after, timing.adopt_after * grown)
+    at_fault = is_over(shape, timing, now) and shape.asked_at >= shape.again_at and not shape.objection
+    return replace(
+        shape, since=shape.since or now, tries=tries, again_at=now + pause, most=1, in_slurm=in_slurm,
+        given_up_at=now if at_fault else shape.given_up_at,
+    )  # fmt: skip
+
+
+def after_answer(shape: Shape, objection: str, timing: Timing, now: float, in_slurm: int) -> Shape:
+    """What is known now that Slurm was asked about the smallest job. While it is full of jobs of ours, time does not count:
+    they will end."""
+    shape = replace(shape, asked_at=now, objection=objection, full=bool(objection) and in_slurm > 0)
+    if objection:  # this may pass at any time, for all jobs
+        shape = replace(shape, again_at=min(shape.again_at, now + timing.adopt_after))
+    if shape.full:
+        return replace(shape, since=now)
+    return replace(shape, given_up_at=now) if objection and is_over(shape, timing, now) else shape
+
+
+def without_objection(shape: Shape, now: float) -> Shape:
+    """Slurm took something since it was asked: from now on it is the shape alone that it declines."""
+    return replace(shape, objection="", asked_at=0, since=now, given_up_at=0)
+
+
+def after_taken(shape: Shape, timing: Timing, now: float, in_slurm: int) -> Optional[Shape]:
+    """None: nothing is worth remembering. Where Slurm was full the next one is not tried at once, but when another has
+    ended; that only so many are taken at a time is remembered for a while."""
+    if shape.full:
+        pause = min(timing.hopeless_after, timing.adopt_after)
+        return replace(shape, since=now, tries=1, again_at=now + pause, in_slurm=in_slurm)
+    return None if shape.since else shape
+
+
+def sentence(shape: Shape, now: float) -> str:
+    """What waits and why, for people."""
+    what = f"jobs of {kind(shape.resources)}"
+    if not shape.since:
+        return f"Slurm declined {what} when they came together ({shape.words}); at most {shape.most} are submitted at a time"
+    when = f"tried again at {time.strftime('%H:%M', time.localtime(max(now, shape.again_at)))}"
+    if shape.full:
+        return f"Slurm takes no more jobs for now, and {what} wait: {shape.words}; {when}, or when a job ends"
+    if shape.objection:
+        return f"Slurm declines {what}, and any other job too: {shape.words}; {when}"
+    return f"Slurm declines {what}: {shape.words}; {when}"
+
+
+def kind(asked: Resources) -> str:
+    cpus = f"{asked.cpus} CPU{'s' if asked.cpus != 1 else ''}"
+    return f"{cpus}, {asked.memory_mb} MB, {asked.minutes} min{f', {asked.gres}' if asked.gres else ''}"
