@@ -15,9 +15,11 @@ import pika
 import pytest
 
 from tests.services.broker import Broker as Service
+from tests.services.daemon import poll
 from worker.broker import Broker, Properties, QueueFault, Unroutable
 from worker.broker.embedded import Embedded
-from worker.broker.rabbitmq import RabbitMQ
+from worker.broker.rabbitmq import RabbitMQ, parameters
+from worker.broker.window import Window
 from worker.errors import Transient
 from worker.outcome import Reply
 from worker.settings import Credentials, Pattern, Queue, Replies, Secret
@@ -325,6 +327,50 @@ def test_a_queue_that_gives_everything_to_one_reader_lets_the_second_one_go(over
     over_amqp.send_all(9)
 
     assert len(broker.get_many(queue.name, 5, wait=0.1)) <= 1
+
+
+def _sent(broker: RabbitMQ, reply: Reply, through: str) -> bool:
+    """Whether it counts as delivered."""
+    if through == "one by one":
+        try:
+            broker.publish(reply)
+        except Unroutable:
+            return False
+        return True
+    window = Window(broker._credentials, None, lambda: None)
+    try:
+        window.send([reply])
+        assert poll(lambda: bool(window._told), 30)
+        ((_, why),) = window.told()
+        return not why
+    finally:
+        window.close()
+
+
+@pytest.mark.parametrize("through", ["one by one", "a window"])
+def test_a_direct_reply_is_delivered_to_a_requester_that_is_there_and_to_no_other(
+    over_amqp: Kind, through: str
+) -> None:
+    """Whatever this version of RabbitMQ makes of `mandatory` for them."""
+    broker = over_amqp.open()
+    assert isinstance(broker, RabbitMQ)
+    broker.waiting(over_amqp.queue)
+    answers: list[bytes] = []
+    with pika.BlockingConnection(parameters(broker._credentials, None)) as requester:
+        channel = requester.channel()
+        channel.basic_consume("amq.rabbitmq.reply-to", lambda *parts: answers.append(parts[3]), auto_ack=True)
+        properties = pika.BasicProperties(reply_to="amq.rabbitmq.reply-to")
+        channel.basic_publish("", over_amqp.queue.name, b"a question", properties)
+        (asked,) = broker.get_many(over_amqp.queue.name, 1, wait=10)
+        reply = replace(REPLY, routing_key=str(asked.properties.reply_to))
+
+        to_one_that_is_there = _sent(broker, reply, through)
+        requester.process_data_events(1)
+    to_one_that_is_gone = _sent(broker, reply, through)
+    to_one_made_up = _sent(broker, replace(REPLY, routing_key="amq.rabbitmq.reply-to.made.up"), through)
+
+    assert answers == [REPLY.body]
+    assert (to_one_that_is_there, to_one_that_is_gone, to_one_made_up) == (True, False, False)
 
 
 @pytest.mark.parametrize("kind_of_queue", ["quorum", "stream"])

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
+_DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
 _PERSISTENT = 2
 _REFUSALS = {
     403: "may not be read by our user, or does not exist ({}). Give the user the right to read it, make the queue, or take "
@@ -279,8 +279,9 @@ class RabbitMQ:
                 raise Unroutable(f"the broker refuses it: {error.reply_text}") from None
 
     def _publish(self, reply: Reply) -> None:
-        # RabbitMQ returns a direct reply as unroutable even when it was delivered.
-        direct = reply.routing_key.startswith(DIRECT_REPLY_TO)
+        direct = is_direct(reply.routing_key)
+        if direct:
+            _look_for(self._open(), reply.routing_key)
         try:
             self._send(reply, mandatory=not direct)
         except exceptions.UnroutableError:
@@ -347,6 +348,20 @@ class RabbitMQ:
             raise Transient(f"the broker closed the connection: {_words(error)}") from None
         except (exceptions.AMQPError, exceptions.ChannelError, AMQPConnectorException, OSError) as error:
             raise Transient(f"the broker can't be reached or refused: {_words(error)}") from None
+
+
+def is_direct(routing_key: str) -> bool:
+    """Whether the requester consumes from direct reply-to. `mandatory` tells nothing about such a one: RabbitMQ 3.10 returns
+    what was delivered, 4.3 confirms what nobody is there for. So it is looked for first, as RabbitMQ's guide has it: its
+    name is declared on a channel that may be lost."""
+    return routing_key.startswith(_DIRECT_REPLY_TO)
+
+
+def _look_for(connection: pika.BlockingConnection, requester: str) -> None:
+    """Raises ChannelClosedByBroker where the requester is gone."""
+    channel = connection.channel()
+    channel.queue_declare(requester, passive=True)
+    channel.close()
 
 
 def parameters(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 import pika
 from pika import exceptions
 
-from .rabbitmq import DIRECT_REPLY_TO, OUR_FAULT, as_properties, parameters
+from .rabbitmq import OUR_FAULT, as_properties, is_direct, parameters
 
 if TYPE_CHECKING:
     from ..outcome import Reply
@@ -41,6 +41,9 @@ class Window:
         self._told: deque[tuple[str, str]] = deque()
         self._on_their_way: OrderedDict[int, Reply] = OrderedDict()
         self._returned: set[str] = set()
+        self._looked_for: dict[str, Reply] = {}
+        self._there: set[str] = set()
+        """Direct replies, by message_id: their requester is looked for, and was found."""
         self._most, self._confirmed_in_a_row, self._number = _WINDOW, 0, 0
         self._connection: Optional[pika.SelectConnection] = None
         self._channel: Any = None
@@ -136,27 +139,63 @@ class Window:
 
     def _refused(self, words: str) -> None:
         """One of those on their way: if there was but one, it is known which; else they go one by one."""
-        if len(self._on_their_way) == 1:
-            _, reply = self._on_their_way.popitem()
-            self._tell(reply.message_id, f"the broker refuses it: {words}")
+        unsure = [*self._on_their_way.values(), *self._looked_for.values()]
+        if len(unsure) == 1:
+            self._on_their_way.clear()
+            self._looked_for.clear()
+            self._tell(unsure[0].message_id, f"the broker refuses it: {words}")
         self._most, self._confirmed_in_a_row = 1, 0
 
     def _again(self) -> None:
         """Nobody knows whether these arrived."""
         if self._away_since is None:
             self._away_since = time.monotonic()
-        self._waiting.extendleft(reversed(self._on_their_way.values()))
+        self._waiting.extendleft(reversed([*self._on_their_way.values(), *self._looked_for.values()]))
         self._on_their_way.clear()
+        self._looked_for.clear()
+        self._there.clear()
         self._returned.clear()
 
     def _pump(self) -> None:
         self._pumping = False
-        while self._channel is not None and self._waiting and len(self._on_their_way) < self._most:
+        while self._channel is not None and self._waiting and self._unsure < self._most:
             reply = self._waiting.popleft()
+            direct = is_direct(reply.routing_key)
+            if direct and reply.message_id not in self._there:
+                self._look_for(self._channel.connection, reply)
+                continue
+            self._there.discard(reply.message_id)
             self._number += 1
             self._on_their_way[self._number] = reply
-            direct = reply.routing_key.startswith(DIRECT_REPLY_TO)
             self._channel.basic_publish("", reply.routing_key, reply.body, as_properties(reply), mandatory=not direct)
+
+    @property
+    def _unsure(self) -> int:
+        return len(self._on_their_way) + len(self._looked_for)
+
+    def _look_for(self, connection: Any, reply: Reply) -> None:
+        """Whether the requester of a direct reply is there: on a channel of its own, which the broker closes if not."""
+        self._looked_for[reply.message_id] = reply
+
+        def found(frame: Any) -> None:
+            self._there.add(reply.message_id)
+            channel.close()
+
+        def closed(_: Any, reason: Any) -> None:
+            gone = isinstance(reason, exceptions.ChannelClosedByBroker)
+            if reply.message_id not in self._looked_for or not (gone or reply.message_id in self._there):
+                return  # the connection was lost, and with it what was on its way
+            del self._looked_for[reply.message_id]
+            if gone:
+                self._tell(reply.message_id, f"the reply queue {reply.routing_key} does not exist")
+            else:
+                self._waiting.appendleft(reply)
+                self._pump()
+
+        channel = connection.channel(
+            on_open_callback=lambda opened: opened.queue_declare(reply.routing_key, passive=True, callback=found)
+        )
+        channel.add_on_close_callback(closed)
 
     def _came_back(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         self._returned.add(properties.message_id)
