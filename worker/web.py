@@ -95,7 +95,7 @@ class Web:
         """The text of the exception may hold the URL with whatever it carries, so it is not shown."""
         host = urlsplit(url).hostname
         who = "the API" if host == self._api_host else f"the host {host}"
-        if isinstance(error, requests.exceptions.ProxyError):
+        if self._pace.at_proxy or isinstance(error, requests.exceptions.ProxyError):
             who = "the proxy"
         return Transient(f"{who} {self._pace.why or _words(error)}")
 

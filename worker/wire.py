@@ -36,12 +36,15 @@ class Pace:
         self.connect = connect
         self.silence = silence
         self.why = ""
+        self.at_proxy = False
+        """Whether it is a proxy that we wait for."""
         self._total, self._until = 0.0, 0.0
         self._least, self._came, self._since = 0, 0, 0.0
 
     def begin(self, total: float) -> None:
         """From now on, `total` seconds."""
-        self.why, self._total, self._until, self._least = "", total, monotonic() + total, 0
+        self.why, self.at_proxy = "", False
+        self._total, self._until, self._least = total, monotonic() + total, 0
 
     def begin_body(self, least: int) -> None:
         """From now on as long as it takes, if in each stretch as long as the longest silence `least` bytes a second come."""
@@ -110,6 +113,11 @@ class _Tls(urllib3.connection.HTTPSConnection):
 
     def _new_conn(self) -> socket.socket:
         return _connected_for(self, 443, self.pace)
+
+    def _tunnel(self) -> None:
+        self.pace.at_proxy = True
+        super()._tunnel()
+        self.pace.at_proxy = False
 
 
 def _connected_for(connection: urllib3.connection.HTTPConnection, port: int, pace: Pace) -> socket.socket:

@@ -23,6 +23,7 @@ from tests.faults.passes import altered
 from tests.installation import ROOT
 from tests.scene import IMAGE, Scene
 from tests.services.certificates import Certificates
+from tests.services.http_proxy import HttpProxy
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.slurm import SlurmCluster
 from tests.services.upstream import Answer, Upstream
@@ -432,6 +433,17 @@ def test_a_certificate_that_will_expire_soon(examined: Examined, tmp_path: Path)
         line = examined.line("API", "TLS")
 
     assert line.mark == "warning" and "which is soon" in line.found and "renew it" in line.mend
+
+
+def test_an_api_behind_a_proxy_and_a_proxy_that_is_gone(examined: Examined, upstream: Upstream) -> None:
+    change_credentials(examined, "RODAN_HOST", "http://service.example.org")
+    with HttpProxy({"service.example.org": upstream.port}) as proxy:
+        examined.files.change_site("[timing]", f'[api]\nproxy = "{proxy.url}"\n[timing]')
+        through = examined.doctor()
+    gone = examined.doctor()
+
+    assert not faults(through) and one(through, "API", f"port {proxy.port}").mark == "ok"
+    is_the_only_fault(gone, "API", f"port {proxy.port}", "Connection refused", "Mend proxy in [api] of site.toml")
 
 
 def test_a_login_path_that_is_not_there(examined: Examined, upstream: Upstream) -> None:

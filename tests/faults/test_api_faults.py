@@ -17,6 +17,7 @@ from tests.requester import Answer, Requester
 from tests.scene import IMAGE, Scene, make_scene
 from tests.services.broker import Broker
 from tests.services.daemon import free_ports
+from tests.services.http_proxy import HttpProxy
 from tests.services.proxy import CLIENT, Proxy
 from tests.services.slurm import SlurmCluster
 from tests.services.upstream import Answer as Response
@@ -516,6 +517,35 @@ def test_a_host_that_nobody_knows_is_told(service: Service, record: Path) -> Non
         f"{UNREACHED}the host nowhere.invalid can't be reached ("
     )
     assert "its name can't be found" in answer.error and answer.headers["outcome"] == "failed" and runs(record) == 0
+
+
+# --- a proxy between the site and the API
+
+
+@pytest.mark.fault(what="the API is behind an HTTP proxy", moment="for a pass and for a job")
+@pytest.mark.fault(what="the HTTP proxy refuses us, then lets us through", moment="while messages wait")
+def test_behind_a_proxy_a_pass_and_a_job_go_through_it_and_neither_tells_a_secret(
+    service: Service, record: Path
+) -> None:
+    scene, operator = service.scene, Operator(service.scene)
+    name, password = "service.example.org", "proxy-canary"  # a name that only the proxy knows
+    with HttpProxy({name: service.upstream.port}, "site", password) as proxy:
+        service.move_to(f"http://{name}")
+        written = scene.installation.credentials_file.read_text()
+        scene.installation.write_credentials(f"{written}PROXY_USER=site\nPROXY_PASSWORD={password}\n")
+        scene.installation.change_site("[api]", f'[api]\nproxy = "{proxy.url}"')
+        correlation_id = scene.ask(record=str(record))
+
+        proxy.refuse = 407
+        refused = operator.one_pass()
+        proxy.refuse = None
+        succeeds_once(operator, correlation_id)
+
+    assert refused.code == os.EX_UNAVAILABLE and "HTTP 407, a proxy asks for a user and a password" in refused.log
+    assert f"POST http://{name}{LOGIN} 200" in proxy.log and f"GET http://{name}{IMAGE} 200" in proxy.log
+    log = job_of(scene, correlation_id).attempt(1).log.read_text()
+    for secret in (password, service.upstream.password, *service.upstream.tokens):
+        assert secret not in operator.log + log + "\n".join(proxy.log)
 
 
 # --- the login, in a job

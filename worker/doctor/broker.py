@@ -45,7 +45,7 @@ def _server(credentials: Credentials) -> Server:
     port = "Mend RABBITMQ_HOST and RABBITMQ_PORT in credentials.env (5671 with TLS, 5672 without, as a rule), or ask "
     tls = "Set RABBITMQ_TLS=true" if not credentials.rabbitmq_tls else "Set RABBITMQ_PORT to its TLS port"
     return Server(
-        credentials.rabbitmq_host, credentials.rabbitmq_port, credentials.rabbitmq_tls, "RABBITMQ_HOST",
+        credentials.rabbitmq_host, credentials.rabbitmq_port, credentials.rabbitmq_tls, "RABBITMQ_HOST in credentials.env",
         f"{port}whether a firewall stands between.", f"{tls} in credentials.env (5671, as a rule).",
     )  # fmt: skip
 

@@ -20,11 +20,12 @@ _UNKNOWN_ISSUER = (2, 18, 19, 20, 21)
 
 @dataclass(frozen=True)
 class Server:
-    """`setting`: which setting names it; `mend_port`: what to do where its port does not answer."""
+    """`tls`: None where it is not asked for; `setting`: which setting names it; `mend_port`: what to do where its port does
+    not answer."""
 
     host: str
     port: int
-    tls: bool
+    tls: Optional[bool]
     setting: str
     mend_port: str
     mend_tls: str
@@ -43,7 +44,7 @@ def reach(report: Report, server: Server, ca_file: Optional[str]) -> bool:
         return False
     with connection:
         report.ok(f"{server.host} lets us connect")
-        return _shake_hands(report, server, connection, ca_file)
+        return server.tls is None or _shake_hands(report, server, connection, ca_file)
 
 
 def _look_up(report: Report, server: Server) -> bool:
@@ -52,7 +53,7 @@ def _look_up(report: Report, server: Server) -> bool:
         found = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         words = getattr(error, "strerror", None) or str(error)
-        mend = f"Mend {server.setting} in credentials.env, or ask whether this host may resolve that name."
+        mend = f"Mend {server.setting}, or ask whether this host may resolve that name."
         report.fault(f"{server.host} can't be found: {words}", mend)
         return False
     addresses = sorted({str(each[4][0]) for each in found})

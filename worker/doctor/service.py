@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 from urllib.parse import urlsplit
 
 from ..errors import Damaged, LoginRefused, StepFailed, Transient
@@ -30,8 +30,18 @@ def look_at_api(report: Report, subject: Subject) -> None:
         report.skip("credentials.env can't be used, as told above")
     elif not credentials.api_url or urlsplit(credentials.api_url).hostname is None:
         report.skip("credentials.env does not say where it is")
-    elif reach(report, _server(credentials), subject.ca_file):
+    elif reach(report, _proxy(subject) or _server(credentials), subject.ca_file):
         _speak(report, subject, credentials)
+
+
+def _proxy(subject: Subject) -> Optional[Server]:
+    """Where all ways to the API lead through one: nothing behind it can be reached step by step."""
+    parts = urlsplit(subject.site.api.proxy if subject.site else "")
+    if not parts.hostname:
+        return None
+    setting = "proxy in [api] of site.toml"
+    mend = f"Mend {setting}, or ask whether a firewall stands between."
+    return Server(parts.hostname, parts.port or 80, None, setting, mend, "")
 
 
 def _server(credentials: Credentials) -> Server:
@@ -39,7 +49,7 @@ def _server(credentials: Credentials) -> Server:
     tls = parts.scheme == "https"
     mend = "Write https:// in API_URL" if not tls else "Mend the port in API_URL, or write http:// if it has no TLS"
     return Server(
-        parts.hostname or "", parts.port or (443 if tls else 80), tls, "API_URL",
+        parts.hostname or "", parts.port or (443 if tls else 80), tls, "API_URL in credentials.env",
         "Mend API_URL in credentials.env, or ask whether a firewall stands between.", f"{mend}.",
     )  # fmt: skip
 
