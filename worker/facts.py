@@ -255,7 +255,7 @@ class Shape:
     most: int = 0
     """So many at a time were taken, or are tried next; 0 for any number."""
     in_slurm: int = 0
-    """How many of our jobs Slurm had when it declined one: when they end, there may be room."""
+    """How many of our jobs Slurm had when it declined one more: when it has fewer, there may be room."""
     asked_at: float = 0
     """When Slurm was asked last whether it would take the smallest job there is..."""
     objection: str = ""

@@ -76,7 +76,7 @@ def pass_halted_at_sbatch(scene: Scene, shims: Shims, meanwhile: Callable[[], No
 
 def slurm_jobs(scene: Scene, *options: str) -> list[str]:
     """The ids of all of this installation's jobs that Slurm shows; with `options` of squeue, of some."""
-    names = {json.loads(intent.read_text())["name"] for intent in scene.installation.jobs.path.rglob("intent.json")}
+    names = {json.loads(intent.read_text())["name"] for intent in scene.installation.jobs.path.rglob("intent*.json")}
     rows = scene.slurm.run("squeue", "--noheader", "--format=%i|%j", *(options or ["--states=all"])).splitlines()
     return [slurm_id for slurm_id, _, name in (row.partition("|") for row in rows) if name in names]
 

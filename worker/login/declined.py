@@ -5,8 +5,9 @@ What is decided stands in shapes.py. One job is tried for all of its shape; the 
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Optional
 
 from slurm import Unavailable
@@ -49,9 +50,10 @@ def blames_the_job(tools: Tools, asked: Resources) -> bool:
 
 def sort_out(tools: Tools, standing: Standing) -> None:
     """Leaves among the ready ones those that may be tried now; the others are held, or answered."""
-    for shape in tools.shapes.all() if standing.ready else ():
-        if shapes.forgotten(shape, tools.config.site.timing, tools.now()):
-            _note(tools, shape.resources, None)
+    if standing.ready and tools.shapes:
+        timing, now = tools.config.site.timing, tools.now()
+        with _disk_may_be_away():
+            tools.shapes.forget(lambda shape: shapes.forgotten(shape, timing, now))
     ready, standing.ready = standing.ready, []
     for job, step in ready:
         if step.declined is not None and step.declined.final:
@@ -122,7 +124,8 @@ def _next_step(tools: Tools, step: Submit) -> shapes.Step:
     next_step, shape = decided(), tools.shapes.of(asked)
     if shape is None:
         return next_step
-    if isinstance(next_step, shapes.Ask) or (shapes.is_worth_asking(shape, timing, tools.now())):
+    wanted = isinstance(next_step, shapes.Ask) or shapes.is_worth_asking(shape, timing, tools.now())
+    if wanted:
         _ask(tools, asked, shape)
         next_step = decided()
     return next_step
@@ -130,9 +133,12 @@ def _next_step(tools: Tools, step: Submit) -> shapes.Step:
 
 def _ask(tools: Tools, asked: Resources, shape: Shape) -> None:
     """Would the smallest job be taken? Without an answer nothing is known, and it is asked in a later pass."""
+    if tools.shapes.silent:
+        return
     try:
         objection = tools.scheduler.objection(smallest(tools.config, asked))
     except (Spent, Unavailable) as error:
+        tools.shapes.silent = True
         log.info("slurm was not asked about the smallest job why=%r", str(error))
         return
     timing, now = tools.config.site.timing, tools.now()
@@ -143,8 +149,14 @@ def _ask(tools: Tools, asked: Resources, shape: Shape) -> None:
 
 
 def _note(tools: Tools, asked: Resources, shape: Optional[Shape]) -> None:
-    try:
+    with _disk_may_be_away():
         tools.shapes.note(asked, shape)
+
+
+@contextlib.contextmanager
+def _disk_may_be_away() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise disk_away(error) from None
 

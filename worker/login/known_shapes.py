@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from typing import Optional
+from typing import Callable, Optional
 
 from .. import folder
 from ..errors import Damaged
@@ -27,6 +27,8 @@ class Shapes:
         self._folder = jobs.shapes
         self._site = [settings.account, settings.partition, *settings.extra_options]
         self._known = dict(_read_all(jobs))
+        self.silent = False
+        """Slurm did not answer when it was asked about the smallest job: once is enough for a pass."""
 
     def __bool__(self) -> bool:
         return bool(self._known)
@@ -35,8 +37,15 @@ class Shapes:
         return self._known.get(self._key(asked)) if self._known else None
 
     def all(self) -> list[Shape]:
-        """The one that was declined first comes first."""
-        return sorted(self._known.values(), key=lambda shape: shape.since or shape.at)
+        """With the site's settings of now; the one that was declined first comes first."""
+        current = [shape for key, shape in self._known.items() if key == self._key(shape.resources)]
+        return sorted(current, key=lambda shape: shape.since or shape.at)
+
+    def forget(self, which: Callable[[Shape], bool]) -> None:
+        """Raises OSError."""
+        for key in [key for key, shape in self._known.items() if which(shape)]:
+            folder.remove(self._folder / f"{key}.json")
+            del self._known[key]
 
     def note(self, asked: Resources, shape: Optional[Shape]) -> None:
         """None: nothing is known of it any more. Raises OSError."""

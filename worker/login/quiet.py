@@ -142,8 +142,8 @@ def _waits_for_slurm(facts: JobFacts, a: AttemptFacts) -> bool:
     asked = facts.cancel_asked or facts.retry_asked
     settled = not (facts.outcome or asked) and facts.spec is not None and not any(b.open for b in facts.attempts[:-1])
     said = (a.result, a.verdict, a.ended, a.absent, a.stuck, a.cancel)
-    # A copy may turn up under a name that was declined.
-    return settled and a.submission is not None and not a.earlier and all(fact is None for fact in said)
+    alone = not a.earlier or a.started is not None  # else a copy may turn up and begin under a name that was declined
+    return settled and a.submission is not None and alone and all(fact is None for fact in said)
 
 
 def _latest_start(facts: JobFacts, a: AttemptFacts, max_wait: float) -> float:

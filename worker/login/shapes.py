@@ -61,9 +61,9 @@ def next_step(shape: Optional[Shape], timing: Timing, now: float, in_slurm: int,
             return GiveUp(job_at_fault=not shape.objection)
     if not shape.since:
         return Try(shape.most if 0 <= now - shape.at < _REMEMBERED else 0)
-    ended = shape.in_slurm - in_slurm if shape.objection else 0
-    if ended > 0:
-        return Try(ended)
+    room = shape.in_slurm - in_slurm if shape.objection else 0
+    if room > 0:
+        return Try(room)
     if now < shape.again_at <= now + timing.hopeless_after:  # a clock that was set back must not hold them for ever
         return Hold(shape.again_at)
     if is_over(shape, timing, now) and shape.asked_at < shape.again_at:
@@ -90,7 +90,8 @@ def after_decline(before: Optional[Shape], resources: Resources, count: int, wor
     """What is known now that `count` of them were declined together."""
     shape = replace(before or Shape(resources, words, now), words=words, at=now)
     if count > 1:
-        return replace(shape, most=count // 2)
+        half = count // 2
+        return replace(shape, most=half, in_slurm=min(shape.in_slurm, in_slurm + half))
     tries = shape.tries + 1
     grown = 1 if shape.objection else 2 ** min(tries - 1, 30)
     pause = min(timing.hopeless_after, timing.adopt_after * grown)
@@ -118,11 +119,11 @@ def without_objection(shape: Shape, now: float) -> Shape:
 
 
 def after_taken(shape: Shape, timing: Timing, now: float, in_slurm: int) -> Optional[Shape]:
-    """None: nothing is worth remembering. Where Slurm was full the next one is not tried at once, but when another has
-    ended; that only so many are taken at a time is remembered for a while."""
+    """None: nothing is worth remembering. Where Slurm was full, how many of ours fit is; and for a while that only so many
+    are taken at a time."""
     if shape.full:
         pause = min(timing.hopeless_after, timing.adopt_after)
-        return replace(shape, since=now, tries=1, again_at=now + pause, in_slurm=in_slurm)
+        return replace(shape, since=now, tries=1, again_at=now + pause, in_slurm=max(shape.in_slurm, in_slurm))
     return None if shape.since else shape
 
 
@@ -133,7 +134,8 @@ def sentence(shape: Shape, now: float) -> str:
         return f"Slurm declined {what} when they came together ({shape.words}); at most {shape.most} are submitted at a time"
     when = f"tried again at {time.strftime('%H:%M', time.localtime(max(now, shape.again_at)))}"
     if shape.full:
-        return f"Slurm takes no more jobs for now, and {what} wait: {shape.words}; {when}, or when a job ends"
+        has = f"Slurm has {shape.in_slurm} of our jobs and takes no more"
+        return f"{has}, {what} wait: {shape.words}; {when}, or when one ends"
     if shape.objection:
         return f"Slurm declines {what}, and any other job too: {shape.words}; {when}"
     return f"Slurm declines {what}: {shape.words}; {when}"

@@ -12,7 +12,7 @@ import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Optional
 
@@ -20,7 +20,7 @@ from slurm import BatchRequest, Declined, Refused, SlurmJobId, Unavailable, elem
 
 from .. import facts, folder
 from ..facts import Cluster, Group, Intent, Submission
-from ..folder import JobFolder
+from ..folder import JobFolder, JobId
 from ..settings import Config
 from ..spec import Resources
 from .judge import Submit
@@ -66,6 +66,7 @@ def submit(tools: Tools, batch: Sequence[Ready]) -> Optional[str]:
     intended = [(job, intent) for job, intent in _intend_all(tools, batch) if intent is not None]
     if not intended:
         return None
+    steps = {job.id: step for job, step in batch}
     numbers = {job.id: step.attempt for job, step in batch}
     try:
         group = _write_group(tools, intended[0][1].group, [(i.element, j.id, numbers[j.id]) for j, i in intended])
@@ -83,11 +84,11 @@ def submit(tools: Tools, batch: Sequence[Ready]) -> Optional[str]:
         side_by_side(note, intended)
         return ""
     except Refused as error:
-        _note_declined(tools, batch, facts.Declined(str(error), tools.now(), final=True))
+        _note_declined(intended, steps, facts.Declined(str(error), tools.now(), final=True))
         return None
     except Declined as error:
         folder.remove(tools.jobs.cluster)  # its limits may have changed
-        _note_declined(tools, batch, facts.Declined(str(error), tools.now()))
+        _note_declined(intended, steps, facts.Declined(str(error), tools.now()))
         return str(error)
     except Unavailable as error:
         folder.remove(tools.jobs.cluster)  # its limits may have changed
@@ -205,16 +206,18 @@ def _note_submitted(tools: Tools, job: JobFolder, number: int, slurm_id: SlurmJo
     log.info("submitted job=%s attempt=%d slurm=%s", job.id, number, slurm_id)
 
 
-def _note_declined(tools: Tools, batch: Sequence[Ready], no: facts.Declined) -> None:
+def _note_declined(
+    intended: Sequence[tuple[JobFolder, Intent]], steps: Mapping[JobId, Submit], no: facts.Declined
+) -> None:
     """Not an answer yet: sbatch may have submitted it all the same."""
 
-    def note(ready: Ready) -> None:
-        job, step = ready
+    def note(member: tuple[JobFolder, Intent]) -> None:
+        job, step = member[0], steps[member[0].id]
         folder.write(job.attempt(step.attempt).declined(step.submission), no)
         words = "refused" if no.final else "declined"
         log.info("%s by slurm job=%s attempt=%d why=%r", words, job.id, step.attempt, no.words)
 
     try:
-        side_by_side(note, batch)
+        side_by_side(note, intended)
     except OSError as error:  # then it is unclear
         raise disk_away(error) from None

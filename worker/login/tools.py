@@ -103,6 +103,7 @@ class Tools:
         self.damaged = 0
         slowest = self.config.site.slurm.poll_slowest
         self.slurm_answered = self.slurm_answered and 0 <= self.now() - self.slurm_answered_at < slowest
+        self.__dict__.pop("shapes", None)
         if not 0 <= self.now() - self.token_at < _TOKEN_IS_OLD:
             self.__dict__.pop("token", None)
 

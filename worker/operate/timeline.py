@@ -10,6 +10,7 @@ from ..facts import (
     Acked,
     Asked,
     Cancel,
+    Declined,
     Delivered,
     Ended,
     Intent,
@@ -84,11 +85,24 @@ def _asked(job: JobFolder) -> Iterator[Event]:
         yield Event(again.at, again.verb, f"as {again.job}, by {screen.plain(again.by)}")
 
 
+def _declined(a: AttemptFolder) -> Iterator[Event]:
+    """Each no of Slurm's, and the submission that followed it."""
+    number = 1
+    while (no := read(Declined, a.declined(number))) is not None:
+        yield Event(no.at, "declined", screen.plain(no.words), a.number)
+        number += 1
+        intent = read(Intent, a.intent_of(number))
+        if intent is None:
+            return
+        yield Event(intent.at, "sbatch", f"again, under the name {intent.name}", a.number)
+
+
 def _attempt(a: AttemptFolder) -> Iterator[Event]:
     intent, submission, started = read(Intent, a.intent), read(Submission, a.submission), read(Started, a.started)
     n = a.number
     if intent is not None:
         yield Event(intent.at, "sbatch", f"asks for {resources(intent.resources)}; name {intent.name}", n)
+        yield from _declined(a)
     if submission is not None:
         how = ", found by its name" if submission.adopted else ""
         yield Event(submission.at, "submitted", f"Slurm's id is {screen.plain(submission.slurm_id)}{how}", n)

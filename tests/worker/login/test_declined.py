@@ -10,7 +10,7 @@ from typing import Callable
 
 import pytest
 
-from slurm import BatchRequest, Declined, JobView, Phase, Refused, SlurmJobId
+from slurm import BatchRequest, Declined, JobView, Phase, Refused, SlurmJobId, Unavailable
 from tests.worker.login.test_passes import LAYERS, Cluster, Login, answers
 from worker import folder
 from worker.facts import Group, Started
@@ -278,3 +278,47 @@ def test_groups_of_names_that_were_given_up_are_removed_with_the_job(login: Choo
         login.run_jobs(answers, "succeeded")
 
     assert login.active() == [] and list(login.jobs.groups.iterdir()) == []
+
+
+def test_what_slurm_does_not_answer_about_the_smallest_job_is_asked_once_a_pass(login: ChoosyLogin) -> None:
+    login.change(array_size=50, hopeless_after=3600, adopt_after=3600)
+    login.choosy.declines = large
+    login.ask(3, LARGE, "large")
+    asked = []
+
+    def says_nothing(request: BatchRequest) -> str:
+        asked.append(request)
+        raise Unavailable("sbatch --test-only gave no answer")
+
+    login.choosy.objection = says_nothing  # type: ignore[method-assign]
+    login.passes(6)
+    before = len(asked)
+    login.passes(1)
+
+    assert len(asked) == before + 1 and login.outcomes() == {}
+
+
+def test_a_shape_is_forgotten_with_the_settings_of_the_site_that_it_was_declined_under(login: ChoosyLogin) -> None:
+    login.change(array_size=50, hopeless_after=3600, adopt_after=3600)
+    login.choosy.declines = large
+    login.ask(1, LARGE, "large")
+    login.passes(4)
+    slurm = replace(login.config.site.slurm, partition="wide")
+    login.config = replace(login.config, site=replace(login.config.site, slurm=slurm))
+    login.choosy.declines = lambda request: False
+
+    login.passes(1)
+
+    assert login.choosy.alive == 1
+
+
+def test_a_memory_of_shapes_that_is_damaged_is_none(login: ChoosyLogin) -> None:
+    login.change(array_size=50, hopeless_after=3600, adopt_after=3600)
+    login.choosy.declines = large
+    login.ask(1, LARGE, "large")
+    login.passes(4)
+    for file in login.jobs.shapes.iterdir():
+        file.write_text("{")
+    login.choosy.declines = lambda request: False
+
+    assert login.passes(1) == [0] and login.choosy.alive == 1

@@ -103,6 +103,8 @@ def test_while_slurm_is_full_of_our_jobs_time_does_not_count_and_as_many_are_tri
     assert next_step(shape, TIMING, NOW, 3) == Try(2)
     taken = after_taken(shape, TIMING, NOW, 5)
     assert isinstance(next_step(taken, TIMING, NOW, 5), Hold)
+    assert next_step(taken, TIMING, NOW, 4) == Try(1)
+    assert next_step(declined(shape, count=2, in_slurm=3), TIMING, NOW, 3) == Try(1)  # halved here too
     later = answered(shape, "AssocMaxSubmitJobLimit", NOW + 2 * TIMING.patience, in_slurm=5)
     assert not isinstance(next_step(later, TIMING, NOW + 2 * TIMING.patience, 5), GiveUp)
 
@@ -130,7 +132,7 @@ def test_a_clock_that_was_set_back_holds_nobody_for_longer_than_an_hour() -> Non
     (declined(), "Slurm declines jobs of 2 CPUs, 200 MB, 5 min: QOSMaxCpuPerJobLimit; tried again at"),
     (declined(count=12), "at most 6 are submitted at a time"),
     (answered(declined(), "no"), "and any other job too"),
-    (answered(declined(), "no", in_slurm=3), "or when a job ends"),
+    (answered(declined(in_slurm=3), "no", in_slurm=3), "Slurm has 3 of our jobs and takes no more"),
 ])  # fmt: skip
 def test_people_read_what_waits_and_why(shape: Shape, words: str) -> None:
     assert words in sentence(shape, NOW)
