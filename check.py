@@ -25,7 +25,7 @@ jobs queue (once the API has let us in and Slurm answers), claim it on disk, ack
 exit codes:
    0  all is well (also when the queue is empty, or a watch was told to stop)
   64  the command line is wrong
-  65  a job's folder is damaged, or its queue has left site.toml; it is left alone, the others went on
+  65  a job's folder is damaged, its queue has left site.toml, or its workload can't be begun; the others went on
   69  the broker, the API, Slurm or the disk is away, or the broker refuses our login; jobs wait, nothing is lost
   70  an unforeseen error; please report the traceback
   73  the jobs folder can't be made or written, or is not the one of earlier passes (not mounted?)

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
@@ -140,7 +140,7 @@ def _read_site(root: Path, path: Path, faults: list[str]) -> Optional[Site]:
     flaws = _Flaws()
     site = _build(Site, table, _Place(path.name), flaws)
     if isinstance(site, Site) and not flaws.serious:
-        known = [*contradictions(site), *_missing_programs(site, root)]
+        known = list(contradictions(site))
         flaws.found += [(where, f"{path.name}: {words}") for where, words in known]
     faults.extend(flaws.with_lines(text))
     return None if flaws.serious or not isinstance(site, Site) else _settle(site, root)
@@ -152,15 +152,6 @@ def _settle(site: Site, root: Path) -> Site:
     ca_file = site.ca_file or os.environ.get("SSL_CERT_FILE", "")
     python, broker_file = root / site.python.expanduser(), root / site.broker_file.expanduser()
     return replace(site, jobs_dir=jobs_dir, python=python, broker_file=broker_file, installation=name, ca_file=ca_file)
-
-
-def _missing_programs(site: Site, root: Path) -> Iterator[tuple[_Path, str]]:
-    """Of those inside this folder; others may exist on the compute nodes only."""
-    programs = {name: workload.argv[0] for name, workload in site.workloads.items() if workload.argv}
-    for name, program in programs.items():
-        if program.startswith("{root}/") and not os.access(program.replace("{root}", str(root)), os.X_OK):
-            words = f"workloads.{name}: there is no program {program}. Is the workload's environment set up?"
-            yield ("workloads", name, "argv"), words
 
 
 def _build(cls: Any, table: object, where: _Place, flaws: _Flaws) -> object:

@@ -24,9 +24,6 @@ def contradictions(site: Site) -> Iterator[tuple[Path, str]]:
     for number, queue in enumerate(site.queues):
         if not 0 < len(queue.name.encode()) < 256:  # to RabbitMQ, no name is the queue that was declared last
             yield ("queues", number, "name"), "queues: a name must have 1 to 255 bytes"
-        if queue.workload not in site.workloads:
-            words = f"queues.{queue.name}.workload: there is no workload {queue.workload!r}"
-            yield ("queues", number, "workload"), words
         if queue.name in [other.name for other in site.queues[:number]]:
             yield ("queues", number, "name"), "queues: two have the same name"
         yield from _of_resources(number, queue)

@@ -9,6 +9,14 @@ class InvalidSpec(Exception):
     """The message is no job that can run here: reject and answer. The text is a sentence for the requester."""
 
 
+class UnknownWorkload(InvalidSpec):
+    """The message asks for a workload that the site file does not have; perhaps it had it once."""
+
+    def __init__(self, sentence: str, name: str) -> None:
+        super().__init__(sentence)
+        self.name = name
+
+
 class Transient(Exception):
     """It may work later: the next pass tries again. The text is for the operator's log."""
 

@@ -220,6 +220,14 @@ class Again:
 
 
 @dataclass(frozen=True)
+class Held:
+    """The job waits for something of its own that those who run the service have to put right: what, and since when."""
+
+    why: str
+    since: float
+
+
+@dataclass(frozen=True)
 class SiteFault:
     """Something of the site is away and claimed jobs wait for it: login, api, slurm or disk; since when."""
 

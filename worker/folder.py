@@ -110,6 +110,7 @@ class JobFolder:
         self.cancel_asked = path / "cancel_asked.json"
         self.retry_asked = path / "retry_asked.json"
         self.origin = path / "origin.json"
+        self.held = path / "held.json"
 
     def attempt(self, number: int) -> AttemptFolder:
         return AttemptFolder(self.attempts / str(number), number)
@@ -143,6 +144,7 @@ class JobsFolder:
         self.budget = path / "slurm_budget.json"
         self.turns = path / "turns.json"
         self.shapes = path / "shapes"
+        self.workloads = path / "workloads.json"
         self.operator_log = path / "operator.log"
         self.tally = path / "tally.json"
 

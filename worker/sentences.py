@@ -94,6 +94,13 @@ def site_away(what: str, seconds: float) -> str:
     return f"The job could not be started for {duration(seconds)}, because {what}. Run it again later."
 
 
+def installation_at_fault(seconds: float) -> str:
+    return (
+        f"The job could not be started for {duration(seconds)}, because the service's installation is at fault. Please "
+        "report this to the people who run the service."
+    )
+
+
 def not_fetched(name: str, seconds: float, why: str) -> str:
     return f'The input "{name}" could not be downloaded within {duration(seconds)} ({why}).'
 

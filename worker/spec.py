@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, Optional, Union
 from urllib.parse import urlsplit
 
-from .errors import InvalidSpec
+from .errors import InvalidSpec, UnknownWorkload
 from .settings import Form, GpuRule, Limits, Queue, ResourceRules, RetryPolicy, Workload
 
 _DEEPEST = 50
@@ -87,7 +87,8 @@ def parse_spec(
     name = message.get("workload", queue.workload)
     workload = workloads.get(name) if isinstance(name, str) else None
     if workload is None:
-        raise InvalidSpec(f"There is no workload named {_quoted(name)} here.")
+        words = f"There is no workload named {_quoted(name)} here."
+        raise UnknownWorkload(words, name) if isinstance(name, str) else InvalidSpec(words)
     if len(inputs) > limits.inputs:
         raise InvalidSpec(f"The job has {len(inputs)} inputs; at most {limits.inputs} are allowed.")
     form, members = _fitting_form(name, workload.forms, set(inputs))

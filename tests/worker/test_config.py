@@ -35,10 +35,9 @@ def without(name: str, text: str = CREDENTIALS) -> str:
 
 
 def test_each_fault_is_told_with_its_line_and_one_does_not_hide_another(tmp_path: Path) -> None:
-    site = SITE.replace("cpus = 2", "cpus = 49").replace('workload = "train"', 'workload = "paint"\nfrobnicate = 1')
+    site = SITE.replace("cpus = 2", "cpus = 49").replace('workload = "train"', 'workload = "train"\nfrobnicate = 1')
 
     assert faults(tmp_path, site) == [
-        "site.toml: queues.hpc-jobs.workload: there is no workload 'paint' (line 3)",
         "site.toml: queues[0]: unknown setting 'frobnicate' (line 4)",
         "site.toml: queues.hpc-jobs.resources.cpus: the default is more than max_cpus (line 7)",
     ]
@@ -117,7 +116,6 @@ def test_all_faults_of_both_files_are_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("old", "new", "words"), [
-    ('workload = "train"', 'workload = "paint"', "queues.hpc-jobs.workload: there is no workload 'paint'"),
     ("cpus = 2", "cpus = 49", "resources.cpus: the default is more than max_cpus"),
     ("memory_mb = 8000", "memory_mb = 257001", "resources.memory_mb: the default is more than max_memory_mb"),
     ('time = "2h"', 'time = "8d"', "resources.time: the default is more than max_time"),

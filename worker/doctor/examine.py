@@ -120,10 +120,13 @@ def _groups(root: Path, site_file: Path, credentials_file: Path, an_input: str, 
         "API": lambda report: look_at_api(report, subject),
     }
     if on_node:
-        from .from_node import look_at_workloads
+        from . import from_node
+
+        groups["workloads"] = lambda report: from_node.look_at_workloads(report, subject)
+    else:
+        from .workloads import look_at_workloads
 
         groups["workloads"] = lambda report: look_at_workloads(report, subject)
-    else:
         groups["Slurm"] = lambda report: look_at_slurm(report, subject)
         groups["passes"] = lambda report: look_at_schedule(report, subject)
     return groups

@@ -22,6 +22,7 @@ from slurm.cluster import Slurm
 from ..errors import Damaged
 from ..folder import make_folder, read, remove_tree, write, write_bytes
 from ..settings import Site
+from . import workloads
 from .report import Finding, Report
 from .subject import Subject
 
@@ -171,15 +172,7 @@ def look_at_workloads(report: Report, subject: Subject) -> None:
     """What can be known of a workload only where it runs."""
     if subject.site is None:
         return
-    for name, workload in subject.site.workloads.items():
-        report.begin(f"workload {name}")
-        program = [*workload.prefix, *workload.argv][0]
-        for word, path in (("{root}", subject.root), ("{python}", subject.site.python)):
-            program = program.replace(word, str(path))
-        if "{" not in program and shutil.which(program, path=workload.path) is None:
-            report.fault(f"there is no program {program} here", f"Install it, or mend argv of {name} in site.toml.")
-        else:
-            report.ok(program)
+    workloads.look_at_workloads(report, subject)
     report.begin("scratch")
     _try_scratch(report, subject.site)
 

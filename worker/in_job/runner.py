@@ -22,7 +22,7 @@ from typing import Optional
 
 from .. import sentences
 from ..batches import Claimed
-from ..errors import InvalidSpec
+from ..errors import InvalidSpec, UnknownWorkload
 from ..folder import AttemptFolder
 from ..outcome import Result
 from ..retry import is_final
@@ -83,6 +83,8 @@ class Runner:
         try:
             spec = parse_spec(message.body_bytes, queue, config.site.workloads, config.credentials.api_url,
                               config.site.api.input_hosts, config.site.limits)  # fmt: skip
+        except UnknownWorkload:  # it was there when the job was claimed
+            return Done(claimed.id, _unrun("failed", sentences.pilot_ended("its program is not there"), now))
         except InvalidSpec as error:
             return Done(claimed.id, _unrun("rejected", str(error), now), final=True)
         deadline = deadline_of(message.properties, message.claimed_at)

@@ -105,7 +105,10 @@ class Work:
 
     @property
     def workload(self) -> Workload:
-        return self.config.site.workloads[self.spec.workload]
+        workload = self.config.site.workloads.get(self.spec.workload)
+        if workload is None:  # it has left the site file since
+            raise StepFailed("start", "The program is no longer installed.", may_work_again=True)
+        return workload
 
 
 def attempt(work: Work) -> Result:

@@ -16,6 +16,7 @@ from ..errors import Transient
 from ..folder import JobsFolder, remove
 from ..settings import Config
 from . import lease
+from .known import note_workloads
 from .mark import NotOurs, check_mark, leave_mark
 from .tools import Tools
 
@@ -39,6 +40,7 @@ def guarded(config: Config, work: Callable[[Tools], int]) -> int:
         with lease.hold(jobs.lease, config.site.timing.lease_expires, config.site.timing.visible_after) as held:
             if not marked:
                 leave_mark(config, jobs)
+            note_workloads(config.site, jobs)
             tools = Tools(config, jobs, held)
             try:
                 code = work(tools)
@@ -91,7 +93,8 @@ def _pass(tools: Tools, drain: bool) -> int:
 
 
 def _nothing_to_do(tools: Tools) -> bool:
-    """Raises Transient where only the broker could tell. A queue that can't be read is something to be reported."""
+    """Raises Transient where only the broker could tell. What can't be read, and a workload that is stopped, has to
+    be reported."""
     if tools.jobs.active_names():
         return False
     if tools.jobs.pilots.is_dir():
@@ -99,6 +102,8 @@ def _nothing_to_do(tools: Tools) -> bool:
 
         if not idle(tools.jobs):
             return False
+    if tools.stopped_workloads():
+        return False
     try:
         return all(tools.broker.waiting(queue) == 0 for queue in tools.config.site.queues)
     except QueueFault:

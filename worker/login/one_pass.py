@@ -38,6 +38,7 @@ def run_pass(tools: Tools, drain: bool, standing: Optional[Standing] = None) -> 
 
 def _run(tools: Tools, standing: Standing, drain: bool) -> int:
     try:
+        _report_stopped(tools, standing)
         reconcile.reconcile(tools, standing, pilots.open_attempts(tools))
         pilots.tend(tools, standing)
         _submit_all(tools, standing)
@@ -56,7 +57,15 @@ def _run(tools: Tools, standing: Standing, drain: bool) -> int:
     standing.well = not (tools.broker_away or tools.slurm_away or tools.accounting_away or standing.unclear)
     if standing.queue_faults or not standing.well:
         return os.EX_UNAVAILABLE
-    return os.EX_DATAERR if standing.left_alone or tools.damaged else os.EX_OK
+    return os.EX_DATAERR if standing.left_alone or standing.stopped or tools.damaged else os.EX_OK
+
+
+def _report_stopped(tools: Tools, standing: Standing) -> None:
+    """A watch says it once."""
+    standing.stopped = tools.stopped_workloads()
+    for name, why in standing.stopped.items():
+        level = logging.ERROR if tools.is_news(f"workload {name}", why) else logging.DEBUG
+        log.log(level, "workload stopped, the others go on workload=%s why=%r", name, why)
 
 
 def may_listen(tools: Tools, standing: Standing) -> bool:

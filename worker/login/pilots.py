@@ -80,7 +80,7 @@ def claim_batch(tools: Tools, queue: Queue, pool: Pool, deliveries: Sequence[Del
                 synced = batches.sync_places(pool)
             log.info("claimed before, acked again job=%s", job_id)
             continue
-        spec = _for_a_pilot(tools.config, queue, delivery, too_large) if fit and has_id(delivery) else None
+        spec = _for_a_pilot(tools, queue, delivery, too_large) if fit and has_id(delivery) else None
         if spec is not None and tools.jobs.find(job_id) is None:
             message = as_message(delivery, keep_bytes, now)
             batch[job_id] = Claimed(job_id, message, spec.resources, workload=spec.workload)
@@ -107,11 +107,14 @@ def room(tools: Tools, queue: Queue) -> int:
         return 0
 
 
-def _for_a_pilot(config: Config, queue: Queue, delivery: Delivery, too_large: Counter[str]) -> Optional[JobSpec]:
+def _for_a_pilot(tools: Tools, queue: Queue, delivery: Delivery, too_large: Counter[str]) -> Optional[JobSpec]:
     """None for a job that needs a Slurm job of its own, or no job at all: an ordinary claim tells the rest."""
+    config = tools.config
     try:
         spec = reconcile.understand(config, queue, delivery.properties.reply_to, delivery.body)
     except InvalidSpec:
+        return None
+    if tools.why_stopped(spec.workload):
         return None
     mode = config.site.workloads[spec.workload].mode or queue.mode
     if mode != "pilot":
@@ -348,6 +351,8 @@ def _hand_on(tools: Tools, batch: Batch, claimed: Claimed, came: Optional[Came],
         return
     job = tools.jobs.job(claimed.id)
     folder.make_folder(job.path)
+    if came is not None and came.reply is None and claimed.workload not in ("", *tools.config.site.workloads):
+        came = None  # without its workload it can't be understood, so it waits for it and begins anew
     if came is not None:
         attempt = job.attempt(1)
         folder.make_folder(attempt.path)
@@ -416,7 +421,8 @@ def want(tools: Tools, standing: Standing) -> None:
     """Makes ready what is to be submitted: never more pilots than jobs justify, those that wait in Slurm included."""
     waiting = {job.id for job, _ in standing.ready}
     for queue, pool in pools(tools.config, tools.jobs):
-        if not _jobs_to_do(pool) or _unfit(tools, pool) is not None or not declined.may_try(tools, _submission(queue)):
+        unwanted = _unfit(tools, pool) is not None or not tools.can_begin(queue)
+        if not _jobs_to_do(pool) or unwanted or not declined.may_try(tools, _submission(queue)):
             continue
         crew = [each for each in _crew(tools) if _works_for(each, queue)]
         alive = [each for each in crew if each.attempt(1).intent.exists() and not each.attempt(1).ended.exists()]

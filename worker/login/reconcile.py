@@ -14,7 +14,7 @@ from typing import Optional, Union
 from slurm import JobView, Phase, SlurmJobId, Unavailable, element_id, states
 
 from .. import answer, folder
-from ..errors import Damaged, InvalidSpec, Transient
+from ..errors import Damaged, InvalidSpec, Transient, UnknownWorkload
 from ..facts import Ended, Origin, Outcome, read_result
 from ..folder import JobFolder, JobId, read
 from ..outcome import Result
@@ -22,6 +22,8 @@ from ..settings import Config, Queue
 from ..spec import JobSpec, Resources, parse_spec, with_resources
 from . import archive, judge, lease, left_over, tally
 from .budget import LOOK, Spent
+from .hold import hold, let_go
+from .known import was_there
 from .snapshot import AttemptFacts, JobFacts, read_attempt, read_facts
 from .tools import SiteAway, Tools, raise_if_disk
 
@@ -47,6 +49,8 @@ class Standing:
         """Jobs that can't be worked on until somebody mends them."""
         self.to_cancel: dict[bool, list[SlurmJobId]] = {True: [], False: []}
         """By whether only those are meant that have not begun."""
+        self.stopped: dict[str, str] = {}
+        """Workloads of which nothing can be begun: why."""
         self.queue_faults: dict[str, str] = {}
         """Jobs queues that can't be read: why, and what to do."""
         self.well = False
@@ -145,6 +149,10 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing
     max_wait = queue.max_wait if queue else float("inf")
     step = judge.judge(facts, site.timing, max_wait, tools.now(), tools.server_now)
     if isinstance(step, judge.Submit):
+        why = tools.why_stopped(step.workload)
+        if why:
+            return hold(tools, job, step.attempt, facts.message.queue, standing, why)
+        let_go(job)
         standing.ready.append((job, step))
         return False
     if isinstance(step, judge.Wait):
@@ -197,11 +205,19 @@ def _understand(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standin
         if origin is not None and origin.resources:
             body = with_resources(body, origin.resources, tools.config.site.limits)
         write_spec(tools.config, queue, job, message.properties.get("reply_to"), body)
+    except UnknownWorkload as error:
+        if was_there(tools.jobs, error.name):
+            return hold(tools, job, 1, queue.name, standing, f"the workload {error.name} is no longer in site.toml")
+        _reject(tools, job, error)
     except InvalidSpec as error:
-        attempt = job.attempt(1)
-        folder.make_folder(attempt.path)
-        answer.record(attempt, Result("rejected", attempt=1, reason=str(error), ended_at=tools.now()))
+        _reject(tools, job, error)
     return True
+
+
+def _reject(tools: Tools, job: JobFolder, error: InvalidSpec) -> None:
+    attempt = job.attempt(1)
+    folder.make_folder(attempt.path)
+    answer.record(attempt, Result("rejected", attempt=1, reason=str(error), ended_at=tools.now()))
 
 
 def write_spec(

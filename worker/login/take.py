@@ -49,10 +49,10 @@ def take(tools: Tools, standing: Standing, drain: bool) -> None:
         if not queues or not may_submit(tools) or not _may_claim(tools, standing):
             break
         _try_the_site(tools)
-        share = max(1, min(left, _places(tools, standing, queues[0])) // len(queues))
+        share = max(1, min(left, places(tools, standing, queues[0])) // len(queues))
         open_queues = [queue for queue in open_queues if queue in queues or queue.priority < queues[0].priority]
         for queue in queues:
-            wanted = min(left, share, _places(tools, standing, queue), _may_claim(tools, standing))
+            wanted = min(left, share, places(tools, standing, queue), _may_claim(tools, standing))
             taken = _take_from(tools, standing, queue, wanted, drain) if wanted > 0 else 0
             left -= taken
             if taken:
@@ -87,13 +87,13 @@ def _with_messages(tools: Tools, standing: Standing, queues: Sequence[Queue]) ->
         if found and queue.priority != found[0].priority:
             break
         with faults_noted(tools, standing, queue):
-            if _places(tools, standing, queue) > 0 and tools.broker.waiting(queue) > 0:
+            if places(tools, standing, queue) > 0 and tools.broker.waiting(queue) > 0:
                 found.append(queue)
     return found
 
 
-def _places(tools: Tools, standing: Standing, queue: Queue) -> int:
-    if queue.name in standing.queue_faults or pilots.room(tools, queue) == 0:
+def places(tools: Tools, standing: Standing, queue: Queue) -> int:
+    if queue.name in standing.queue_faults or not tools.can_begin(queue) or pilots.room(tools, queue) == 0:
         return 0
     return standing.places(queue.name, tools.config.site.max_in_flight)
 

@@ -15,7 +15,8 @@ from .. import folder
 from ..broker import open_broker
 from ..errors import Damaged, LoginRefused, Transient
 from ..folder import Fact, JobsFolder, read
-from ..settings import Config
+from ..installed import why_stopped, workloads_of
+from ..settings import Config, Queue
 from .budget import Budget, RationedInformant
 from .lease import Lease
 
@@ -87,6 +88,8 @@ class Tools:
     complaints: dict[str, str] = field(default_factory=dict)
     damaged: int = 0
     """Files that were put aside in this pass."""
+    stopped: dict[str, str] = field(default_factory=dict)
+    """Workloads that were looked at in this pass: why nothing of them can be begun, or nothing."""
     ended: list[Ended] = field(default_factory=list)
     """The jobs that were put away in this pass."""
 
@@ -101,6 +104,7 @@ class Tools:
             self.told = {job_id: times for job_id, times in self.told.items() if job_id in active}
         self.slurm_away = self.accounting_away = self.broker_away = ""
         self.damaged = 0
+        self.stopped.clear()
         slowest = self.config.site.slurm.poll_slowest
         self.slurm_answered = self.slurm_answered and 0 <= self.now() - self.slurm_answered_at < slowest
         self.__dict__.pop("shapes", None)
@@ -155,6 +159,20 @@ class Tools:
         from .quiet import Quiet
 
         return Quiet(self.jobs.standing)
+
+    def why_stopped(self, workload: str) -> str:
+        if workload not in self.stopped:
+            self.stopped[workload] = why_stopped(self.config.root, self.config.site, workload)
+        return self.stopped[workload]
+
+    def stopped_workloads(self) -> dict[str, str]:
+        """Of those that the site file names."""
+        names = dict.fromkeys([*self.config.site.workloads, *(queue.workload for queue in self.config.site.queues)])
+        return {name: why for name in names if (why := self.why_stopped(name))}
+
+    def can_begin(self, queue: Queue) -> bool:
+        """Whether a job of this queue may come to anything: not where all of its workloads are stopped."""
+        return not all(self.why_stopped(name) for name in workloads_of(self.config.site, queue))
 
     def may_use(self, work: str, commands: int) -> bool:
         """Whether so many Slurm commands are left for this work. If not, its turn comes."""

@@ -19,6 +19,7 @@ from ..settings import Config, Queue
 from . import one_pass, pilots
 from .guard import guarded, tell_what_is_new
 from .reconcile import Standing
+from .take import places
 from .tools import Tools
 from .turns import Turns
 
@@ -98,14 +99,10 @@ class _Watch:
             self._hush()
 
     def _worth_hearing(self, standing: Standing) -> list[Queue]:
-        tools, most, now = self._tools, self._site.max_in_flight, time.monotonic()
+        tools, now = self._tools, time.monotonic()
         self._shunned = {name: until for name, until in self._shunned.items() if now < until}
-        bad = {*standing.queue_faults, *self._shunned}
-        return [
-            queue
-            for queue in Turns(tools.jobs.turns).in_order(self._site.queues)
-            if queue.name not in bad and standing.places(queue.name, most) > 0 and pilots.room(tools, queue) > 0
-        ]
+        in_order = Turns(tools.jobs.turns).in_order(self._site.queues)
+        return [each for each in in_order if each.name not in self._shunned and places(tools, standing, each) > 0]
 
     def _hush(self) -> None:
         try:

@@ -16,8 +16,9 @@ from typing import Optional
 from slurm import JobView, Outlook, SlurmJobId, Unavailable, states
 
 from ..errors import Damaged
-from ..facts import Delivered, Outcome, SiteFault, Undeliverable, read_progress, read_result
+from ..facts import Delivered, Held, Outcome, SiteFault, Undeliverable, read_progress, read_result
 from ..folder import JobFolder, JobsFolder, read
+from ..installed import why_stopped
 from ..login import judge, shapes
 from ..login.known_shapes import Shapes
 from ..login.snapshot import AttemptFacts, JobFacts, read_facts
@@ -292,6 +293,8 @@ def _next(scene: _Scene) -> Iterator[str]:
         yield f"It waits {step.why}."
     elif isinstance(step, judge.Submit):
         yield from _will_submit(scene, step)
+    elif isinstance(step, judge.Understand) and (held := list(_held(scene))):
+        yield from held
     elif isinstance(step, judge.Understand):
         yield "The next pass reads its message and submits it."
         yield from _site_fault(scene)
@@ -307,7 +310,24 @@ def _next(scene: _Scene) -> Iterator[str]:
         yield "The next pass puts it away."
 
 
+def _held(scene: _Scene) -> Iterator[str]:
+    """Nothing, unless its workload can't be begun."""
+    site, spec = scene.config.site, scene.facts.spec
+    held = read(Held, scene.job.held)
+    why = why_stopped(scene.config.root, site, spec.workload) if spec else held.why if held else ""
+    if not why:
+        return
+    since = held.since if held else scene.now
+    yield f"It is held since {screen.when(since)}, because its workload can't be begun: {why}. Other workloads go on."
+    end = screen.when(since + site.timing.patience)
+    yield f"Once that is put right, the next pass submits it. If it is not by {end}, the job is answered failed."
+
+
 def _will_submit(scene: _Scene, step: judge.Submit) -> Iterator[str]:
+    held = list(_held(scene))
+    if held:
+        yield from held
+        return
     fault, declined = _fault(scene), _declined(scene, step)
     yield from declined
     if fault is None and not declined:

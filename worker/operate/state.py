@@ -15,6 +15,7 @@ from ..retry import is_final
 
 STATES: Mapping[str, str] = {
     "claimed": "on disk and safe; not submitted yet (explain says what it waits for)",
+    "held": "waits for its workload, which can't be begun: something of the installation is missing (explain says what)",
     "unclear": "sbatch gave no clear answer; the next passes find out whether Slurm has it",
     "declined": "Slurm declines jobs like it for now; it is tried again, and explain has Slurm's words",
     "pending": "submitted; waits in Slurm",
@@ -110,6 +111,8 @@ def _state_of(path: str) -> Optional[State]:
         file, word = next((file, word) for file, word in _OF_THE_ANSWER if file in names)
         return State(word, _changed(f"{path}/{file}"), number)
     state = _during_attempt(path, number) if number else State("claimed", _changed(f"{path}/{_JOB.message.name}"))
+    if _JOB.held.name in names and state.word in ("claimed", "unclear", "retrying"):
+        state = State("held", _changed(f"{path}/{_JOB.held.name}"), number)
     if _JOB.cancel_asked.name in names and state.word != "ending":
         return State("cancelling", _changed(f"{path}/{_JOB.cancel_asked.name}"), number)
     return state

@@ -29,6 +29,7 @@ from ..facts import (
 from ..folder import JobsFolder, read
 from ..login import shapes, tally
 from ..login.known_shapes import Shapes
+from ..login.tools import Tools
 from ..settings import Config
 from . import in_batches, places, screen
 from .in_batches import InBatch
@@ -154,6 +155,8 @@ class Standing:
     site_fault: Optional[SiteFault]
     waiting: dict[str, int]
     queue_faults: dict[str, str]
+    stopped: dict[str, str]
+    """Workloads of which nothing can be begun: why."""
     broker_away: str
     slurm_away: str
     active: dict[str, int]
@@ -188,6 +191,7 @@ def look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: Op
         last_pass=_last_pass(jobs),
         site_fault=_site_fault(jobs),
         waiting=dict(outside.waiting) if outside else {},
+        stopped=Tools(config, jobs).stopped_workloads(),
         queue_faults=dict(outside.queue_faults) if outside else {},
         broker_away=outside.broker_away if outside else "",
         slurm_away=outside.slurm_away if outside else "",
@@ -324,6 +328,8 @@ def _head(standing: Standing) -> Iterator[tuple[str, str]]:
         yield "declined", screen.plain(sentence, 1000)
     for queue, waiting in standing.waiting.items():
         yield "queue", f"{queue}: {waiting} message{'s' if waiting != 1 else ''} waiting"
+    for name, why in standing.stopped.items():
+        yield "workload", f"{screen.plain(name)} is stopped: {screen.plain(why, 1000)}"
     for why in standing.queue_faults.values():
         yield "queue", screen.plain(why, 1000)
     for who, why in (("broker", standing.broker_away), ("slurm", standing.slurm_away)):

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from slurm import JobView, Outlook, Phase, SlurmJobId, Stock
-from tests.worker.examples import SPEC, config_for
+from tests.worker.examples import COPY, SPEC, config_for
 from tests.worker.login.situations import NAME, ended, intended, job, message, outcome, result, started, submitted
 from tests.worker.operate.ground import jobs_in, put
 from tests.worker.operate.test_state import AGAIN, SITUATIONS
 from worker import folder
-from worker.facts import Absent, Cancel, Delivered, NotTaken, SiteFault, Stuck, Undeliverable
+from worker.facts import Absent, Cancel, Delivered, Held, NotTaken, SiteFault, Stuck, Undeliverable
 from worker.folder import JobsFolder
 from worker.login.snapshot import JobFacts
 from worker.operate import explain, outside, places
@@ -30,11 +30,15 @@ def jobs(tmp_path: Path) -> JobsFolder:
     return made
 
 
-def told(tmp_path: Path, jobs: JobsFolder, facts: JobFacts, place: str = "active", *more: tuple[str, object]) -> str:
+def told(
+    tmp_path: Path, jobs: JobsFolder, facts: JobFacts, place: str = "active", *more: tuple[str, object],
+    stopped: bool = False,
+) -> str:  # fmt: skip
     put(jobs, "a", facts, place, *more)
     config = config_for(tmp_path)
     queue = replace(config.site.queues[0], name="jobs")
-    config = replace(config, site=replace(config.site, queues=(queue,), jobs_dir=jobs.path))
+    workloads = {} if stopped else {**config.site.workloads, "copy": COPY}
+    config = replace(config, site=replace(config.site, queues=(queue,), jobs_dir=jobs.path, workloads=workloads))
     found = places.one(jobs, "a")
     assert found is not None
     return "\n".join(explain.explain(config, jobs, found, offline=False))
@@ -63,6 +67,16 @@ def test_every_situation_is_explained_and_ends_with_what_is_next(
     assert lines[0].startswith("Claimed ") and len(lines) >= 2
     assert any(line.startswith(("The next pass ", "It waits ")) for line in lines), text
     assert "None" not in text
+
+
+@pytest.mark.parametrize("facts", [job(), job(spec=None)])
+def test_a_job_that_is_held_is_explained(facts: JobFacts, tmp_path: Path, jobs: JobsFolder) -> None:
+    held = Held("the workload copy is not in site.toml", NOW - 3600)
+
+    text = told(tmp_path, jobs, recent(facts), "active", ("held.json", held), stopped=True)
+
+    assert "its workload can't be begun: the workload copy is not in site.toml. Other workloads go on." in text
+    assert "the next pass submits it. If it is not by" in text and "The next pass reads" not in text
 
 
 @pytest.fixture(autouse=True)

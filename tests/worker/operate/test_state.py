@@ -10,7 +10,7 @@ import pytest
 from tests.worker.examples import NOW, SPEC
 from tests.worker.login.situations import ended, intended, job, outcome, result, started, submitted
 from tests.worker.operate.ground import jobs_in, put
-from worker.facts import Asked, Cancel, Delivered, NotTaken, Undeliverable
+from worker.facts import Asked, Cancel, Delivered, Held, NotTaken, Undeliverable
 from worker.login.snapshot import AttemptFacts, JobFacts
 from worker.operate.state import OUTCOME_WORDS, STATES, state_of, words_in_help
 from worker.outcome import OUTCOMES
@@ -49,6 +49,15 @@ def test_the_state_of_a_job(situation: str, tmp_path: Path) -> None:
 
     assert state is not None and state.word == word
     assert state.attempt == len(facts.attempts)
+
+
+def test_a_job_that_is_held_is_so_until_it_has_a_result(tmp_path: Path) -> None:
+    held = ("held.json", Held("there is no program", NOW))
+    facts = {"held": job(), "ending": job(started(result=result()))}
+
+    for word, each in facts.items():
+        state = state_of(str(put(jobs_in(tmp_path / word), "a", each, "active", held).path))
+        assert state is not None and state.word == word
 
 
 @pytest.mark.parametrize(
@@ -100,4 +109,4 @@ def test_every_word_of_the_table_is_explained_in_the_help() -> None:
 
     assert set(OUTCOME_WORDS) == set(OUTCOMES)
     assert all(f"  {word} " in words for word in [*STATES, *OUTCOMES])
-    assert {word for word, _ in SITUATIONS.values()} | {"closing", "damaged", "declined"} == set(STATES)
+    assert {word for word, _ in SITUATIONS.values()} | {"closing", "damaged", "declined", "held"} == set(STATES)

@@ -1,0 +1,34 @@
+"""Which workloads the site file has ever had: a message that asks for one of them is a job, and has to wait for it."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from ..errors import Damaged
+from ..folder import JobsFolder, read, write
+from ..settings import Site
+
+
+@dataclass(frozen=True)
+class KnownWorkloads:
+    names: tuple[str, ...]
+
+
+def note_workloads(site: Site, jobs: JobsFolder) -> None:
+    """Before any message is read. Raises OSError."""
+    known = _known(jobs)
+    if not set(site.workloads) <= known:
+        write(jobs.workloads, KnownWorkloads(tuple(sorted(known | set(site.workloads)))))
+
+
+def was_there(jobs: JobsFolder, workload: str) -> bool:
+    return workload in _known(jobs)
+
+
+def _known(jobs: JobsFolder) -> set[str]:
+    """None of a file that can't be read: then a name that is gone is one that never was."""
+    with contextlib.suppress(Damaged):
+        known = read(KnownWorkloads, jobs.workloads)
+        return set(known.names) if known else set()
+    return set()
