@@ -53,6 +53,8 @@ def _default(f: Field[Any], kind: Any) -> str:
     if f.default is MISSING and f.default_factory is MISSING:
         return "must be set"
     value: Any = f.default_factory() if f.default_factory is not MISSING else f.default
+    if value is None:
+        return "none"
     if kind in (Seconds, float) and "is_rate" not in f.metadata:
         return f'`"{duration(value)}"`'
     if isinstance(value, bool):

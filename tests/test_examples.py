@@ -36,7 +36,7 @@ def test_the_defaults_in_the_site_example_are_the_code_s() -> None:
     as_it_stands = set(paths_in(tomllib.loads(EXAMPLE)))
 
     for path, (kind, default) in paths_of(Site).items():
-        if path not in as_it_stands:
+        if path not in as_it_stands and default is not None:  # no default can't be written
             value = value_at(everything, path)
             assert plain(kind, value) == plain(kind, default), path
 

@@ -728,6 +728,45 @@ def test_a_missing_queue_is_made_as_the_site_file_says(scene: Scene) -> None:
     assert outcome_of(scene.answer(good)) == "succeeded"
 
 
+@pytest.mark.parametrize("words", ["", "durable = false\n", "make = false\n", "make = true\ndurable = true\n"])
+def test_a_service_that_declared_its_queues_before_us_is_served(scene: Scene, words: str) -> None:
+    """By name only, as the platform does; and it declares them again with each request."""
+    scene.installation.change_site('workload = "probe"\n', f'workload = "probe"\n{words}')
+
+    scene.installation.check("--drain")
+    scene.requester.channel.queue_declare(scene.requester.jobs, durable=False, exclusive=False, auto_delete=False)
+
+    assert outcome_of(scene.answer(scene.ask())) == "succeeded"
+
+
+@pytest.mark.parametrize(("words", "code"), [("", 0), ("durable = false\n", 0), ("make = false\n", os.EX_UNAVAILABLE)])
+def test_a_service_that_declares_its_queue_after_us_is_served(scene: Scene, words: str, code: int) -> None:
+    scene.installation.change_site('workload = "probe"\n', f'workload = "probe"\n{words}')
+    scene.requester.channel.queue_delete(scene.requester.jobs)
+
+    said = scene.installation.check("--drain", expect=code)
+    scene.requester.channel.queue_declare(scene.requester.jobs, durable=False, exclusive=False, auto_delete=False)
+
+    assert ("not durable" in said and "make = false" in said) == (words == "")
+    assert ("and the service makes it (make = false)" in said) == (code != 0)
+    assert outcome_of(scene.answer(scene.ask())) == "succeeded"
+
+
+def test_a_queue_of_which_nobody_says_how_to_make_it_holds_up_no_other(scene: Scene) -> None:
+    unsaid = f"{scene.requester.jobs}-unsaid"
+    scene.installation.change_site(
+        "[[queues]]", f'[[queues]]\nname = {json.dumps(unsaid)}\nworkload = "probe"\nmake = true\n[[queues]]'
+    )
+    good = scene.ask()
+
+    said = scene.installation.check("--drain", expect=os.EX_UNAVAILABLE)
+
+    assert "site.toml does not say how to make it. Write durable = true under its name there" in said
+    assert outcome_of(scene.answer(good)) == "succeeded"
+    scene.requester.channel.queue_declare(unsaid, durable=True)  # nobody has made it
+    scene.requester.channel.queue_delete(unsaid)
+
+
 def test_a_queue_that_is_deleted_in_the_middle_of_a_pass_is_told_and_made_again(scene: Scene) -> None:
     scene.ask()
     scene.upstream.script("/api/auth/token/", Response(delay=2))

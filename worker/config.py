@@ -207,6 +207,8 @@ def duration(seconds: float) -> str:
 
 
 def _value(kind: Any, value: Any, where: _Place, flaws: _Flaws) -> Any:
+    if get_origin(kind) is Union:  # what may be left unsaid can't be said to be so
+        (kind,) = (each for each in get_args(kind) if each is not type(None))
     if is_dataclass(kind):
         return _build(kind, value, where, flaws)
     origin, of = get_origin(kind), get_args(kind)

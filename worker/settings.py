@@ -128,7 +128,14 @@ class Queue:
         "a queue with a higher number is emptied before all others; queues of the same take turns for the places", 0,
         least=0, most=1000,
     )  # fmt: skip
-    durable: bool = said("how the queue is made if it does not exist; one that exists is used as it is", False)
+    make: Optional[bool] = said(
+        "whether a pass makes the queue if it does not exist; false where the service declares it itself, because whoever "
+        "declares it second, and differently, is refused (406)"
+    )
+    durable: Optional[bool] = said(
+        "how a pass makes it: whether it, and the jobs that wait in it, outlive a restart of the broker; one that exists is "
+        "used as it is"
+    )
     arguments: Mapping[str, Any] = said("its arguments if it does not exist, e.g. x-queue-type", dict)
     resources: ResourceRules = said("resources of jobs from this queue", ResourceRules)
     mode: str = said(
@@ -256,7 +263,7 @@ class Replies:
 
     patterns: tuple[Pattern, ...] = said("reply queues that are allowed", (Pattern("*"),))
     create: tuple[Pattern, ...] = said("reply queues that may be created when they do not exist", ())
-    create_durable: bool = said("how such a queue is made", False)
+    create_durable: Optional[bool] = said("how such a queue is made: whether it outlives a restart of the broker")
     expiration: Seconds = said(
         "how long an unread answer lives in its queue", 7 * DAY, least=MINUTE, most=_LONGEST_EXPIRATION
     )

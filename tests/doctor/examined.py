@@ -61,6 +61,7 @@ class Examined:
         self.files = files
         self.crontab = Crontab(folder)
         (files.folder / "logs").mkdir()
+        files.change_site('workload = "probe"\n', 'workload = "probe"\ndurable = false\n')
         self.crontab.write("MAILTO=me", "", self.cron_line())
 
     def cron_line(self, log: str = "logs/run_check.log", site_file: Path | None = None) -> str:

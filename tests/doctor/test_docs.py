@@ -38,9 +38,12 @@ def test_every_setting_that_is_named_is_one(page: Path) -> None:
     known = set(re.findall(r"`(\w+)`", tables()))
     named = set(re.findall(r"`([a-z]+_[a-z_]+)`", page.read_text()))
 
-    assert {"jobs_dir", "max_wait"} <= known and named <= known | {"run_check", "out_of_memory", "timed_out"}, (
-        named - known
-    )
+    assert {"jobs_dir", "max_wait"} <= known and named <= known | {
+        "run_check",
+        "out_of_memory",
+        "timed_out",
+        "http_proxy",
+    }, named - known
 
 
 def test_every_symptom_of_the_log_is_what_the_code_says() -> None:

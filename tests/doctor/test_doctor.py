@@ -302,7 +302,32 @@ def test_a_queue_that_is_not_there(examined: Examined, scene: Scene) -> None:
 
     line = examined.line("broker", f"queue {examined.files.queue}")
 
-    assert line.mark == "warning" and "does not exist" in line.found and "mend its name in site.toml" in line.mend
+    assert line.mark == "warning" and "does not exist" in line.found and "correct its name in site.toml" in line.mend
+
+
+@pytest.mark.parametrize(("words", "mark", "found", "mend"), [
+    ("", "warning", "the first pass makes it: it is not durable", "Write make = false under its name in site.toml if"),
+    ("make = false", "warning", "the service makes it", "Check its name in site.toml."),
+    ("make = true", "fault", "site.toml does not say how to make it", "Write durable = true under its name there."),
+    ("make = true\ndurable = true", "warning", "the first pass makes it (durable=true)", "correct its name"),
+])  # fmt: skip
+def test_who_makes_a_queue_that_is_not_there(
+    examined: Examined, scene: Scene, words: str, mark: str, found: str, mend: str
+) -> None:
+    examined.files.change_site("durable = false", words)
+    scene.requester.channel.queue_delete(examined.files.queue)
+
+    line = examined.line("broker", f"queue {examined.files.queue}")
+
+    assert line.mark == mark and found in line.found and mend in line.mend
+
+
+def test_a_queue_that_is_not_durable_without_a_word_is_told(examined: Examined) -> None:
+    examined.files.change_site("durable = false\n", "")
+
+    line = examined.line("broker", f"queue {examined.files.queue}")
+
+    assert line.mark == "warning" and "gone when the broker restarts" in line.found and "make = false" in line.mend
 
 
 def test_a_queue_that_another_takes_from(examined: Examined, scene: Scene) -> None:

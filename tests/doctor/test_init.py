@@ -109,6 +109,7 @@ def test_it_makes_both_files_from_a_file_of_answers_and_they_are_taken(newcomer:
     assert [fault for fault in faults if "there is no program" not in fault] == []  # the workload is set up later
     assert site is not None and credentials is not None
     assert (site.queues[0].name, site.jobs_dir.name, site.slurm.accounting) == (newcomer.queue, "jobs", True)
+    assert (site.queues[0].make, site.queues[0].durable, float(site.replies.expiration)) == (False, None, 3600.0)
     assert credentials.api_password.reveal() == upstream.password
     assert f"The queue {newcomer.queue} is there (classic), 0 messages wait." in printed
     assert re.search(r"Partitions: main \(default\) \(2 nodes, 64 CPUs, .*\), doomed \(1 nodes", printed)
@@ -135,13 +136,31 @@ def test_a_queue_is_described_as_it_is(newcomer: Newcomer, rabbitmq: Broker) -> 
     requester.channel.queue_delete(f"{newcomer.queue}-q")
     requester.channel.queue_declare(f"{newcomer.queue}-q", durable=True, arguments={"x-queue-type": "quorum"})
 
-    newcomer.init("--answers", str(newcomer.answers), "--queue", f"{newcomer.queue}-q")
+    newcomer.init("--answers", str(newcomer.answers), "--queue", f"{newcomer.queue}-q", "--service-declares", "no")
 
     requester.channel.queue_delete(f"{newcomer.queue}-q")
     requester.close()
     site, _, _ = read_separately(ROOT, newcomer.site, newcomer.credentials)
     assert site is not None
     assert (site.queues[0].durable, site.queues[0].arguments) == (True, {"x-queue-type": "quorum"})
+
+
+@pytest.mark.parametrize(("option", "words"), [
+    (("--service-declares", "perhaps"), "service_declares: must be yes or no"),
+    (("--expiration", "soon"), "expiration: must be a duration"),
+])  # fmt: skip
+def test_an_answer_that_can_not_be_is_told(newcomer: Newcomer, option: tuple[str, str], words: str) -> None:
+    assert words in newcomer.init("--answers", str(newcomer.answers), *option, expect=os.EX_USAGE)
+    assert not newcomer.site.exists()
+
+
+def test_a_queue_that_we_are_to_make_is_made_durable(newcomer: Newcomer) -> None:
+    option = ("--queue", f"{newcomer.queue}-new", "--service-declares", "no")
+    printed = newcomer.init("--answers", str(newcomer.answers), *option)
+
+    site, _, _ = read_separately(ROOT, newcomer.site, newcomer.credentials)
+    assert site is not None and (site.queues[0].make, site.queues[0].durable) == (True, True)
+    assert "does not exist; the first pass will make it, durable" in printed
 
 
 @pytest.mark.unhurried
@@ -225,12 +244,14 @@ def test_on_a_terminal_it_asks_and_shows_no_password(newcomer: Newcomer) -> None
         "rabbitmq_host": given["RABBITMQ_HOST"], "rabbitmq_port": given["RABBITMQ_PORT"],
         "rabbitmq_user": given["RABBITMQ_USER"], "rabbitmq_password": given["RABBITMQ_PASSWORD"],
         "api_url": given["API_URL"], "api_user": given["API_USER"],
-        "api_password": given["API_PASSWORD"], "queue": newcomer.queue, "jobs_dir": "", "partition": "doomed", "account": "",
+        "api_password": given["API_PASSWORD"], "queue": newcomer.queue, "service_declares": "", "expiration": "2h",
+        "jobs_dir": "", "partition": "doomed", "account": "",
     })  # fmt: skip
 
     assert not [secret for secret in newcomer.secrets if secret in shown]
     site, credentials, _ = read_separately(ROOT, newcomer.site, newcomer.credentials)
     assert site is not None and (site.slurm.partition, site.jobs_dir) == ("doomed", ROOT / "jobs")
+    assert (site.queues[0].make, float(site.replies.expiration)) == (False, 7200.0)
     assert credentials is not None and credentials.api_password.reveal() == given["API_PASSWORD"]
 
 

@@ -23,6 +23,15 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from ..errors import Transient
 from ..settings import Credentials, Queue, Replies
 from . import Delivery, Properties, QueueFault, TooLarge, Unroutable, matches
+from .making import (
+    LeaveIt,
+    how_to_make,
+    how_to_make_for_reply,
+    instead_of_transient,
+    refused_because_transient,
+    unsaid_warning,
+    unsaid_warning_for_reply,
+)
 
 if TYPE_CHECKING:
     from ..outcome import Reply
@@ -123,14 +132,23 @@ class RabbitMQ:
             return int(answer.method.message_count) + heard
 
     def _make(self, queue: Queue) -> Any:
-        log.info("queue missing, making it queue=%s", queue.name)
+        how = how_to_make(queue)
+        if isinstance(how, LeaveIt):
+            raise QueueFault(queue.name, how.why)
+        log.info("queue missing, making it queue=%s durable=%s", queue.name, str(how.durable).lower())
+        if how.unsaid:
+            log.warning("queue made without a word in site.toml queue=%s why=%r", queue.name, unsaid_warning())
         channel = self._open().channel()
         try:
-            return channel.queue_declare(queue.name, durable=queue.durable, arguments=dict(queue.arguments))
-        except exceptions.ChannelClosedByBroker as error:
+            return channel.queue_declare(queue.name, durable=how.durable, arguments=dict(how.arguments))
+        except (exceptions.ChannelClosedByBroker, exceptions.ConnectionClosedByBroker) as error:
+            if error.reply_code < OUR_FAULT:
+                raise
             why = (
                 f"can't be made as site.toml says ({error.reply_text}). Correct its settings there, or make it by hand"
             )
+            if not how.durable and refused_because_transient(error.reply_code, error.reply_text):
+                why = f"does not exist, and {instead_of_transient('durable')}"
             raise QueueFault(queue.name, why) from None
         except (exceptions.UnsupportedAMQPFieldException, struct.error, TypeError, ValueError, OverflowError) as error:
             self.close()  # half of it may be sent
@@ -288,8 +306,19 @@ class RabbitMQ:
             if not matches(reply.routing_key, self._replies.create):
                 raise
             log.info("reply queue missing, making it queue=%s", reply.routing_key)
-            self._answers_channel().queue_declare(reply.routing_key, durable=self._replies.create_durable)
+            self._make_for_reply(reply.routing_key)
             self._send(reply, mandatory=True)
+
+    def _make_for_reply(self, name: str) -> None:
+        how = how_to_make_for_reply(self._replies)
+        if how.unsaid:
+            log.warning("queue made without a word in site.toml queue=%s why=%r", name, unsaid_warning_for_reply())
+        try:
+            self._answers_channel().queue_declare(name, durable=how.durable)
+        except (exceptions.ChannelClosedByBroker, exceptions.ConnectionClosedByBroker) as error:
+            if how.durable or not refused_because_transient(error.reply_code, error.reply_text):
+                raise
+            raise Unroutable(f"the reply queue does not exist, and {instead_of_transient('create_durable')}") from None
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

@@ -38,7 +38,7 @@ class Seen:
     durable: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict)
     differences: tuple[str, ...] = ()
-    """From what the site file says."""
+    """From what the site file says, where we are to make it."""
 
     @property
     def kind(self) -> str:
@@ -70,9 +70,9 @@ class Trial(RabbitMQ):
             return self._learn(queue, int(answer.message_count), int(answer.consumer_count))
 
     def _learn(self, queue: Queue, messages: int, consumers: int) -> Seen:
-        durable, arguments = queue.durable, dict(queue.arguments)
+        durable, arguments = bool(queue.durable), dict(queue.arguments)
         differences: list[str] = []
-        while len(differences) < _MOST_DIFFERENCES:
+        for _ in range(_MOST_DIFFERENCES):
             try:
                 self._jobs_channel().queue_declare(queue.name, durable=durable, arguments=arguments)
                 return Seen("there", messages, consumers, True, durable, arguments, tuple(differences))
@@ -90,7 +90,8 @@ class Trial(RabbitMQ):
                     arguments.update({} if value is None else {name: value})
                 else:
                     break
-                differences.append(f"{name} is {_words(durable if name == 'durable' else value)}")
+                if queue.make is not False and (name != "durable" or queue.durable is not None):
+                    differences.append(f"{name} is {_words(durable if name == 'durable' else value)}")
         return Seen("there", messages, consumers)
 
     def may_read(self, queue: str) -> bool:

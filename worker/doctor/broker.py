@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
+from ..broker.making import LeaveIt, how_to_make, unsaid_warning
 from ..broker.trial import Seen, Trial
 from ..errors import Transient
 from ..settings import Credentials, Queue, Site
@@ -102,10 +103,8 @@ def _look_inside(report: Report, trial: Trial, site: Site) -> None:
 
 
 def _tell_queue(report: Report, queue: Queue, seen: Seen) -> None:
-    made = f"durable={str(queue.durable).lower()}{''.join(f', {k}={v}' for k, v in queue.arguments.items())}"
     if seen.state == "missing":
-        report.warn(f"does not exist; the first pass makes it ({made})",
-                    "If the service should have made it, mend its name in site.toml.")  # fmt: skip
+        _tell_missing(report, queue)
     elif seen.state == "locked":
         report.fault("belongs to another connection alone (exclusive)", "Ask the service for a queue that is shared.")
     elif seen.state == "refused":
@@ -114,10 +113,24 @@ def _tell_queue(report: Report, queue: Queue, seen: Seen) -> None:
         report.fault("is a stream, whose messages stay when they are read",
                      "Ask the service for a classic or quorum queue, or mend the name in site.toml.")  # fmt: skip
     else:
-        _tell_what_it_is(report, seen)
+        _tell_what_it_is(report, queue, seen)
 
 
-def _tell_what_it_is(report: Report, seen: Seen) -> None:
+def _tell_missing(report: Report, queue: Queue) -> None:
+    how = how_to_make(queue)
+    if isinstance(how, LeaveIt):
+        found, _, mend = how.why.partition(". ")
+        report.warn(found, f"{mend}.") if queue.make is False else report.fault(found, f"{mend}.")
+    elif how.unsaid:
+        found, _, mend = unsaid_warning().partition(". ")
+        report.warn(f"does not exist; the first pass makes it: {found}", f"{mend}.")
+    else:
+        made = f"durable={str(how.durable).lower()}{''.join(f', {k}={v}' for k, v in how.arguments.items())}"
+        report.warn(f"does not exist; the first pass makes it ({made})",
+                    "If the service should have made it, correct its name in site.toml.")  # fmt: skip
+
+
+def _tell_what_it_is(report: Report, queue: Queue, seen: Seen) -> None:
     kind = f"{seen.kind}, durable={str(seen.durable).lower()}" if seen.known else "its type can't be seen"
     found = f"{seen.messages} waiting, {kind}"
     dead = next((name for name in ("x-message-ttl", "x-max-length", "x-expires") if name in seen.arguments), None)
@@ -129,6 +142,9 @@ def _tell_what_it_is(report: Report, seen: Seen) -> None:
     elif dead:
         report.warn(f"{found}; {dead}={seen.arguments[dead]}: the broker may drop jobs that wait",
                     "Ask the service for a queue without it, if no job may be lost before we take it.")  # fmt: skip
+    elif seen.known and not seen.durable and queue.make is None and queue.durable is None:
+        lost, _, mend = unsaid_warning().partition(". ")
+        report.warn(f"{found}; {lost}, and a pass makes it so if it is missing", f"{mend}.")
     else:
         report.ok(found)
 

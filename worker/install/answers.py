@@ -43,6 +43,12 @@ CREDENTIALS = (
 )
 SITE = (
     Question("queue", "the jobs queue", "hpc-jobs"),
+    Question("service_declares", "yes if the service declares this queue itself, no if we are to make it", "yes"),
+    Question(
+        "expiration",
+        "how long an unread answer is kept: 1h where requests share one reply queue, 7d where answers are read later",
+        "1h",
+    ),
     Question("workload", "the workload of its jobs", "binarize"),
     Question("jobs_dir", "the folder of the jobs, on a disk that the compute nodes share", "jobs"),
     Question("ca_file", "a file of certificates to trust, if the system's do not suffice"),
@@ -119,6 +125,8 @@ def _refuse_odd(questions: tuple[Question, ...], answers: Mapping[str, str]) -> 
     for each in questions:
         if not answers[each.name].isprintable():
             raise NotGiven(f"{each.name}: holds a character that can't be printed")
+    if answers.get("service_declares", "yes") not in ("yes", "no"):
+        raise NotGiven("service_declares: must be yes or no")
     if answers.get("rabbitmq_host", "").count(":") == 1:
         raise NotGiven("rabbitmq_host: is a host's name alone; the port is RABBITMQ_PORT (--rabbitmq-port)")
 

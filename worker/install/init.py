@@ -7,9 +7,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
-from ..config import credentials_text, read_separately, read_variables
+from ..config import credentials_text, parse_duration, read_separately, read_variables
 from .answers import CREDENTIALS, SITE, NotGiven, complete, home_of, read_answers
 from .files import create, put_aside, site_text
 from .proposals import Proposals, ask_broker, ask_for_queues, ask_slurm
@@ -82,12 +82,17 @@ def _write_site(root: Path, site_file: Path, credentials_file: Path, answers: Ma
     if values["partition"] != answers.get("partition", ""):
         slurm = ask_slurm(bin_dir, values["partition"])  # it was chosen only now: its caps count
     broker = (
-        ask_broker(credentials, values["ca_file"] or ca_file, values["queue"])
+        ask_broker(credentials, values["ca_file"] or ca_file, values["queue"], values["service_declares"] == "no")
         if credentials and reachable
         else Proposals()
     )
     _tell(broker)
-    places = {("queues", "name"): values["queue"], ("queues", "workload"): values["workload"]}
+    ours = values["service_declares"] == "no"
+    places: dict[tuple[str, str], Any] = {
+        ("queues", "name"): values["queue"], ("queues", "workload"): values["workload"], ("queues", "make"): ours,
+        ("replies", "expiration"): _duration(values["expiration"]),
+    }  # fmt: skip
+    made = {("queues", "durable"): True} if ours else {}
     usual = {each.name: each.default for each in SITE}
     for table, name in (
         ("", "jobs_dir"),
@@ -99,7 +104,15 @@ def _write_site(root: Path, site_file: Path, credentials_file: Path, answers: Ma
         if values[name] != usual[name]:
             places[table, name] = values[name]
     example = (root / "site.example.toml").read_text(encoding="utf-8")
-    _write(site_file, site_text(example, {**slurm.settings, **broker.settings, **places}), replace)
+    _write(site_file, site_text(example, {**made, **slurm.settings, **broker.settings, **places}), replace)
+
+
+def _duration(said: str) -> str:
+    try:
+        parse_duration(said)
+        return said
+    except ValueError as error:
+        raise NotGiven(f"expiration: {error}") from None
 
 
 def _tell(found: Proposals) -> None:

@@ -105,8 +105,9 @@ def ask_for_queues(credentials: Credentials, ca_file: Optional[str]) -> Proposal
     return Proposals({"queue": likely[0]} if len(likely) == 1 else {}, {}, (f"Queues: {', '.join(shown)}{more}.",))
 
 
-def ask_broker(credentials: Credentials, ca_file: Optional[str], queue: str) -> Proposals:
-    """Tells whether the queue is there, and the largest answer that the broker takes if that is less than usual."""
+def ask_broker(credentials: Credentials, ca_file: Optional[str], queue: str, ours: bool) -> Proposals:
+    """Tells whether the queue is there, and the largest answer that the broker takes if that is less than usual. `ours`:
+    we are the ones who make it, and so say how."""
     from ..broker.trial import Trial
 
     trial = Trial(credentials, ca_file)
@@ -119,12 +120,12 @@ def ask_broker(credentials: Credentials, ca_file: Optional[str], queue: str) -> 
         trial.close()
     words = {
         "there": f"is there ({seen.kind}), {seen.messages} messages wait",
-        "missing": "does not exist; the first pass will make it",
+        "missing": f"does not exist; {'the first pass will make it, durable' if ours else 'the service makes it'}",
     }
     notes = (f"The queue {queue} {words.get(seen.state, 'is not for us: ' + seen.state)}.",)
     settings: _Settings = {("replies", "max_bytes"): most} if 0 < most < _MOST_BYTES else {}
-    if seen.known and seen.durable:
-        settings["queues", "durable"] = True
-    if seen.known and seen.arguments:
+    if ours and seen.known:
+        settings["queues", "durable"] = seen.durable
+    if ours and seen.known and seen.arguments:
         settings["queues", "arguments"] = dict(seen.arguments)
     return Proposals({}, settings, notes)

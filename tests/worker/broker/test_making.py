@@ -1,0 +1,120 @@
+"""Who makes a queue that does not exist, and how; and what is said where that is not known."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Optional
+
+import pytest
+from pika import exceptions
+
+from worker.broker import QueueFault, Unroutable
+from worker.broker.making import LeaveIt, Make, how_to_make, how_to_make_for_reply
+from worker.broker.rabbitmq import RabbitMQ
+from worker.outcome import Reply
+from worker.settings import Credentials, Pattern, Queue, Replies, Secret
+
+CREDENTIALS = Credentials("mq", 5671, "u", Secret("p"), "/", True, "http://api", "u", Secret("p"))
+REFUSED = "INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated."
+
+
+@pytest.mark.parametrize(("make", "durable", "how"), [
+    (None, None, Make(False, {"x-a": 1}, unsaid=True)),  # as site files were when nothing had to be said
+    (None, False, Make(False, {"x-a": 1})),
+    (None, True, Make(True, {"x-a": 1})),
+    (True, False, Make(False, {"x-a": 1})),
+    (True, True, Make(True, {"x-a": 1})),
+    (True, None, "Write durable = true under its name"),
+    (False, None, "the service makes it (make = false)"),
+    (False, True, "the service makes it (make = false)"),
+])  # fmt: skip
+def test_a_queue_is_made_only_where_the_site_file_says_so(
+    make: Optional[bool], durable: Optional[bool], how: Any
+) -> None:
+    found = how_to_make(Queue("jobs", "w", make=make, durable=durable, arguments={"x-a": 1}))
+
+    if isinstance(how, str):
+        assert isinstance(found, LeaveIt) and how in found.why
+    else:
+        assert found == how
+
+
+@pytest.mark.parametrize(("said", "how"), [(None, Make(False, unsaid=True)), (False, Make(False)), (True, Make(True))])
+def test_a_reply_queue_is_made_as_the_site_file_says(said: Optional[bool], how: Make) -> None:
+    assert how_to_make_for_reply(Replies(create_durable=said)) == how
+
+
+class _Channel:
+    """A broker's that has none of these queues, and does not make those that are not durable."""
+
+    is_open = True
+
+    def __init__(self, refuse: Callable[[], Exception]) -> None:
+        self._refuse = refuse
+        self.durable: list[bool] = []
+
+    def queue_declare(self, name: str, passive: bool = False, durable: bool = False, **more: Any) -> Any:
+        if passive:
+            raise exceptions.ChannelClosedByBroker(404, f"NOT_FOUND - no queue '{name}'")
+        self.durable.append(durable)
+        if not durable:
+            raise self._refuse()
+        return None
+
+    def basic_publish(self, *_: Any, **__: Any) -> None:
+        raise exceptions.UnroutableError([])
+
+    def close(self) -> None: ...
+
+
+class _Connection:
+    is_open = True
+
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
+
+    def channel(self) -> _Channel:
+        return self._channel
+
+
+def broker_that_refuses(monkeypatch: pytest.MonkeyPatch, refuse: Callable[[], Exception], replies: Replies) -> RabbitMQ:
+    broker, channel = RabbitMQ(CREDENTIALS, replies, None), _Channel(refuse)
+    monkeypatch.setattr(broker, "_open", lambda: _Connection(channel))
+    monkeypatch.setattr(broker, "_jobs_channel", lambda: channel)
+    monkeypatch.setattr(broker, "_answers_channel", lambda: channel)
+    return broker
+
+
+@pytest.mark.parametrize("durable", [None, False])
+@pytest.mark.parametrize("error", [exceptions.ConnectionClosedByBroker, exceptions.ChannelClosedByBroker])
+def test_a_broker_that_refuses_queues_that_are_not_durable_is_told_with_the_line_to_write(
+    monkeypatch: pytest.MonkeyPatch, durable: Optional[bool], error: type
+) -> None:
+    broker = broker_that_refuses(monkeypatch, lambda: error(541, REFUSED), Replies())
+
+    with pytest.raises(QueueFault, match="this broker refuses queues that are not durable. Write durable = true"):
+        broker.waiting(Queue("jobs", "w", durable=durable))
+
+
+def test_a_broker_that_is_stopped_just_then_is_away_and_no_fault_of_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = broker_that_refuses(
+        monkeypatch, lambda: exceptions.ConnectionClosedByBroker(320, "CONNECTION_FORCED"), Replies()
+    )
+
+    with pytest.raises(Exception, match="CONNECTION_FORCED") as raised:
+        broker.waiting(Queue("jobs", "w", durable=False))
+    assert not isinstance(raised.value, QueueFault)
+
+
+@pytest.mark.parametrize("durable", [None, False])
+def test_the_same_for_a_reply_queue(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, durable: Optional[bool]
+) -> None:
+    replies = Replies(create=(Pattern("*"),), create_durable=durable)
+    broker = broker_that_refuses(monkeypatch, lambda: exceptions.ConnectionClosedByBroker(541, REFUSED), replies)
+
+    with caplog.at_level(logging.WARNING), pytest.raises(Unroutable, match="Write create_durable = true"):
+        broker.publish(Reply("answers", "c", b"{}", "result", "m", 0, 60_000, {}))
+
+    assert ("create_durable" in caplog.text) == (durable is None)
