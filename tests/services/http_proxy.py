@@ -81,6 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
         there.request(self.command, f"{parts.path}?{parts.query}".rstrip("?"), body, headers)
         answer = there.getresponse()
         content = answer.read()
+        self._note(answer.status)
         self.send_response(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in (*_OWN, "content-length"):
@@ -88,7 +89,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
-        self._note(answer.status)
 
     do_POST = do_HEAD = do_GET
 
