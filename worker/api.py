@@ -126,7 +126,9 @@ class Api:
                     return
                 url = redirected(url, answer.all("Location"))
             if not may_fetch(url, self._credentials.api_url, self._settings.input_hosts):
-                raise StepFailed("fetch", f'The input "{name}" was redirected to an address that is not allowed here.')
+                lost = url.startswith("http:") and source.url.startswith("https:")
+                where = "an address without encryption, which" if lost else "an address that"
+                raise StepFailed("fetch", f'The input "{name}" was redirected to {where} is not allowed here.')
             with_token = with_token and may_fetch(url, self._credentials.api_url, ())
         raise StepFailed("fetch", f'The input "{name}" was redirected more than {_REDIRECTS} times.')
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.services.proxy import Proxy
-from tests.services.raw import RawServer
+from tests.services.raw import Clock, RawServer
 from tests.services.upstream import Upstream
 from tests.worker.examples import config_for
 from worker.api import Api
@@ -254,58 +254,64 @@ def test_what_an_error_says_is_not_read(client: Client) -> None:
 
 
 SLOW = {
-    "its first byte never comes": b"",
     "its status": b"HTTP/1.1 200 OK",
     "its headers": b"A: b\r\n",
     "interim answers": b"HTTP/1.1 100 Continue\r\n\r\n",
 }
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The one that a pace goes by. It moves when the server sends, so no machine is too slow, or too fast."""
+    made = Clock()
+    monkeypatch.setattr("worker.wire.monotonic", made)
+    return made
+
+
 @pytest.mark.parametrize("what", SLOW)
-def test_an_answer_whose_head_drips_for_ever_is_given_up_and_named(client: Client, what: str) -> None:
+def test_an_answer_whose_head_drips_for_ever_is_given_up_and_named(client: Client, what: str, clock: Clock) -> None:
     begin = b"HTTP/1.1 200 OK\r\n" if what == "its headers" else b""
-    client.server.script = lambda: itertools.chain([begin], silent_or_drip(client.server, SLOW[what]))
-    client.within(0.3)
+    client.server.script = lambda: itertools.chain([begin], clock.drip(SLOW[what]))
+    client.within(10)
 
-    assert client.fault() == "the API gave no whole answer within 0.3 s"
-    assert client.login_fault() == "the API gave no whole answer within 0.3 s"
-
-
-def silent_or_drip(server: RawServer, data: bytes) -> Iterable[bytes]:
-    if not data:
-        server.stopping.wait(LONG)
-    return server.drip(data, 0.01) if data else ()
+    assert client.fault() == "the API gave no whole answer within 10 s"
+    assert client.login_fault() == "the API gave no whole answer within 10 s"
 
 
 @pytest.mark.parametrize("head", [
     ok("Content-Length: 1000000", body=b""), ok("Transfer-Encoding: chunked", body=b""),
     ok("Content-Encoding: gzip", body=b""),
 ])  # fmt: skip
-def test_a_login_whose_body_drips_for_ever_is_given_up_and_named(client: Client, head: bytes) -> None:
+def test_a_login_whose_body_drips_for_ever_is_given_up_and_named(client: Client, head: bytes, clock: Clock) -> None:
     body = gzip.compress(b"") if b"gzip" in head else b"1\r\n{\r\n"
-    client.server.script = lambda: itertools.chain([head], client.server.drip(body, 0.01))
+    client.server.script = lambda: itertools.chain([head], clock.drip(body))
 
-    assert client.within(0.3).login_fault() == "the API gave no whole answer within 0.3 s"
+    assert client.within(10).login_fault() == "the API gave no whole answer within 10 s"
+
+
+def test_an_answer_that_never_begins_is_given_up_and_named(client: Client) -> None:
+    client.server.script = lambda: silence(client.server)
+
+    assert client.within(1).login_fault() == "the API gave no whole answer within 1 s"
+
+
+def silence(server: RawServer) -> Iterator[bytes]:
+    server.stopping.wait(LONG)
+    yield b""
 
 
 def test_a_download_that_drips_for_ever_is_too_slow(tmp_path: Path, server: RawServer) -> None:
-    client = Client(tmp_path, server, read_timeout=Seconds(1), least_rate=10**6)
+    client = Client(tmp_path, server, read_timeout=Seconds(0.5), least_rate=10**6)
     client.server.script = lambda: itertools.chain([ok("Content-Length: 1000000", body=b"")], server.drip(b"x", 0.01))
 
-    assert client.fault().startswith("the API sent only ")
+    words = client.fault()
+
+    assert (
+        words.startswith("the API sent only ") or words == "the API gave no answer for 0.5 s"
+    )  # a machine that stalls
 
 
-class Time:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_a_body_has_as_long_as_it_takes_if_enough_comes_in_each_stretch(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Time()
-    monkeypatch.setattr("worker.wire.monotonic", clock)
+def test_a_body_has_as_long_as_it_takes_if_enough_comes_in_each_stretch(clock: Clock) -> None:
     pace = Pace(10, 60)
     pace.begin(130)
     clock.now += 120
@@ -326,9 +332,7 @@ def test_a_body_has_as_long_as_it_takes_if_enough_comes_in_each_stretch(monkeypa
     assert pace.why == "sent only 5999 bytes in 60 s"
 
 
-def test_a_slow_body_is_no_fault_where_no_rate_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Time()
-    monkeypatch.setattr("worker.wire.monotonic", clock)
+def test_a_slow_body_is_no_fault_where_no_rate_is_asked_for(clock: Clock) -> None:
     pace = Pace(10, 60)
     pace.begin_body(0)
     clock.now += 10**6
@@ -363,7 +367,7 @@ def test_a_host_that_takes_no_connection_is_named(client: Client, monkeypatch: p
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: address * 100)
         waiting = [busy(address[0][4]) for _ in range(3)]
 
-        assert client.within(0.3).login_fault() == "the API gave no whole answer within 0.3 s"
+        assert client.within(1).login_fault() == "the API gave no whole answer within 1 s"
         for each in waiting:
             each.close()
 

@@ -35,7 +35,7 @@ class Job:
         self.folder.mkdir()
         self.upstream = upstream
         self.token_file = folder / "token"
-        settings = ApiSettings(**{"fetch_patience": PATIENCE, "read_timeout": Seconds(2), **api})
+        settings = ApiSettings(**{"fetch_patience": PATIENCE, "read_timeout": Seconds(20), **api})
         self.config: Config = config_for(
             folder, upstream.url, upstream.user, upstream.password, changes={"api": settings}
         )
@@ -424,9 +424,11 @@ def test_nobody_can_make_us_wait_longer_than_our_patience(job: Job, clock: Clock
 
 
 def test_a_service_that_is_silent_for_too_long_is_given_up(tmp_path: Path, upstream: Upstream) -> None:
-    job = Job(tmp_path, upstream, read_timeout=Seconds(0.2))
+    job = Job(tmp_path, upstream)
+    api = replace(job.config.site.api, read_timeout=Seconds(0.2))
+    job.config = replace(job.config, site=replace(job.config.site, api=api))
     upstream.add("/a", b"a")
-    upstream.script("/a", *[Answer(delay=5)] * 9)
+    upstream.script("/a", *[Answer(delay=60)] * 9)
 
     assert "the API gave no answer for 0.2 s" in job.failure("/a").reason
 
@@ -586,3 +588,17 @@ def test_a_ca_file_that_is_missing_is_told(tmp_path: Path, upstream_tls: Upstrea
 
     with pytest.raises(Transient):
         Api(config).authenticate()
+
+
+def test_a_redirect_that_loses_https_is_refused_and_no_token_goes_there(
+    tmp_path: Path, upstream_tls: Upstream, certificates: Certificates, other: Upstream
+) -> None:
+    config = config_for(tmp_path, upstream_tls.url, upstream_tls.user, upstream_tls.password,
+                        changes={"ca_file": str(certificates.ca)})  # fmt: skip
+    upstream_tls.script("/a", to(f"{other.url}/x"), to(f"//127.0.0.1:{other.port}/x"))
+    source = Input(f"{upstream_tls.url}/a", "", True)
+
+    for words in ("an address without encryption, which is not allowed", "an address that is not allowed"):
+        with pytest.raises(StepFailed, match=f"was redirected to {words} here"):
+            Api(config).download("Image", source, "token", tmp_path / "input", 1000)
+    assert other.requests == []
