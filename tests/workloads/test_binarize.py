@@ -264,16 +264,29 @@ def test_floating_point_pixels_are_refused(work: Work) -> None:
     assert_refused(work.binarize(), work, sentence)
 
 
-@pytest.mark.parametrize("value", [24, 1, 1001, -25, 25.0, "25", True, None, [25]])
+@pytest.mark.parametrize("value", [24, 1, 1001, -25, 25.5, "25.5", "24", "x", "", True, None, [25], 1e300])
 def test_window_size_that_makes_no_window_is_refused(work: Work, value: object) -> None:
     sentence = f"Window size must be an odd whole number from 3 to 999; this job says {json.dumps(value)}."
     assert_refused(work.binarize({"Window size": value}), work, sentence)
 
 
-@pytest.mark.parametrize("value", [0, -0.2, 1.5, 10**400, float("nan"), float("inf"), "0.2", False, None])
+@pytest.mark.parametrize(
+    "value", [0, -0.2, 1.5, 10**400, float("nan"), float("inf"), "1.2", "nan", "1e-3", False, None]
+)
 def test_k_out_of_range_is_refused(work: Work, value: object) -> None:
     sentence = f"k must be a number above 0 and at most 1; this job says {json.dumps(value)}."
     assert_refused(work.binarize({"k": value}), work, sentence)
+
+
+def test_numbers_may_come_as_text_or_with_a_point(work: Work) -> None:
+    # Given the page that comes of numbers
+    work.binarize({"Window size": 15, "k": 0.34})
+    expected = work.outputs()
+
+    # When the same numbers come as a form sends them, then
+    for window in ("15", 15.0, "15.0"):
+        assert work.binarize({"Window size": window, "k": "0.34"}).returncode == 0
+        assert work.outputs() == expected
 
 
 def test_settings_of_others_are_ignored(work: Work) -> None:

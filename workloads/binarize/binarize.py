@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Optional
 
 # "unused-ignore": the same lines are checked where these packages are installed and where they are not.
 import numpy as np  # type: ignore[import-not-found,unused-ignore]
+import pixels
 from numpy.typing import NDArray  # type: ignore[import-not-found,unused-ignore]
-from PIL import Image, ImageOps  # type: ignore[import-not-found,unused-ignore]
+from PIL import Image  # type: ignore[import-not-found,unused-ignore]
 from skimage.filters import threshold_sauvola  # type: ignore[import-not-found,unused-ignore]
 
-MAX_PIXELS = 150_000_000  # an A2 sheet at 600 dpi has 140 million; the largest page stays below 2000 MB of memory
 BAND_PIXELS = 4_000_000  # scikit-image needs about 60 bytes for each pixel that it works on at once
-SIXTEEN_BIT = ("I;16", "I;16L", "I;16B")
-EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-# What Pillow raises on a damaged file: seen on damaged ones, or written in its decoders.
-UNREADABLE = (OSError, ValueError, TypeError, SyntaxError, EOFError)
 
 
 @dataclass(frozen=True)
@@ -65,51 +63,30 @@ def read_job(file: Path) -> Job:
 
 
 def window_size(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 3 <= value <= 999 or value % 2 == 0:
+    number = as_number(value)
+    if number is None or not 3 <= number <= 999 or number % 2 != 1:
         raise SystemExit(f"Window size must be an odd whole number from 3 to 999; this job says {json.dumps(value)}.")
-    return value
+    return int(number)
 
 
 def sauvola_k(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+    number = as_number(value)
+    if number is None or not 0 < number <= 1:
         raise SystemExit(f"k must be a number above 0 and at most 1; this job says {json.dumps(value)}.")
-    return float(value)
+    return float(number)
+
+
+def as_number(value: object) -> Optional[float]:
+    """Also of a form that sends its numbers as text: "25" and 25.0 are 25."""
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,18}(\.\d{0,18})?\s*", value, re.ASCII):
+        return float(value)
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def read_page(file: Path) -> tuple[NDArray[np.uint8], int]:
     """The first picture in the file, upright, as grey values; and how many pictures the file holds."""
-    Image.MAX_IMAGE_PIXELS = None  # check_size comes before any pixel is decoded too, and has a sentence
     with file.open("rb") as scan:  # outside of the try: a missing file is not a damaged one
-        try:
-            page = Image.open(scan, formats=("PNG", "JPEG", "TIFF"))
-            check_size(page.width, page.height)
-            pictures = getattr(page, "n_frames", 1)
-            page.load()
-            ImageOps.exif_transpose(page, in_place=True)
-        except UNREADABLE as reason:
-            raise SystemExit("The page is not an image that can be read (PNG, JPEG or TIFF).") from reason
-        return grey(page), pictures
-
-
-def check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        limit = MAX_PIXELS // 1_000_000
-        raise SystemExit(
-            f"The page has {width} x {height} pixels; at most {limit} million can be binarized. Use a lower resolution."
-        )
-
-
-def grey(page: Image.Image) -> NDArray[np.uint8]:
-    if page.mode in SIXTEEN_BIT:
-        return (np.asarray(page) >> 8).astype(np.uint8)  # Pillow's own conversion would clip at 255
-    if page.mode not in EIGHT_BIT:
-        raise SystemExit("The page's pixels are neither 8-bit nor 16-bit values. Save it as greyscale or RGB.")
-    if not page.has_transparency_data:
-        return np.asarray(page.convert("L"))
-    layers = page.convert("LA")
-    paper = Image.new("L", page.size, "white")
-    paper.paste(layers.getchannel("L"), mask=layers.getchannel("A"))
-    return np.asarray(paper)
+        return pixels.read(scan)
 
 
 def threshold(page: NDArray[np.uint8], window: int, k: float) -> tuple[NDArray[np.bool_], float]:
