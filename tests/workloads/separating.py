@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from patchwise import overlay
+from patchwise.separation import Surest
 from PIL import Image
 
 from tests.workloads.score_page import make_page
@@ -26,7 +27,10 @@ def main() -> None:
     page = make_page(options.seed)
     models = dict(each.split("=", 1) for each in options.models)
     image = np.ascontiguousarray(page.image[:, :, ::-1])
-    found = overlay.separate([_probability(model, image) for model in models.values()])
+    surest = Surest(image.shape[:2])
+    for model in models.values():
+        surest.add(_probability(model, image))
+    found = surest.labels
     if options.picture:
         _show(page.image, image, found, options.picture)
     regions, scores = page.layers["regions"], {}

@@ -85,6 +85,133 @@ def test_the_same_seed_learns_the_same_and_what_is_outside_of_the_regions_is_not
     assert first == pytest.approx(second, abs=1e-4)
 
 
+WATCH = """
+from types import SimpleNamespace as S
+from patchwise.training import Watch
+kept, told = [], []
+watch = Watch(lambda model, epoch: kept.append(epoch.number), lambda epoch: told.append(epoch.number), lambda: False)
+watch.set_model(S(get_weights=lambda: [len(told)], stop_training=False))
+for number, (loss, accuracy) in enumerate(LOGS):
+    watch.on_epoch_begin(number)
+    watch.on_epoch_end(number, {"loss": 1, "binary_accuracy": 1, "val_loss": loss, "val_binary_accuracy": accuracy})
+    if watch.model.stop_training:
+        break
+print(kept, watch.best_epoch, len(told), watch.best_weights)
+"""
+
+
+@pytest.mark.parametrize(("logs", "kept"), [
+    ("[(.5, .99), (.4, .98), (.3, .97), (.31, .99), (.32, 1), (.33, 1), (.1, 1)]", "[1, 2, 3] 3 6 [2]"),
+    ("[(float('nan'), .5), (.4, .5), (.3, .5)]", "[1, 2, 3] 3 3 [2]"),
+    ("[(float('nan'), .5)] * 9", "[1] 1 4 [0]"),
+], ids=["accuracy gains where loss does not", "the first loss is no number", "no loss is a number"])  # fmt: skip
+def test_the_epoch_of_the_lowest_validation_loss_is_kept(logs: str, kept: str) -> None:
+    done = subprocess.run([PYTHON, "-c", f"LOGS = {logs}\n{WATCH}"], env=ENVIRONMENT, capture_output=True, text=True)
+
+    assert done.stdout.splitlines()[-1] == kept, done.stderr
+
+
+def test_a_model_that_learned_nothing_is_warned_of_in_the_report_the_log_and_its_file(
+    tmp_path: Path, page: ScorePage
+) -> None:
+    """Pixels at random, one of a hundred: nothing about the page tells where they are."""
+    noise = np.random.default_rng(3).random(page.layers[STAFF].shape) < 0.01
+    work = little(tmp_path / "work", ScorePage(page.image, {**page.layers, STAFF: noise & page.layers["regions"]}))
+
+    process = work.start()
+    log, said = process.communicate(timeout=300)
+
+    assert process.returncode == 0, said
+    (warning,) = work.report["warnings"]
+    assert warning.startswith('"Model 0" has learned nothing:') and f"Warning: {warning}" in log.splitlines()
+    assert work.report["labels"][1]["recall"] == 0 and work.report["labels"][0]["recall"] > 0
+    show = "import sys, json; from pathlib import Path; from patchwise.model_file import read_card; " \
+           "print(json.dumps(read_card(Path(sys.argv[1]))))"  # fmt: skip
+    card = subprocess.run([PYTHON, "-c", show, str(work.folder / "outputs" / "Model 0")], env=ENVIRONMENT,
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    assert json.loads(card.stdout)["held_out"]["recall"] == 0
+    assert json.loads(card.stdout)["layer"] == "rgba PNG - Layer 0"
+
+
+def test_training_goes_on_from_a_model_on_another_page_too_and_draws_its_curves(
+    tmp_path: Path, page: ScorePage
+) -> None:
+    first = little(tmp_path / "first", page)
+    assert first.run() == (0, "")
+    second = make_page(2)
+    inputs = inputs_of(page, TWO_LAYERS)
+    inputs.update({f"Further Page 0: {name}": content for name, content in inputs_of(second, TWO_LAYERS).items()})
+    inputs["Model 0"] = (first.folder / "outputs" / "Model 0").read_bytes()
+    work = Work(tmp_path / "second", inputs, ["Background Model", "Model 0", "Curves"], **LITTLE)
+
+    assert work.run() == (0, "")
+
+    before, after = first.report["labels"], work.report["labels"]
+    assert [label["went_on_from_a_model"] for label in after] == [False, True]
+    assert after[1]["history"][0]["loss"] < before[1]["history"][0]["loss"] < 2 * after[1]["history"][0]["loss"] + 1
+    assert work.report["page"]["pages"] == 2 and after[1]["layer_pixels"] == sum(
+        int(each.layers[STAFF].sum()) for each in (page, second)
+    )
+    told = work.report["separation"]
+    assert np.sum(told["confusion"]) == told["pixels"] > 0 and 0 <= told["mean_f1"] <= 1
+    assert (work.folder / "outputs" / "Curves").read_bytes().startswith(b"\x89PNG")
+
+
+BAD_MODELS = """
+import shutil, sys, h5py, keras, numpy as np
+from pathlib import Path
+from patchwise.model_file import UNREADABLE, read_weights, save
+from patchwise.network import build
+place = Path(sys.argv[1])
+model = build(16, 24)
+shapes = [tuple(weight.shape) for weight in model.weights]
+save(model, place / "good", {}, 1e-4)
+names = ["half", "not a number", "outside", "more", "group"]
+for name in names:
+    shutil.copy(place / "good", place / name)
+keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(1, 1)]).save(place / "other.h5")
+(place / "empty").write_bytes(b"")
+(place / "half").write_bytes((place / "half").read_bytes()[:1_000_000])
+kernel = "model_weights/conv2d/conv2d/kernel:0"
+with h5py.File(place / "not a number", "r+") as opened:
+    opened[kernel][0, 0, 0, 0] = np.nan
+with h5py.File(place / "outside", "r+") as opened:
+    shape = opened[kernel].shape
+    del opened[kernel]
+    opened.create_dataset(kernel, shape, "f4", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
+with h5py.File(place / "more", "r+") as opened:
+    del opened[kernel]
+    opened.create_dataset(kernel, (10**6, 10**6), "f4", chunks=(1000, 1000))
+with h5py.File(place / "group", "r+") as opened:
+    del opened[kernel]
+    opened.create_group(kernel)
+for name in [*names, "other.h5", "empty"]:
+    try:
+        read_weights(place / name, shapes)
+    except UNREADABLE:
+        continue
+    print(name)
+print(all((a == b).all() for a, b in zip(read_weights(place / "good", shapes), model.get_weights())))
+"""
+
+
+def test_only_whole_weights_of_our_own_form_are_read_and_nothing_that_a_file_leads_to(tmp_path: Path) -> None:
+    done = subprocess.run([PYTHON, "-c", BAD_MODELS, str(tmp_path)], env=ENVIRONMENT, capture_output=True, text=True)
+
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_what_is_no_model_of_ours_is_refused_before_anything_is_trained(tmp_path: Path, page: ScorePage) -> None:
+    inputs = {**inputs_of(page, TWO_LAYERS), "Model 0": b"\x89HDF\r\n\x1a\n and no more"}
+
+    code, said = Work(tmp_path / "work", inputs, ["Background Model", "Model 0"], **LITTLE).run()
+
+    sentence = (
+        'The input "Model 0" is not a model that training can go on from: it must be one that was made here, whole.'
+    )
+    assert (code, said) == (1, sentence)
+
+
 def test_each_fault_of_the_page_is_one_sentence_before_keras_is_even_imported(tmp_path: Path, page: ScorePage) -> None:
     empty = dict(page.layers)
     empty[STAFF] = np.zeros_like(empty[STAFF])

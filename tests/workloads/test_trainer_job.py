@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from patchwise import overlay
+from patchwise import curves, overlay
 from patchwise.job import Job, read_job
-from patchwise.report import Report
+from patchwise.report import Report, duration
+from patchwise.separation import Surest, separation
 from PIL import Image
 
 from worker.in_job.progress import parse
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """As training.py has it, which only its own environment can import."""
+
+    number: int
+    loss: float
+    accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    seconds: float
+
 
 GENERATION_A = ("Image", "Background", "Music Layer", "Staff Layer", "Text", "Selected Regions")
 MODELS_A = ("Background Model", "Music Symbol Model", "Staff Lines Model", "Text Model")
@@ -85,8 +100,12 @@ def test_the_settings_of_the_contract_have_its_defaults_and_those_of_others_mean
 
 
 @pytest.mark.parametrize(("name", "value", "limits"), [
-    ("Maximum number of training epochs", 0, "1 to 10000"), ("Maximum number of training epochs", "15", "1 to 10000"),
-    ("Maximum number of training epochs", 2.5, "1 to 10000"), ("Maximum number of training epochs", True, "1 to 10000"),
+    ("Maximum number of training epochs", 0, "1 to 10000"), ("Maximum number of training epochs", "15.5", "1 to 10000"),
+    ("Maximum number of training epochs", 15.5, "1 to 10000"),
+    ("Maximum number of training epochs", "many", "1 to 10000"), ("Maximum number of training epochs", "1e2", "1 to 10000"),
+    ("Maximum number of training epochs", "0", "1 to 10000"), ("Maximum number of training epochs", "", "1 to 10000"),
+    ("Maximum number of training epochs", "1_5", "1 to 10000"), ("Maximum number of training epochs", 1e300, "1 to 10000"),
+    ("Maximum number of training epochs", True, "1 to 10000"),
     ("Maximum number of samples per label", 19, "20 to 10000000"), ("Patch height", 12, "16 to 4096"),
     ("Patch width", None, "16 to 4096"), ("Seed", -1, "0 to 4294967295"),
 ])  # fmt: skip
@@ -94,6 +113,98 @@ def test_a_setting_out_of_range_is_refused(tmp_path: Path, name: str, value: Any
     sentence = f"{name} must be a whole number from {limits}; this job says {json.dumps(value)}."
 
     assert_refused(sentence, tmp_path, **{name: value})
+
+
+@pytest.mark.parametrize("value", ["15", 15.0, " 15 ", "15.0", "15.", "+15", "015"])
+def test_a_whole_number_may_come_as_text_or_with_a_point(tmp_path: Path, value: Any) -> None:
+    assert job(tmp_path, **{"Maximum number of training epochs": value}).settings.epochs == 15
+
+
+def further(number: int, without: str = "") -> tuple[str, ...]:
+    return tuple(f"Further Page {number}: {name}" for name in GENERATION_A if name != without)
+
+
+def test_further_pages_have_the_inputs_of_the_first_one_under_their_own_names(tmp_path: Path) -> None:
+    pages = job(tmp_path, (*GENERATION_A, *further(0), *further(1))).further
+
+    assert [page.prefix for page in pages] == ["Further Page 0: ", "Further Page 1: "]
+    assert pages[1].image == tmp_path / "inputs" / "Further Page 1: Image"
+    assert set(pages[1].layers) == {"Background", "Music Layer", "Staff Layer", "Text"}
+    assert pages[1].layers["Text"] == tmp_path / "inputs" / "Further Page 1: Text"
+    assert job(tmp_path).further == ()
+
+
+@pytest.mark.parametrize("missing", ["Image", "Selected Regions", "Background", "Text"])
+def test_an_input_of_a_further_page_that_is_missing_is_named(tmp_path: Path, missing: str) -> None:
+    sentence = f'This job has no input named "Further Page 0: {missing}".'
+
+    assert_refused(sentence, tmp_path, (*GENERATION_A, *further(0, without=missing)))
+
+
+def test_a_model_among_the_inputs_is_what_training_goes_on_from(tmp_path: Path) -> None:
+    labels = job(tmp_path, (*GENERATION_A, "Text Model")).labels
+
+    assert [label.start_file for label in labels] == [None, None, None, tmp_path / "inputs" / "Text Model"]
+
+
+def test_curves_are_drawn_where_the_site_declares_them(tmp_path: Path) -> None:
+    assert job(tmp_path).curves is None
+    assert job(tmp_path, outputs=(*MODELS_A, "Curves")).curves == tmp_path / "outputs" / "Curves"
+
+
+def test_curves_show_each_model_also_one_without_an_epoch_or_with_a_loss_that_is_no_number(tmp_path: Path) -> None:
+    history: list[dict[str, Any]] = [{"loss": 0.5, "validation_loss": 0.6}, {"loss": 0.2, "validation_loss": None}]
+
+    curves.draw([("Model 0", history, 1), ("Model 1", [], None), ("Model 2", history[:1], 1)], tmp_path / "curves")
+
+    with Image.open(tmp_path / "curves") as drawn:
+        assert drawn.size == (480, 3 * 240) and drawn.format == "PNG"
+        colours = {colour for _, colour in drawn.crop((40, 30, 340, 210)).getcolors() or []}
+    assert {(0, 90, 200), (213, 94, 0)} <= colours
+
+
+def test_each_pixel_goes_to_the_model_that_is_most_sure_and_is_counted_where_it_belongs(tmp_path: Path) -> None:
+    layers = [np.array([[1, 1, 0, 0, 1, 0]], bool), np.array([[0, 0, 1, 1, 1, 0]], bool)]
+    surest = Surest((1, 6))
+    surest.add(np.array([[0.9, 0.2, 0.2, 0.5, 0.5, 0.5]], np.float32))
+    surest.add(np.array([[0.1, 0.3, 0.8, 0.5, 0.5, 0.5]], np.float32))
+
+    told = separation(surest.labels, layers, np.ones((1, 6), bool))
+
+    assert surest.labels.tolist() == [[0, 1, 1, 0, 0, 0]]
+    assert told == {
+        "accuracy": 0.5, "mean_f1": 0.5, "f1": [0.5, 0.5], "confusion": [[1, 1], [1, 1]], "pixels": 4,
+        "pixels_of_no_or_several_layers": 2,
+    }  # fmt: skip
+
+
+def test_a_page_of_which_nothing_is_known_has_no_number_for_its_separation() -> None:
+    told = separation(np.zeros((2, 2), np.uint8), [np.ones((2, 2), bool)] * 2, np.ones((2, 2), bool))
+
+    assert (told["accuracy"], told["mean_f1"], told["confusion"]) == (None, None, [[0, 0], [0, 0]])
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.2, "0 s"), (89, "89 s"), (600, "10 min"), (20000, "5.6 h")])
+def test_a_duration_is_told_as_people_say_it(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_after_an_epoch_it_is_told_how_long_the_whole_takes_at_most(tmp_path: Path) -> None:
+    """Two labels of 1000 and 500 samples, 10 epochs, and an epoch of the first took 60 s."""
+    (tmp_path / "outputs").mkdir()
+    asked = job(tmp_path, numbered(0), ("Background Model", "Model 0", "Report"),
+                **{"Maximum number of training epochs": 10, "Maximum number of samples per label": 1000})  # fmt: skip
+    report = Report(
+        asked, {"Background": 99_999, "rgba PNG - Layer 0": 500}, {"BATCHFERRY_PROGRESS": str(tmp_path / "p")}
+    )
+    report.begin(0, samples=1000)
+
+    report.epoch(0, Epoch(1, 0.5, 0.9, 0.5, 0.9, 60.0))
+
+    last = (tmp_path / "p").read_text().splitlines()[-1]
+    assert last == "progress 0.050 Background Model: epoch 1/10, accuracy 0.900, at most 14 min left"
+    written = json.loads((tmp_path / "outputs" / "Report").read_text())
+    assert written["estimated_seconds_at_most"] == pytest.approx(9 * 60 + 10 * 30, abs=5)
 
 
 def test_a_side_that_can_not_be_halved_twice_is_refused(tmp_path: Path) -> None:
@@ -147,9 +258,11 @@ def test_patches_that_see_the_whole_page_give_each_pixel_its_own_probability(
 
 def test_the_overlay_leaves_the_background_as_it_is_and_colours_each_layer(tmp_path: Path) -> None:
     image = np.full((20, 30, 3), 201, np.uint8)
-    labels = overlay.separate([np.full((20, 30), 0.5), np.pad(np.ones((20, 10)), ((0, 0), (0, 20)))])
+    surest = Surest((20, 30))
+    for probability in (np.full((20, 30), 0.5), np.pad(np.ones((20, 10)), ((0, 0), (0, 20)))):
+        surest.add(probability.astype(np.float32))
 
-    overlay.draw(image, labels, tmp_path / "overlay.png")
+    overlay.draw(image, surest.labels, tmp_path / "overlay.png")
 
     drawn = np.asarray(Image.open(tmp_path / "overlay.png"))
     assert (drawn[:, 10:] == 201).all() and (drawn[:, :10] != 201).all()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from patchwise.pages import Page, read_image, read_page
+from patchwise.pages import Page, joined, read_image, read_page
 from PIL import Image
 
 from tests.workloads.score_page import make_page
@@ -88,6 +88,54 @@ def test_a_layer_that_is_empty_inside_the_regions_is_refused(files: dict[str, Pa
         'The layer "Text" is empty inside the selected regions: no pixel is opaque (alpha 255) there. '
         "Draw what belongs to it, or leave the layer out.",
     )
+
+
+@pytest.mark.parametrize("alpha", [254, 1])
+def test_a_layer_that_is_nearly_opaque_is_refused_by_its_alpha(files: dict[str, Path], alpha: int) -> None:
+    Image.new("RGBA", (WIDTH, HEIGHT), (0, 0, 0, alpha)).save(files["Text"], "PNG")
+
+    assert_refused(
+        files,
+        'The layer "Text" is empty inside the selected regions: no pixel is opaque (alpha 255) there, '
+        f"its most opaque one has alpha {alpha}. Draw what belongs to it, or leave the layer out.",
+    )
+
+
+def test_regions_that_are_nearly_opaque_are_refused_by_their_alpha(files: dict[str, Path]) -> None:
+    Image.new("RGBA", (WIDTH, HEIGHT), (0, 0, 0, 254)).save(files["Selected Regions"], "PNG")
+
+    sentence = "no pixel of it is opaque (alpha 255), its most opaque one has alpha 254. Select a region."
+    assert_refused(files, f'"Selected Regions" selects nothing: {sentence}')
+
+
+def test_pixels_that_are_neither_opaque_nor_transparent_are_counted(files: dict[str, Path]) -> None:
+    assert read(files).partly == {"Text": 1}
+
+
+def test_several_pages_become_one_with_white_paper_between_them_that_is_not_selected(files: dict[str, Path]) -> None:
+    first = read(files)
+    second = Page(first.image[:20, :30], first.regions[:20, :30], {"Text": np.zeros((20, 30), bool)}, {"Text": 2})
+
+    page = joined([first, second], (16, 12))
+
+    assert page.image.shape == (HEIGHT + 16 + 20, WIDTH, 3) and page.partly == {"Text": 3}
+    assert np.array_equal(page.image[:HEIGHT], first.image) and np.array_equal(page.image[46:, :30], second.image)
+    assert (
+        (page.image[HEIGHT:46] == 255).all() and not page.regions[HEIGHT:46].any() and not page.regions[46:, 30:].any()
+    )
+    assert page.regions.sum() == first.regions.sum() + second.regions.sum()
+    assert np.array_equal(page.layers["Text"][:HEIGHT], first.layers["Text"]) and not page.layers["Text"][HEIGHT:].any()
+    assert joined([first], (16, 12)) is first
+
+
+def test_a_further_page_may_lack_a_layer_and_its_faults_are_named(files: dict[str, Path]) -> None:
+    Image.new("RGBA", (WIDTH, HEIGHT)).save(files["Text"], "PNG")
+    page = read_page(files["Image"], files["Selected Regions"], {"Text": files["Text"]}, (16, 16), "Further Page 0: ")
+    assert not page.layers["Text"].any()
+
+    files["Text"].write_bytes(b"")
+    with pytest.raises(SystemExit, match='^"Further Page 0: Text" is not a PNG that can be read.$'):
+        read_page(files["Image"], files["Selected Regions"], {"Text": files["Text"]}, (16, 16), "Further Page 0: ")
 
 
 def test_regions_that_select_nothing_are_refused(files: dict[str, Path]) -> None:

@@ -19,8 +19,9 @@ from typing import Any, Optional
 
 from patchwise import overlay, sampling
 from patchwise.job import BATCH, FEWEST_SAMPLES, HELD_OUT, Job, read_job
-from patchwise.pages import Page, read_page
-from patchwise.report import Report
+from patchwise.pages import Page, joined, read_page
+from patchwise.report import Report, learned_nothing, partly_opaque
+from patchwise.separation import Surest, separation
 
 
 class StopAsked:
@@ -38,15 +39,17 @@ class StopAsked:
 
 
 def run(job: Job, stop_asked: StopAsked) -> None:
-    page = read_page(
-        job.image, job.regions, {label.layer: label.layer_file for label in job.labels},
-        (job.settings.height, job.settings.width),
-    )  # fmt: skip
+    pages = list(_pages(job))
+    page = joined(pages, _patch(job))
     _check_samples(page)
     report = Report(job, {name: int(layer.sum()) for name, layer in page.layers.items()})
     report.facts["page"] = {
-        "width": page.image.shape[1], "height": page.image.shape[0], "pixels_in_regions": int(page.regions.sum()),
+        "width": pages[0].image.shape[1], "height": pages[0].image.shape[0], "pixels_in_regions": int(page.regions.sum()),
+        "pages": len(pages),
     }  # fmt: skip
+    for name, partly in page.partly.items():
+        if partly > page.layers[name].sum() * WORTH_A_WARNING:
+            report.warn(partly_opaque(name, partly, int(page.layers[name].sum())))
     report.facts.update(_start_backend(job))
     from patchwise.training import Stopped
 
@@ -54,6 +57,20 @@ def run(job: Job, stop_asked: StopAsked) -> None:
         _train_all(job, page, report, stop_asked)
     except Stopped:
         raise SystemExit(report.stop()) from None
+
+
+WORTH_A_WARNING = 0.05
+"""Pixels that are half transparent, as a share of the opaque ones: soft edges of what was drawn have some."""
+
+
+def _pages(job: Job) -> Iterator[Page]:
+    yield read_page(job.image, job.regions, {label.layer: label.layer_file for label in job.labels}, _patch(job))
+    for each in job.further:
+        yield read_page(each.image, each.regions, each.layers, _patch(job), each.prefix)
+
+
+def _patch(job: Job) -> tuple[int, int]:
+    return job.settings.height, job.settings.width
 
 
 def _check_samples(page: Page) -> None:
@@ -66,36 +83,51 @@ def _check_samples(page: Page) -> None:
 
 
 def _train_all(job: Job, page: Page, report: Report, stop_asked: StopAsked) -> None:
-    from patchwise.training import Stopped
+    from patchwise.training import Stopped, starts
 
-    canvas = sampling.canvas(page.image, page.regions, (job.settings.height, job.settings.width))
-    probabilities = []
+    canvas = sampling.canvas(page.image, page.regions, _patch(job))
+    begin_with = starts(job.labels, _patch(job))
+    surest = Surest(page.regions.shape) if job.overlay or job.report else None
     for index, label in enumerate(job.labels):
         if stop_asked():
             raise Stopped
         samples = sampling.sample(canvas, page.layers[label.layer], job.settings.samples, (job.settings.seed, index))
-        model = _train_one(job, index, samples, report, stop_asked)
+        model = _train_one(job, index, samples, report, stop_asked, begin_with[index])
+        if surest is not None:
+            surest.add(overlay.probability(_stoppable(model, stop_asked), page.image, canvas.patch, BATCH))
+    if surest is not None:
+        layers = [page.layers[label.layer] for label in job.labels]
+        report.facts["separation"] = separation(surest.labels, layers, page.regions)
+        report.write()
         if job.overlay is not None:
-            predict = _stoppable(model, stop_asked)
-            probabilities.append(overlay.probability(predict, page.image, canvas.patch, BATCH))
-    if job.overlay is not None:
-        overlay.draw(page.image, overlay.separate(probabilities), job.overlay)
+            overlay.draw(page.image, surest.labels, job.overlay)
 
 
-def _train_one(job: Job, index: int, samples: sampling.Samples, report: Report, stop_asked: StopAsked) -> Any:
+def _train_one(
+    job: Job,
+    index: int,
+    samples: sampling.Samples,
+    report: Report,
+    stop_asked: StopAsked,
+    begin_with: Optional[list[Any]],
+) -> Any:
     from patchwise.training import train
 
     begun = time.monotonic()
     learn, held_out = samples.split(HELD_OUT)
-    report.begin(index, samples=len(samples), held_out_samples=len(held_out))
+    report.begin(
+        index, samples=len(samples), held_out_samples=len(held_out), went_on_from_a_model=begin_with is not None
+    )
     trained = train(
         learn, held_out, (job.settings.seed, index), job.settings.epochs, job.labels[index].model_file,
-        lambda epoch: report.epoch(index, epoch), stop_asked,
+        report.card(index), lambda epoch: report.epoch(index, epoch), stop_asked, begin_with,
     )  # fmt: skip
     report.complete(
         index, epochs=len(trained.epochs), best_epoch=trained.best_epoch, **asdict(trained.measured),
         seconds=time.monotonic() - begun,
     )  # fmt: skip
+    if not trained.measured.recall:
+        report.warn(learned_nothing(job.labels[index]))
     return trained.model
 
 
@@ -122,12 +154,10 @@ def _start_backend(job: Job) -> dict[str, Any]:
         with _quiet():
             device = {"tensorflow": _tensorflow, "torch": _torch, "jax": _jax}[backend](job.cpus)
             import keras
-            from absl import logging
     except ImportError as reason:
         raise SystemExit(
             f"The backend {backend} is not installed here. Use another, or have somebody who runs the service install it."
         ) from reason
-    logging.set_verbosity(logging.ERROR)  # each model that is saved would earn a warning that HDF5 is an old format
     versions = {"python": platform.python_version(), "keras": keras.__version__}
     for name in ("tensorflow", "tensorflow-cpu", "torch", "jax", "numpy"):
         try:

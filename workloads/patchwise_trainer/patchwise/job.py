@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -23,6 +23,7 @@ BACKENDS = ("tensorflow", "torch", "jax")
 IMAGE, REGIONS, BACKGROUND = "Image", "Selected Regions", "Background"
 _BY_NAME = {"Music Layer": "Music Symbol Model", "Staff Layer": "Staff Lines Model", "Text": "Text Model"}
 _NUMBERED = re.compile(r"rgba PNG - Layer (\d+)", re.ASCII)
+_FURTHER = re.compile(r"Further Page (\d+): .+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,18 @@ class Label:
     model: str
     layer_file: Path
     model_file: Path
+    start_file: Optional[Path] = None
+    """An earlier model of this layer to go on from, given as an input under the model's name."""
+
+
+@dataclass(frozen=True)
+class PageFiles:
+    """Another page to learn from. `prefix`: what its inputs are called beyond the first page's names."""
+
+    prefix: str
+    image: Path
+    regions: Path
+    layers: Mapping[str, Path]
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,8 @@ class Job:
     overlay: Optional[Path]
     settings: Settings
     cpus: int
+    further: tuple[PageFiles, ...] = ()
+    curves: Optional[Path] = None
 
 
 def read_job(file: Path, environment: Mapping[str, str] = os.environ) -> Job:
@@ -71,10 +86,21 @@ def read_job(file: Path, environment: Mapping[str, str] = os.environ) -> Job:
             )
     return Job(
         inputs[IMAGE], inputs[REGIONS],
-        tuple(Label(layer, model, inputs[layer], outputs[model]) for layer, model in pairs),
+        tuple(Label(layer, model, inputs[layer], outputs[model], inputs.get(model)) for layer, model in pairs),
         outputs.get("Report"), outputs.get("Overlay"),
         read_settings(asked["settings"], environment), int(asked.get("resources", {}).get("cpus", 1)),
+        tuple(_further_pages(inputs, [layer for layer, _ in pairs])), outputs.get("Curves"),
     )  # fmt: skip
+
+
+def _further_pages(inputs: Mapping[str, Path], layers: Sequence[str]) -> Iterator[PageFiles]:
+    for number in sorted({int(found[1]) for found in map(_FURTHER.fullmatch, inputs) if found}):
+        prefix = f"Further Page {number}: "
+        for name in (IMAGE, REGIONS, *layers):
+            if prefix + name not in inputs:
+                raise SystemExit(f'This job has no input named "{prefix}{name}".')
+        files = {layer: inputs[prefix + layer] for layer in layers}
+        yield PageFiles(prefix, inputs[prefix + IMAGE], inputs[prefix + REGIONS], files)
 
 
 def _paths(folder: Path, names: Mapping[str, str]) -> dict[str, Path]:
@@ -107,10 +133,16 @@ def read_settings(asked: Mapping[str, Any], environment: Mapping[str, str]) -> S
 
 
 def _whole(asked: Mapping[str, Any], name: str, default: int, least: int, most: int) -> int:
+    """Also of a form that sends its numbers as text, or with a decimal point: "15" and 15.0 are 15."""
     value: object = asked.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+    number = value
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,18}(\.0*)?\s*", value, re.ASCII):
+        number = int(value.partition(".")[0])
+    elif isinstance(value, float) and value.is_integer():
+        number = int(value)
+    if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
         raise SystemExit(f"{name} must be a whole number from {least} to {most}; this job says {_said(value)}.")
-    return value
+    return number
 
 
 def _side(asked: Mapping[str, Any], name: str) -> int:

@@ -20,11 +20,6 @@ COLOURS = ((0, 90, 200), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159
 _INK = 0.65
 
 
-def separate(probabilities: list[NDArray[np.float32]]) -> NDArray[np.int64]:
-    """Which label each pixel belongs to: that of the model that is most sure of it."""
-    return np.argmax(probabilities, axis=0)
-
-
 def probability(
     predict: Callable[[NDArray[np.float32]], Any], image: NDArray[np.uint8], patch: tuple[int, int], batch: int
 ) -> NDArray[np.float32]:
@@ -53,7 +48,7 @@ def _steps(length: int, side: int) -> Iterator[tuple[int, int, int]]:
         believed = end
 
 
-def draw(image: NDArray[np.uint8], labels: NDArray[np.int64], file: Path) -> None:
+def draw(image: NDArray[np.uint8], labels: NDArray[np.integer[Any]], file: Path) -> None:
     """`image`: blue first. `labels`: 0 for the background, which stays as it is."""
     picture = np.ascontiguousarray(image[:, :, ::-1])
     for label in range(1, int(labels.max()) + 1):

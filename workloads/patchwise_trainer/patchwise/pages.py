@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from .sampling import PAPER
 
 MAX_PIXELS = 150_000_000  # an A2 sheet at 600 dpi has 140 million
 OPAQUE = 255
@@ -25,38 +27,77 @@ class Page:
     image: NDArray[np.uint8]
     regions: NDArray[np.bool_]
     layers: Mapping[str, NDArray[np.bool_]]
+    partly: Mapping[str, int] = field(default_factory=dict)
+    """Pixels of a layer inside the regions that are neither opaque nor transparent: they do not belong to it."""
 
 
-def read_page(image: Path, regions: Path, layers: Mapping[str, Path], patch: tuple[int, int]) -> Page:
-    """All faults are told before training begins. `patch`: height and width, which must fit into the page."""
-    scan = read_image(image)
+def read_page(image: Path, regions: Path, layers: Mapping[str, Path], patch: tuple[int, int], prefix: str = "") -> Page:
+    """All faults are told before training begins. `patch`: height and width, which must fit into the page. `prefix`: what
+    the names of this page's inputs begin with; it is empty for the first page, which alone must have something of each
+    layer."""
+    scan = read_image(image, prefix + "Image")
     size = (scan.shape[1], scan.shape[0])
     _check_patch(size, patch)
-    selected = read_alpha("Selected Regions", regions, size)
+    alpha = read_alpha(prefix + "Selected Regions", regions, size)
+    selected = alpha == OPAQUE
     if not selected.any():
-        raise SystemExit('"Selected Regions" selects nothing: no pixel of it is opaque (alpha 255). Select a region.')
+        raise SystemExit(
+            f'"{prefix}Selected Regions" selects nothing: no pixel of it is opaque (alpha 255){_nearly(alpha)}. '
+            "Select a region."
+        )
     read: dict[str, NDArray[np.bool_]] = {}
+    partly: dict[str, int] = {}
     for name, file in layers.items():
-        read[name] = read_alpha(name, file, size) & selected
-        if not read[name].any():
+        alpha = read_alpha(prefix + name, file, size)
+        alpha[~selected] = 0
+        read[name] = alpha == OPAQUE
+        partly[name] = int(np.count_nonzero(alpha)) - int(np.count_nonzero(read[name]))
+        if not prefix and not read[name].any():
             raise SystemExit(
-                f'The layer "{name}" is empty inside the selected regions: no pixel is opaque (alpha 255) there. '
-                "Draw what belongs to it, or leave the layer out."
+                f'The layer "{name}" is empty inside the selected regions: no pixel is opaque (alpha 255) there'
+                f"{_nearly(alpha)}. Draw what belongs to it, or leave the layer out."
             )
-    return Page(scan, selected, read)
+    return Page(scan, selected, read, partly)
 
 
-def read_image(file: Path) -> NDArray[np.uint8]:
+def _nearly(alpha: NDArray[np.uint8]) -> str:
+    most = int(alpha.max())
+    return f", its most opaque one has alpha {most}" if most else ""
+
+
+def joined(pages: Sequence[Page], patch: tuple[int, int]) -> Page:
+    """Several pages as one, below each other: each pixel of a layer is then as likely to be drawn as any other, whichever
+    page it is on. Between them lies white paper that is not selected, so that no patch sees two pages."""
+    if len(pages) == 1:
+        return pages[0]
+    width = max(page.image.shape[1] for page in pages)
+    _check_size("All pages together", width, sum(page.image.shape[0] + patch[0] for page in pages))
+
+    def stack(parts: Sequence[NDArray[Any]], fill: int) -> NDArray[Any]:
+        rest = ((0, 0),) * (parts[0].ndim - 2)
+        padded = [
+            np.pad(part, ((0, patch[0]), (0, width - part.shape[1]), *rest), constant_values=fill) for part in parts
+        ]
+        return np.concatenate(padded)[: -patch[0]]
+
+    return Page(
+        stack([page.image for page in pages], PAPER), stack([page.regions for page in pages], 0),
+        {name: stack([page.layers[name] for page in pages], 0) for name in pages[0].layers},
+        {name: sum(page.partly.get(name, 0) for page in pages) for name in pages[0].layers},
+    )  # fmt: skip
+
+
+def read_image(file: Path, name: str = "Image") -> NDArray[np.uint8]:
     """As OpenCV's IMREAD_COLOR would: blue first, 8 bits, grey as three equal channels, transparency left away."""
-    with _opened("Image", file) as picture:
+    with _opened(name, file) as picture:
         if picture.mode.startswith("I"):  # Pillow's own conversion of 16 bits would clip at 255
             grey = (np.asarray(picture) >> 8).astype(np.uint8)
             return np.repeat(grey[:, :, None], 3, axis=2)
         return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[:, :, ::-1])
 
 
-def read_alpha(name: str, file: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Where the picture is opaque. `size`: the page's width and height."""
+def read_alpha(name: str, file: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """How opaque the picture is. `size`: the page's width and height."""
     with _opened(name, file) as picture:
         if picture.size != size:
             raise SystemExit(
@@ -68,7 +109,7 @@ def read_alpha(name: str, file: Path, size: tuple[int, int]) -> NDArray[np.bool_
                 f'The layer "{name}" has no alpha channel: it is {picture.mode}, not RGBA. Save it as a PNG with '
                 "transparency, opaque only where a pixel belongs to the layer."
             )
-        return np.asarray(picture.convert("RGBA").getchannel("A")) == OPAQUE
+        return np.array(picture.convert("RGBA").getchannel("A"))
 
 
 @contextmanager

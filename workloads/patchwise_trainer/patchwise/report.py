@@ -9,7 +9,28 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from . import curves
 from .job import Job, Label
+
+
+def learned_nothing(label: Label) -> str:
+    return (
+        f'"{label.model}" has learned nothing: at a probability of one half it finds no pixel of the layer "{label.layer}" '
+        "in the patches that were held out. Do not use it. Draw more of the layer, or allow more epochs or samples."
+    )
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def partly_opaque(layer: str, partly: int, opaque: int) -> str:
+    return (
+        f'The layer "{layer}" has {partly} pixels with an alpha of 1 to 254 beside {opaque} opaque ones (alpha 255). They '
+        "were taken not to belong to it; make them opaque if they do."
+    )
 
 
 @dataclass
@@ -37,6 +58,7 @@ class Report:
         self._begun = time.monotonic()
         self._progress = environment.get("BATCHFERRY_PROGRESS")
         self.facts: dict[str, Any] = {}
+        self.warnings: list[str] = []
         self.labels = [LabelReport(label, layer_pixels[label.layer]) for label in job.labels]
 
     def begin(self, index: int, **facts: Any) -> None:
@@ -49,11 +71,21 @@ class Report:
     def epoch(self, index: int, epoch: Any) -> None:
         label, most = self.labels[index], self._job.settings.epochs
         label.epochs.append({name: _rounded(value) for name, value in asdict(epoch).items()})
+        left = self._seconds_left(index, epoch)
+        self.facts["estimated_seconds_at_most"] = _rounded(time.monotonic() - self._begun + left)
         accuracy = epoch.validation_accuracy
-        self._say(
-            index, epoch.number / most, f"{label.label.model}: epoch {epoch.number}/{most}, accuracy {accuracy:.3f}"
+        words = (
+            f"{label.label.model}: epoch {epoch.number}/{most}, accuracy {accuracy:.3f}, at most {duration(left)} left"
         )
+        self._say(index, epoch.number / most, words)
         self.write()
+
+    def _seconds_left(self, index: int, epoch: Any) -> float:
+        """If no model ends early, and each sample takes as long as those of this epoch; without the picture at the end."""
+        most = self._job.settings.epochs
+        planned = [min(label.layer_pixels, self._job.settings.samples) for label in self.labels]
+        later = sum(planned[index + 1 :]) * most / max(1, planned[index])
+        return float(epoch.seconds * (most - epoch.number + later))
 
     def complete(self, index: int, **facts: Any) -> None:
         label = self.labels[index]
@@ -61,6 +93,27 @@ class Report:
         label.facts.update({name: _rounded(value) for name, value in facts.items()})
         self._say(index, 1.0, f"{label.label.model}: complete")
         self.write()
+        if self._job.curves is not None:
+            curves.draw(
+                [(each.label.model, each.epochs, each.facts.get("best_epoch")) for each in self.labels],
+                self._job.curves,
+            )
+
+    def warn(self, sentence: str) -> None:
+        """For whoever gets the models: in the report, and in the job's log."""
+        self.warnings.append(sentence)
+        print(f"Warning: {sentence}", flush=True)
+        self.write()
+
+    def card(self, index: int) -> dict[str, Any]:
+        """What a model's file says of itself: enough to know years later what it takes, and what it is good for."""
+        label = self.labels[index]
+        return {
+            "model": label.label.model, "layer": label.label.layer, "layer_pixels": label.layer_pixels, **label.facts,
+            "takes": "patches of height x width x 3, blue first, as (255 - x) / 255", "settings": asdict(self._job.settings),
+            "gives": "for each pixel the probability that it belongs to the layer", **self.facts,
+            "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }  # fmt: skip
 
     def stop(self) -> str:
         """How far it got, in a sentence."""
@@ -87,6 +140,7 @@ class Report:
         finished = all(label.state == "complete" for label in self.labels) and "stopped" not in self.facts
         report = {
             "finished": finished,
+            "warnings": self.warnings,
             **self.facts,
             "settings": asdict(self._job.settings),
             "seconds": _rounded(time.monotonic() - self._begun),

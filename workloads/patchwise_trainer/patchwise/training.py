@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import os
+import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 import keras
 import numpy as np
 
-from .job import BATCH
-from .network import build
+from .job import BATCH, Label
+from .model_file import UNREADABLE, read_weights, save
+from .network import LEARNING_RATE, build
 from .sampling import Batch, Samples
 
 PATIENCE = 3
-"""Epochs without a better validation accuracy after which training ends."""
+"""Epochs without a lower validation loss after which training ends. Not the accuracy: of a layer that is a hundredth of the
+page a model that never finds it has an accuracy of 0.99."""
 _ALMOST = 1e-7
 """Keeps the logarithm of a probability finite, as Keras does."""
 
@@ -74,10 +76,12 @@ class Patches(keras.utils.PyDataset):  # type: ignore[misc,unused-ignore]
 class Watch(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
     """After each epoch: tells it, keeps the model if it is the best so far, ends when it no longer gains."""
 
-    def __init__(self, file: Path, tell: Callable[[Epoch], None], stop_asked: Callable[[], bool]) -> None:
+    def __init__(
+        self, keep: Callable[[Any, Epoch], None], tell: Callable[[Epoch], None], stop_asked: Callable[[], bool]
+    ):
         super().__init__()
-        self._file, self._tell, self._stop_asked = file, tell, stop_asked
-        self._best_accuracy, self._begun = -1.0, 0.0
+        self._keep, self._tell, self._stop_asked = keep, tell, stop_asked
+        self._lowest_loss, self._begun = math.inf, 0.0
         self.epochs: list[Epoch] = []
         self.best_epoch = 0
         self.best_weights: list[Any] = []
@@ -98,10 +102,12 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc,unused-ignore]
         seconds = time.monotonic() - self._begun
         done = Epoch(epoch + 1, loss, accuracy, validation_loss, validation_accuracy, seconds)
         self.epochs.append(done)
-        if done.validation_accuracy > self._best_accuracy:
-            self._best_accuracy, self.best_epoch = done.validation_accuracy, done.number
-            self.best_weights = self.model.get_weights()
-            save(self.model, self._file)
+        if (
+            done.validation_loss < self._lowest_loss or not self.best_epoch
+        ):  # the first one also where its loss is no number
+            self._lowest_loss = done.validation_loss if math.isfinite(done.validation_loss) else math.inf
+            self.best_epoch, self.best_weights = done.number, self.model.get_weights()
+            self._keep(self.model, done)
         self._tell(done)
         if done.number - self.best_epoch >= PATIENCE:
             self.model.stop_training = True
@@ -116,14 +122,41 @@ class Trained:
     measured: Measured
 
 
+def starts(labels: Sequence[Label], patch: tuple[int, int]) -> list[Optional[list[Any]]]:
+    """For each label the weights that it goes on from, if it has any. Raises SystemExit with a sentence before anything is
+    trained."""
+    if not any(label.start_file for label in labels):
+        return [None] * len(labels)
+    shapes = [tuple(weight.shape) for weight in build(*patch).weights]
+    return [_start(label, shapes) for label in labels]
+
+
+def _start(label: Label, shapes: Sequence[tuple[int, ...]]) -> Optional[list[Any]]:
+    if label.start_file is None:
+        return None
+    try:
+        return read_weights(label.start_file, shapes)
+    except UNREADABLE as reason:
+        raise SystemExit(
+            f'The input "{label.model}" is not a model that training can go on from: it must be one that was made here, whole.'
+        ) from reason
+
+
 def train(
-    learn: Samples, held_out: Samples, seed: tuple[int, ...], epochs: int, file: Path,
-    tell: Callable[[Epoch], None], stop_asked: Callable[[], bool],
+    learn: Samples, held_out: Samples, seed: tuple[int, ...], epochs: int, file: Path, card: Mapping[str, Any],
+    tell: Callable[[Epoch], None], stop_asked: Callable[[], bool], begin_with: Optional[list[Any]] = None,
 ) -> Trained:  # fmt: skip
-    """Raises Stopped; then `file` holds the best model if an epoch was completed."""
+    """Raises Stopped; then `file` holds the best model if an epoch was completed. `card`: what the file says of itself.
+    `begin_with`: weights to go on from."""
     keras.utils.set_random_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
     model = build(*learn.canvas.patch)
-    watch = Watch(file, tell, stop_asked)
+    if begin_with is not None:
+        model.set_weights(begin_with)
+
+    def keep(model: Any, epoch: Epoch) -> None:
+        save(model, file, {**card, "best_epoch": asdict(epoch)}, LEARNING_RATE)
+
+    watch = Watch(keep, tell, stop_asked)
     model.fit(
         Patches(learn, seed),
         validation_data=Patches(held_out),
@@ -133,15 +166,10 @@ def train(
         shuffle=False,
     )
     model.set_weights(watch.best_weights)
-    return Trained(model, watch.epochs, watch.best_epoch, measure(model, Patches(held_out), stop_asked))
-
-
-def save(model: Any, file: Path) -> None:
-    """Whole or not at all, and without what only training needs: that would make it three times as large. Keras takes the
-    format from the suffix, which the site chooses."""
-    aside = file.with_name(f"{file.name}.aside.h5")
-    model.save(aside, include_optimizer=False)
-    os.replace(aside, file)
+    measured = measure(model, Patches(held_out), stop_asked)
+    best = watch.epochs[watch.best_epoch - 1]
+    save(model, file, {**card, "best_epoch": asdict(best), "held_out": asdict(measured)}, LEARNING_RATE)
+    return Trained(model, watch.epochs, watch.best_epoch, measured)
 
 
 def measure(model: Any, patches: Patches, stop_asked: Callable[[], bool]) -> Measured:
