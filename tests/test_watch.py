@@ -121,7 +121,7 @@ def test_an_idle_watch_asks_slurm_nothing_says_nothing_and_ends_within_seconds(s
     for number in (signal.SIGTERM, signal.SIGINT):
         begun = time.monotonic()
         assert watch.told_to_stop(number) == 0
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 30, "it waits for a message no longer"
         lines = watch.log.splitlines()
         assert len(lines) == 2 and "watching" in lines[0] and "stopped" in lines[1], watch.log
         if number is signal.SIGTERM:
@@ -186,7 +186,7 @@ def test_a_login_that_is_refused_leaves_messages_in_the_queue_until_it_is_mended
 
     correlation_id = scene.ask()
     watch.says("kind=login", 20, times=2)
-    assert scene.installation.active() == [] and poll(lambda: scene.requester.waiting_jobs() == 1, 5)
+    assert scene.installation.active() == [] and poll(lambda: scene.requester.waiting_jobs() == 1, 60)
 
     scene.upstream.refuse_logins = None
     assert poll(lambda: answered_once(scene, correlation_id), 60), watch.log
@@ -223,7 +223,7 @@ def test_while_slurm_is_away_nothing_is_taken(
 
     correlation_id = scene.ask()
     watch.says("kind=slurm", 60)
-    assert scene.installation.active() == [] and poll(lambda: scene.requester.waiting_jobs() == 1, 5)
+    assert scene.installation.active() == [] and poll(lambda: scene.requester.waiting_jobs() == 1, 60)
 
     private_slurm.start_controller()
     assert poll(lambda: answered_once(scene, correlation_id), 90), watch.log
@@ -260,7 +260,7 @@ def test_a_pass_that_hangs_ends_the_watch_so_that_the_next_one_goes_on(
     upstream.script("/api/auth/token/", Response(delay=30))
     alone.ask()
     watch.says("took longer than lease_expires", 20)
-    assert poll(lambda: not watch.is_running(), 5) and watch.told_to_stop() == os.EX_TEMPFAIL
+    assert poll(lambda: not watch.is_running(), 60) and watch.told_to_stop() == os.EX_TEMPFAIL
 
 
 # --- what is shipped to start it

@@ -66,7 +66,7 @@ class Work:
     def run(self) -> tuple[int, str]:
         """Exit code, and the last line of what it said."""
         process = self.start()
-        _, said = process.communicate(timeout=300)
+        _, said = process.communicate(timeout=900)
         return process.returncode, (said.splitlines() or [""])[-1]
 
     @property

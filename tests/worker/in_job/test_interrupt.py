@@ -46,10 +46,10 @@ def test_the_clock_interrupts_by_itself() -> None:
     begun = time.monotonic()
 
     with pytest.raises(Interrupted) as interrupted, Interrupts(0.1) as interrupts, interrupts.allowed():
-        time.sleep(5)
+        time.sleep(LONG)
 
     assert interrupted.value.by_clock
-    assert 0.1 <= time.monotonic() - begun < 1
+    assert 0.1 <= time.monotonic() - begun < LONG
 
 
 def test_the_time_that_a_job_is_suspended_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

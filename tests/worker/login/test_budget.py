@@ -33,8 +33,9 @@ def test_an_empty_bucket_lets_no_command_through(tmp_path: Path) -> None:
     assert dict(budget.used) == {"squeue": 1}
 
 
-def test_it_fills_with_time_and_never_beyond_its_size(tmp_path: Path) -> None:
-    (tmp_path / "slurm_budget.json").write_text(json.dumps({"tokens": 0, "at": time.time() - 2.1}))
+def test_it_fills_with_time_and_never_beyond_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slurm_budget.json").write_text(json.dumps({"tokens": 0, "at": 1000.0}))
+    monkeypatch.setattr(time, "time", lambda: 1002.1)
 
     assert bucket(tmp_path, rate=1.0).left() == 2
     assert bucket(tmp_path, rate=100.0).left() == 3

@@ -27,10 +27,12 @@ print("ready", flush=True)
 sys.stdin.readline()
 try:
     with hold(Path(sys.argv[1]), 900) as lease:
+        print("tried", flush=True)
         sys.stdin.readline()
         lease.check()
         print("held it", flush=True)
 except (Held, Lost) as error:
+    print("tried", flush=True)
     print(type(error).__name__, flush=True)
 """
 
@@ -248,8 +250,9 @@ def test_of_several_takers_one_wins(tmp_path: Path, left_behind: bool) -> None:
         assert taker.stdin
         taker.stdin.write("go\n")
         taker.stdin.flush()
-    time.sleep(0.3)  # all have tried; the winner holds it
-    said = [taker.communicate("end\n", timeout=10)[0].strip() for taker in takers]
+    for taker in takers:
+        assert taker.stdout and taker.stdout.readline() == "tried\n"
+    said = [taker.communicate("end\n", timeout=120)[0].strip() for taker in takers]
 
     assert said.count("held it") == 1, said
     assert released(path)
