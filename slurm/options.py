@@ -11,7 +11,6 @@ from typing import Optional
 
 _OURS = {
     "array": "array_size and array_limit in [slurm] say how jobs are put together",
-    "begin": "a job that was taken is answered once it has ended; take fewer (max_in_flight) or pass at other times",
     "chdir": "a job begins in the folder of this installation",
     "clusters": "jobs are looked for on this cluster alone",
     "cpus-per-gpu": "set cpus in [queues.resources]",
@@ -49,7 +48,7 @@ _OURS = {
 }
 """What undoes an option of ours, or what we rely on, and what to do instead."""
 _VALUED = frozenset("""
-    account acctg-freq batch bb bbf cluster-constraint comment constraint container container-id core-spec cores-per-socket
+    account acctg-freq batch bb bbf begin cluster-constraint comment constraint container container-id core-spec cores-per-socket
     cpu-freq delay-boot distribution exclude export export-file extra extra-node-info gid gpu-bind gpu-freq gpus gpus-per-node
     gpus-per-socket gpus-per-task gres gres-flags hint kill-on-invalid-dep licenses mail-type mail-user mcs-label mem-bind
     mincpus network nodefile nodelist ntasks-per-core ntasks-per-gpu ntasks-per-node ntasks-per-socket partition power prefer

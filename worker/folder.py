@@ -143,6 +143,7 @@ class JobsFolder:
         self.cluster = path / "cluster.json"
         self.budget = path / "slurm_budget.json"
         self.turns = path / "turns.json"
+        self.reserve = path / "reserve"
         self.shapes = path / "shapes"
         self.workloads = path / "workloads.json"
         self.operator_log = path / "operator.log"

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Optional
 
 from .. import folder
@@ -25,7 +26,7 @@ from .claim import claim, has_id, note_acked
 from .reconcile import Standing
 from .side_by_side import side_by_side
 from .submit import batches_of, commands_for_one
-from .tools import SiteAway, Tools
+from .tools import SiteAway, Tools, disk_away
 from .turns import Turns
 
 log = logging.getLogger(__name__)
@@ -160,6 +161,8 @@ def _claim_from(tools: Tools, queue: Queue, most: int, drain: bool) -> Iterator[
                 note_acked(tools.jobs, alike[0], tools.now())
             most -= len(claimed)
             yield len(alike), claimed
+        if not tools.reserve.held:
+            raise SiteAway("disk", "the jobs folder's disk is full, or our quota of it")
         room -= len(deliveries)
 
 
@@ -173,14 +176,25 @@ def _with_ids_together(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery
 def _claim_or_give_back(
     tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Delivery]
 ) -> list[JobFolder]:
-    """The folders that are new. What was claimed before the disk failed will be known when it comes again."""
+    """The folders that are new. What was claimed before the disk failed is known when it comes again."""
     try:
-        others = deliveries if pool is None else pilots.claim_batch(tools, queue, pool, deliveries)
-        return [job for job in side_by_side(lambda each: _claim(tools, queue, each), others) if job is not None]
+        return _claim_all(tools, queue, pool, deliveries)
     except OSError as error:
+        try:
+            if tools.reserve.give_up(error):
+                # A claim that failed may stand all the same, and without ids only this mark tells it from the next message.
+                again = [replace(delivery, redelivered=True) for delivery in deliveries]
+                return _claim_all(tools, queue, pool, again)
+        except OSError as still:
+            error = still
         for delivery in reversed(deliveries):
             tools.broker.give_back(delivery)
-        raise SiteAway("disk", f"the jobs folder can't be written: {error.strerror}") from None
+        raise disk_away(error) from None
+
+
+def _claim_all(tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Delivery]) -> list[JobFolder]:
+    others = deliveries if pool is None else pilots.claim_batch(tools, queue, pool, deliveries)
+    return [job for job in side_by_side(lambda each: _claim(tools, queue, each), others) if job is not None]
 
 
 def _claim(tools: Tools, queue: Queue, delivery: Delivery) -> Optional[JobFolder]:
@@ -199,3 +213,7 @@ def _check_disk(tools: Tools) -> None:
     no_inodes = disk.f_files > 0 and disk.f_favail < _INODES_OF_A_JOB
     if no_inodes or disk.f_bavail * disk.f_frsize < 2 * tools.config.site.limits.message_bytes:
         raise SiteAway("disk", "the jobs folder's disk is full")
+    try:
+        tools.reserve.hold()
+    except OSError as error:
+        raise disk_away(error) from None

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .ids import Ids
     from .known_shapes import Shapes
     from .quiet import Quiet
+    from .reserve import Reserve
     from .tally import Ended
 
 
@@ -108,6 +109,7 @@ class Tools:
         slowest = self.config.site.slurm.poll_slowest
         self.slurm_answered = self.slurm_answered and 0 <= self.now() - self.slurm_answered_at < slowest
         self.__dict__.pop("shapes", None)
+        self.__dict__.pop("reserve", None)
         if not 0 <= self.now() - self.token_at < _TOKEN_IS_OLD:
             self.__dict__.pop("token", None)
 
@@ -247,6 +249,12 @@ class Tools:
         except Unavailable as error:
             self.slurm_away = str(error)
             return []
+
+    @cached_property
+    def reserve(self) -> Reserve:
+        from .reserve import Reserve
+
+        return Reserve(self.jobs, self.config.site.limits.message_bytes)
 
     @cached_property
     def broker(self) -> Broker:
