@@ -52,6 +52,9 @@ class JobView:
     """Only the history shows it. A controller that lost its state leaves jobs there that seem to run for ever."""
     by: str = ""
     """For a cancelled job: the user who did it, where the scheduler tells."""
+    node_refused: bool = False
+    """Its node was to begin it and could not (a Prolog that fails, say), unless its script has run: the scheduler's words
+    don't tell a job that an administrator ended from one that never began."""
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,8 @@ class Slurm:
         if not self._accounting:
             return []
         age_seconds = max(0, int(time.time() - since)) + 86400  # a day's grace for clocks that differ or were set
-        rows = self._parsed(states.parse_sacct, commands.sacct(names, age_seconds))
+        own = str(os.getuid())
+        rows = self._parsed(lambda text: states.parse_sacct(text, own), commands.sacct(names, age_seconds))
         return [replace(row, by=_user_name(row.by)) for row in rows]
 
     def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:

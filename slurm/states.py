@@ -62,6 +62,22 @@ def hopeless(reason: str) -> Optional[str]:
     return _HOPELESS.get(reason)
 
 
+_HELD_AFTER_LAUNCH = re.compile(r"launch[ _]failed|job[ _]requeued[ _]in[ _]held[ _]state", re.IGNORECASE)
+"""Reasons for which Slurm holds a job that it has requeued, job_state_string and job_mgr.c: a node could not begin it, and it
+may be requeued (which `--no-requeue` forbids, and a site's plugin may allow again)."""
+_HELD_STATES = ("REQUEUE_HOLD", "SPECIAL_EXIT")
+
+
+def _node_refused(word: str, reason: str, node: str, by: str, own: str) -> bool:
+    """Slurm 22.05 ends a job of `--no-requeue` whose Prolog fails as CANCELLED by its own user or root, with the node that
+    was to begin it; one that somebody cancels while it waits has no node."""
+    if word == "LAUNCH_FAILED" or word in _HELD_STATES:
+        return True
+    if word == "CANCELLED":
+        return bool(node) and (by in ("", "0") or by != own)
+    return _PHASES.get(word) is Phase.WAITING and _HELD_AFTER_LAUNCH.search(reason) is not None
+
+
 def parse_squeue(text: str) -> list[JobView]:
     """The rows of `squeue -h -o SQUEUE_FORMAT` with SLURM_TIME_FORMAT=%s. Raises ValueError for a cut-off answer."""
     return [
@@ -70,10 +86,11 @@ def parse_squeue(text: str) -> list[JobView]:
     ]
 
 
-def parse_sacct(text: str) -> list[JobView]:
-    """The rows of `sacct -X -n -P -o SACCT_FIELDS` with SLURM_TIME_FORMAT=%s. Raises ValueError for a cut-off answer."""
+def parse_sacct(text: str, own: str = "") -> list[JobView]:
+    """The rows of `sacct -X -n -P -o SACCT_FIELDS` with SLURM_TIME_FORMAT=%s; `own`: the number of the jobs' user. Raises
+    ValueError for a cut-off answer."""
     return [
-        _view(slurm_id, name, state, end, exit_code=exit_code, node=node)
+        _view(slurm_id, name, state, end, exit_code=exit_code, node=node, own=own)
         for slurm_id, state, exit_code, end, node, name in _rows(text)
     ]
 
@@ -109,8 +126,9 @@ def _rows(text: str) -> list[list[str]]:
 
 
 def _view(slurm_id: str, name: str, state: str, end: str, reason: str = "", exit_code: str = "",
-          node: str = "") -> JobView:  # fmt: skip
+          node: str = "", own: str = "") -> JobView:  # fmt: skip
     word, by = _state_and_by(state)
+    node = "" if node == "None assigned" else node
     phase = _PHASES.get(word, Phase.UNKNOWN)
     return JobView(
         slurm_id=SlurmJobId(slurm_id),
@@ -123,6 +141,7 @@ def _view(slurm_id: str, name: str, state: str, end: str, reason: str = "", exit
         exit_code=exit_code,
         node=node,
         by=by,
+        node_refused=_node_refused(word, reason, node, by, own),
     )
 
 

@@ -97,14 +97,18 @@ class Ended:
     exit_code: str = ""
     node: str = ""
     by: str = ""
+    node_refused: bool = False
+    """Its node could not begin it, unless it has begun."""
 
 
 @dataclass(frozen=True)
 class Absent:
-    """Slurm answered clearly and did not know the attempt: since when, and how many such answers in a row."""
+    """Slurm answered clearly and did not know the attempt: since when, how many such answers in a row, and when it said so
+    last."""
 
     since: float
     answers: int
+    until: float = 0
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,10 @@ def of_end(
     return f"The job ended{code} without leaving a result. Somebody who runs the service must look into it."
 
 
+def node_refused() -> str:
+    return "The computer that was to run the job could not begin it. This was no fault of the job; run it again."
+
+
 def out_of_memory(had: Optional[Resources], asked: Optional[Resources] = None) -> str:
     if had is None:
         return "The job used all of its memory and was stopped. Ask for more memory."

@@ -11,7 +11,7 @@ from typing import Any, Callable, Optional
 import pytest
 
 from slurm import JobView
-from worker import answer, facts, folder
+from worker import answer, facts, fence, folder
 from worker.answer import conclude
 from worker.batches import Pool
 from worker.broker import Delivery
@@ -21,7 +21,7 @@ from worker.folder import AttemptFolder, JobFolder, JobId, JobsFolder
 from worker.in_job import run
 from worker.in_job.publish import publish as publish_answer
 from worker.in_job.steps import Placement
-from worker.login import archive, claim, judge, quiet, take
+from worker.login import archive, claim, judge, quiet, reconcile, take
 from worker.login.judge import Observed, Step
 from worker.login.snapshot import AttemptFacts, JobFacts
 from worker.login.tools import Tools
@@ -183,6 +183,40 @@ def every_redelivery_is_taken_for_known(patch: pytest.MonkeyPatch) -> None:
         return None if delivery.redelivered else right(jobs, delivery)
 
     patch.setattr(claim, "free_id", wrong)
+
+
+@bug
+def what_nobody_saw_start_is_answered_without_being_closed(patch: pytest.MonkeyPatch) -> None:
+    def wrong(tools: Tools, job: JobFolder, step: judge.Close, standing: reconcile.Standing) -> None:
+        attempt = job.attempt(step.attempt)
+        folder.make_folder(attempt.path)
+        outcome, reason = (step.why.outcome, step.why.reason) if step.why else ("failed", "It ended.")
+        answer.record(attempt, Result(outcome, step.attempt, reason, ended_at=time.time()))
+
+    patch.setattr(reconcile, "_close", wrong)
+
+
+@bug
+def a_worker_begins_what_was_closed(patch: pytest.MonkeyPatch) -> None:
+    def wrong(job: JobFolder, attempt: AttemptFolder, place: Placement) -> Optional[Started]:
+        first = folder.read(Started, attempt.started)
+        if first is not None and first.closed:
+            folder.remove(attempt.started)
+        return right(job, attempt, place)
+
+    right = run._start
+    patch.setattr(run, "_start", wrong)
+
+
+@bug
+def a_job_that_has_begun_is_withdrawn_all_the_same(patch: pytest.MonkeyPatch) -> None:
+    def wrong(attempt: AttemptFolder, why: Optional[facts.Cancel], now: float) -> bool:
+        if not fence_close(attempt, why, now):
+            folder.write(attempt.started, facts.closed_at(now))
+        return True
+
+    fence_close = fence.close
+    patch.setattr(fence, "close", wrong)
 
 
 @bug

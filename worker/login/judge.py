@@ -27,6 +27,8 @@ _CUT_OFF = ("node_failed", "lost")
 
 _REQUEUED = "requeued"
 """Our word for why a started attempt waits."""
+_NODE_REFUSED = "node refused"
+"""Our word for why an attempt waits that a node was to begin, and did not."""
 
 
 # --- what may happen next
@@ -88,6 +90,14 @@ class Deliver:
 
 
 @dataclass(frozen=True)
+class Close:
+    """See to it that nothing of the attempt can begin any more. If nothing has, it came to `why`; None: to its end."""
+
+    attempt: int
+    why: Optional[Cancel]
+
+
+@dataclass(frozen=True)
 class AskToCancel:
     attempt: int
     cancel: Cancel
@@ -100,7 +110,7 @@ class Archive:
     pass
 
 
-Step = Union[Wait, Understand, Submit, Record, GiveVerdict, Conclude, Deliver, AskToCancel, Archive]
+Step = Union[Wait, Understand, Submit, Record, GiveVerdict, Conclude, Deliver, Close, AskToCancel, Archive]
 
 
 # --- what the scheduler's answer adds
@@ -120,10 +130,7 @@ def observe(
     if view is None:
         if a.surely_not_there:
             return {}
-        before = a.absent or Absent(since=now, answers=0)
-        if clear and others and _was_taken_out(a, timing, now):
-            return {"ended": Ended("cancelled", "CANCELLED", now)}
-        return {"absent": replace(before, answers=before.answers + 1)} if clear else {}
+        return _not_seen(a, timing, now, others) if clear else {}
     observed: dict[str, Union[Submission, Ended, Absent, Stuck, None]] = {}
     if a.absent is not None:
         observed["absent"] = None
@@ -131,7 +138,8 @@ def observe(
         observed["submission"] = Submission(slurm_id=view.slurm_id, at=now, adopted=True)
     if view.phase is Phase.ENDED and view.end is not None:
         at = view.ended_at if view.ended_at is not None else now
-        observed["ended"] = Ended(view.end, view.state, min(at, now), view.exit_code, view.node, view.by)
+        observed["ended"] = Ended(view.end, view.state, min(at, now), view.exit_code, view.node, view.by,
+                                  view.node_refused)  # fmt: skip
     reason = _why_it_never_starts(a, view)
     if reason and (a.stuck is None or a.stuck.reason != reason):
         observed["stuck"] = Stuck(reason=reason, since=now)
@@ -140,12 +148,14 @@ def observe(
     return observed
 
 
-def _was_taken_out(a: AttemptFacts, timing: Timing, now: float) -> bool:
+def _not_seen(a: AttemptFacts, timing: Timing, now: float, others: bool) -> Observed:
     """An element that is cancelled before it begins vanishes from squeue and accounting alike, out of an array that both
     still know (seen with Slurm 22.05). Nothing else takes one element away."""
-    if a.absent is None or a.submission is None or a.started is not None:
-        return False
-    return is_lost(a, timing, Clock(now, now))
+    before = a.absent or Absent(since=now, answers=0)
+    absent = Absent(before.since, before.answers + 1, now)
+    if others and a.submission is not None and a.started is None and is_lost(replace(a, absent=absent), timing):
+        return {"ended": Ended("cancelled", "CANCELLED", now)}
+    return {"absent": absent}
 
 
 def _over_at(a: AttemptFacts, timing: Timing) -> float:
@@ -162,6 +172,8 @@ def _why_it_never_starts(a: AttemptFacts, view: JobView) -> str:
         return ""
     if a.started is not None:
         return _REQUEUED
+    if view.node_refused:
+        return _NODE_REFUSED
     return view.reason if states.hopeless(view.reason) is not None else ""
 
 
@@ -213,9 +225,10 @@ def _after_outcome(job: JobFacts, timing: Timing, clock: Clock) -> Step:
             step = Wait(f"for the broker to take its answer: {job.not_taken.why}")
         else:
             step = Deliver() if job.outcome.by == "login" else _deliver_for_the_job(job, timing, clock)
-    alive = [a for a in job.attempts if _alive(a, timing, clock)]
+    alive = [a for a in job.attempts if _alive(a, timing)]
     for a in alive:
-        if a.number != job.outcome.attempt and a.submission is not None and not isinstance(step, Deliver):
+        waits_or_runs = a.submission is not None and not a.closed
+        if a.number != job.outcome.attempt and waits_or_runs and not isinstance(step, Deliver):
             return AskToCancel(
                 a.number, Cancel("cancelled", "Another attempt has answered.", clock.now), only_waiting=False
             )
@@ -226,7 +239,7 @@ def _deliver_for_the_job(job: JobFacts, timing: Timing, clock: Clock) -> Step:
     """Its worker won the outcome, so it publishes, and only when it surely is gone do we."""
     assert job.outcome is not None
     a = job.attempts[job.outcome.attempt - 1]
-    if _alive(a, timing, clock):
+    if _alive(a, timing):
         return Wait("for the job to deliver its answer")
     if a.ended and a.ended.end not in _CUT_OFF:
         return Deliver() if _all_visible(a, timing, clock) else Wait("for files to become visible")
@@ -239,18 +252,23 @@ def _deliver_for_the_job(job: JobFacts, timing: Timing, clock: Clock) -> Step:
 def _submit(job: JobFacts, number: int, max_wait: float, clock: Clock) -> Step:
     """An attempt after others gets more than the one before had, if that was too little."""
     assert job.spec is not None
-    if job.cancel_asked is not None:
-        return Record(Result("cancelled", number, _cancelled(job.cancel_asked), ended_at=clock.now))
-    if number == 1:
-        expired = _expired(job, max_wait, clock)
-        if expired:
-            return Record(Result("expired", 1, expired, ended_at=clock.now))
+    why = _not_wanted(job, number, max_wait, clock)
+    if why is not None:
+        return Close(number, why)
     given, workload = _given(job, job.spec, number), job.spec.workload
     a = job.attempts[number - 1] if len(job.attempts) >= number else None
     if a is not None and a.declined is not None:
         return Submit(number, given, workload, None, len(a.intents) + 1, a.declined, job.message.queue, job.claimed_at)
     intent, submission = (a.intent, max(1, len(a.intents))) if a else (None, 1)
     return Submit(number, given, workload, intent, submission, None, job.message.queue, job.claimed_at)
+
+
+def _not_wanted(job: JobFacts, number: int, max_wait: float, clock: Clock) -> Optional[Cancel]:
+    """Why this attempt need not begin. The deadline is the job's: once it has begun, it has met it."""
+    if job.cancel_asked is not None:
+        return Cancel("cancelled", _cancelled(job.cancel_asked), clock.now)
+    expired = _expired(job, max_wait, clock) if number == 1 else None
+    return Cancel("expired", expired, clock.now) if expired else None
 
 
 def _cancelled(asked: Asked) -> str:
@@ -270,15 +288,49 @@ def _during_attempt(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: fl
         return _after_result(job, a, result, timing, max_wait, clock)
     if a.closed:
         return Record(_of_closed(job, a, clock))
+    return (
+        _before_start(job, a, timing, max_wait, clock) if a.started is None else _while_running(job, a, timing, clock)
+    )
+
+
+def _before_start(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, clock: Clock) -> Step:
+    """Nobody has seen it start, which proves nothing: before anything is said of it, it is closed."""
+    if a.ended is not None:
+        return Close(a.number, a.cancel)
+    why = a.cancel or _not_wanted(job, a.number, max_wait, clock) or given_up(a, timing, clock)
+    if why is not None:
+        return Close(a.number, why)
     if a.intent is None:
         return _submit(job, a.number, max_wait, clock)
-    if a.ended is not None:
-        if not _all_visible(a, timing, clock):
-            return Wait("for files to become visible")
-        return Record(_from_end(job, a, a.ended))
-    if a.submission is None and a.started is None:
+    if a.submission is None:
         return _unclear_submission(job, a, timing, max_wait, clock)
-    return Record(_lost(a, clock)) if is_lost(a, timing, clock) else _while_open(job, a, timing, max_wait, clock)
+    return Wait("for the job to start or end")
+
+
+def given_up(a: AttemptFacts, timing: Timing, clock: Clock) -> Optional[Cancel]:
+    """Why it is not waited for any longer."""
+    if a.stuck is not None and a.stuck.reason == _NODE_REFUSED:
+        return Cancel("failed", sentences.node_refused(), clock.now, "start")
+    if a.stuck is not None and clock.now - a.stuck.since >= timing.hopeless_after:
+        reason = sentences.hopeless(states.hopeless(a.stuck.reason) or a.stuck.reason)
+        return Cancel("rejected", reason, clock.now)
+    if a.submission is not None and is_lost(a, timing):
+        return Cancel("lost", sentences.of_end("lost"), clock.now)
+    return None
+
+
+def _while_running(job: JobFacts, a: AttemptFacts, timing: Timing, clock: Clock) -> Step:
+    if a.ended is not None:
+        visible = _all_visible(a, timing, clock)
+        return Record(_from_end(job, a, a.ended)) if visible else Wait("for files to become visible")
+    if is_lost(a, timing):
+        return Record(_lost(job, a, clock))
+    if a.stuck is not None and a.stuck.reason == _REQUEUED:
+        return _withdraw_requeued(a, clock)
+    if job.cancel_asked is not None:
+        cancel = a.cancel or Cancel("cancelled", _cancelled(job.cancel_asked), clock.now)
+        return AskToCancel(a.number, cancel, only_waiting=False)
+    return Wait("for the job to end")
 
 
 def _unclear_submission(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, clock: Clock) -> Step:
@@ -300,9 +352,9 @@ def _all_visible(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
     return clock.server - a.ended_noted >= timing.visible_after
 
 
-def _alive(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
+def _alive(a: AttemptFacts, timing: Timing) -> bool:
     """Slurm may still tell of its end. Not of a job that it has forgotten, as it does early without accounting."""
-    return a.open and not is_lost(a, timing, clock)
+    return a.open and not is_lost(a, timing)
 
 
 def surely_over(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
@@ -312,31 +364,16 @@ def surely_over(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
     return _all_visible(a, timing, clock) and (not cut_off or silent >= timing.cut_off_after)
 
 
-def is_lost(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
-    return a.absent is not None and a.absent.answers >= 2 and clock.now - a.absent.since >= timing.lost_after
+def is_lost(a: AttemptFacts, timing: Timing) -> bool:
+    """By what Slurm has said, and no clock: what was not asked again for long was not absent for long."""
+    return a.absent is not None and a.absent.answers >= 2 and a.absent.until - a.absent.since >= timing.lost_after
 
 
-def _lost(a: AttemptFacts, clock: Clock) -> Result:
-    return Result("lost", a.number, sentences.of_end("lost"), slurm_job_id=a.slurm_id or "", ended_at=clock.now)
-
-
-def _while_open(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: float, clock: Clock) -> Step:
-    if a.stuck is not None and a.stuck.reason == _REQUEUED:
-        return _withdraw_requeued(a, clock)
-    if job.cancel_asked is not None:
-        cancel = a.cancel or Cancel("cancelled", _cancelled(job.cancel_asked), clock.now)
-        return AskToCancel(a.number, cancel, only_waiting=False)
-    if a.started is not None:
-        return Wait("for the job to end")
-    if a.cancel is not None:  # asked before; asked again, because that question may have been lost
-        return AskToCancel(a.number, a.cancel, only_waiting=True)
-    if a.stuck is not None and clock.now - a.stuck.since >= timing.hopeless_after:
-        reason = sentences.hopeless(states.hopeless(a.stuck.reason) or a.stuck.reason)
-        return AskToCancel(a.number, Cancel("rejected", reason, clock.now), only_waiting=True)
-    expired = _expired(job, max_wait, clock)
-    if expired:
-        return AskToCancel(a.number, Cancel("expired", expired, clock.now), only_waiting=True)
-    return Wait("for the job to start or end")
+def _lost(job: JobFacts, a: AttemptFacts, clock: Clock) -> Result:
+    """What was asked to end, and is gone, was cancelled."""
+    asked = job.cancel_asked
+    outcome, reason = ("cancelled", _cancelled(asked)) if asked else ("lost", sentences.of_end("lost"))
+    return Result(outcome, a.number, reason, slurm_job_id=a.slurm_id or "", ended_at=clock.now)
 
 
 def _withdraw_requeued(a: AttemptFacts, clock: Clock) -> Step:
@@ -355,7 +392,9 @@ def _after_result(
         asked = job.cancel_asked is not None or (job.retry_asked and job.retry_asked.attempt == a.number)
         ready = asked or clock.now >= next_attempt_at(result, job.spec.retry)
         return _submit(job, a.number + 1, max_wait, clock) if ready else Wait("before the next attempt")
-    if _alive(a, timing, clock) and a.verdict is None:
+    if a.closed:
+        return Conclude(a.number)
+    if _alive(a, timing) and a.verdict is None:
         return Wait("for the job to answer")
     # The worker may have won outcome.json just now, where we do not see it yet; then our own attempt to will lose.
     if a.ended is not None and a.verdict is None and not _all_visible(a, timing, clock):
@@ -366,8 +405,8 @@ def _after_result(
 def _give_verdict(job: JobFacts, a: AttemptFacts, result: Result, timing: Timing, clock: Clock) -> Step:
     if a.ended is not None:
         return GiveVerdict(_verdict(job, a, result, a.ended))
-    if is_lost(a, timing, clock):
-        return GiveVerdict(_lost(a, clock))
+    if is_lost(a, timing):
+        return GiveVerdict(_lost(job, a, clock))
     if a.stuck is not None and a.stuck.reason == _REQUEUED:
         return _withdraw_requeued(a, clock)
     return Wait("for Slurm's verdict")
@@ -376,10 +415,12 @@ def _give_verdict(job: JobFacts, a: AttemptFacts, result: Result, timing: Timing
 def _from_end(job: JobFacts, a: AttemptFacts, ended: Ended) -> Result:
     """What an attempt came to that ended without a result of its own."""
     requeued = a.stuck is not None and a.stuck.reason == _REQUEUED
-    if ended.end == "cancelled" and a.cancel is not None and (a.started is None or requeued):
+    if ended.end == "cancelled" and a.cancel is not None and requeued:
         outcome, reason = a.cancel.outcome, a.cancel.reason
     elif ended.end == "cancelled" and job.cancel_asked is not None:
         outcome, reason = "cancelled", _cancelled(job.cancel_asked)
+    elif a.started is None and ended.node_refused:
+        outcome, reason = "failed", sentences.node_refused()
     else:
         outcome = "failed" if ended.end == "succeeded" else ended.end
         had, asked = (_had(job.spec, a), job.spec.resources) if job.spec else (None, None)
@@ -403,7 +444,7 @@ def _from_end(job: JobFacts, a: AttemptFacts, ended: Ended) -> Result:
 def _of_closed(job: JobFacts, a: AttemptFacts, clock: Clock) -> Result:
     """What an attempt came to that nobody can begin any more: the reason was on disk before it was closed."""
     if a.cancel is None:
-        return _from_end(job, a, a.ended) if a.ended else _lost(a, clock)
+        return _from_end(job, a, a.ended) if a.ended else _lost(job, a, clock)
     return Result(
         outcome=a.cancel.outcome,
         attempt=a.number,

@@ -29,7 +29,7 @@ from ..facts import Cancel, Ended, Origin, Outcome, Unfit, write_reply
 from ..fit import unfit_for_pilots
 from ..folder import JobFolder, JobId, JobsFolder, claim_name, read, write
 from ..outcome import Result
-from ..settings import Config, Queue
+from ..settings import Config, Queue, Timing
 from ..spec import JobSpec, Resources
 from . import archive, declined, judge, reconcile, tally
 from .claim import as_message, has_id
@@ -197,11 +197,12 @@ def _tend_pilot(tools: Tools, crew: JobFolder, standing: Standing) -> None:
     clock = judge.Clock(tools.now(), tools.server_now)
     if pilot is None and facts.intent is not None:
         raise Damaged(f"{batches.pilot_file(crew)} is gone")
+    closed = facts.closed or (_is_hopeless(facts, timing, clock) and fence.close(crew.attempt(1), None, clock.now))
     if facts.intent is None or pilot is None:  # a pass was killed before it could submit it
         folder.remove_tree(crew.path)
     elif facts.surely_not_there and facts.ended is None:
         _give_up_declined(tools, crew, facts)
-    elif facts.ended is None and judge.is_lost(facts, timing, clock):
+    elif facts.ended is None and judge.is_lost(facts, timing) and (closed or facts.started is not None):
         # One whose submission was unclear, and that never came to be, had nothing.
         write(crew.attempt(1).ended, Ended("lost", "unknown to Slurm", tools.now()))
     elif facts.ended is not None and judge.surely_over(facts, timing, clock):
@@ -217,6 +218,12 @@ def _give_up_declined(tools: Tools, crew: JobFolder, facts: AttemptFacts) -> Non
     if facts.declined.final or declined.blames_the_job(tools, facts.intent.resources):
         write(attempt.unfit, Unfit(words, now))
     write(attempt.ended, Ended("rejected", "declined", now))
+
+
+def _is_hopeless(facts: AttemptFacts, timing: Timing, clock: judge.Clock) -> bool:
+    """Nobody has seen it start, and nobody waits for it any longer."""
+    never_seen = facts.intent is not None and facts.ended is None and facts.started is None
+    return never_seen and (judge.is_lost(facts, timing) or judge.given_up(facts, timing, clock) is not None)
 
 
 def _take_back(tools: Tools, crew: JobFolder, pilot: Pilot, facts: AttemptFacts, standing: Standing) -> None:

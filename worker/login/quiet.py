@@ -147,7 +147,7 @@ def _waits_for_slurm(facts: JobFacts, a: AttemptFacts) -> bool:
 
 
 def _latest_start(facts: JobFacts, a: AttemptFacts, max_wait: float) -> float:
-    if a.started is not None:
+    if a.started is not None or a.number > 1:  # the deadline is met once the job has begun
         return float("inf")
     deadline = deadline_of(facts.message.properties, facts.claimed_at)
     return min(facts.claimed_at + max_wait, float("inf") if deadline is None else deadline)

@@ -13,7 +13,7 @@ from typing import Optional, Union
 
 from slurm import JobView, Phase, SlurmJobId, Unavailable, element_id, states
 
-from .. import answer, folder
+from .. import answer, fence, folder
 from ..errors import Damaged, InvalidSpec, Transient, UnknownWorkload
 from ..facts import Ended, Origin, Outcome, read_result
 from ..folder import JobFolder, JobId, read
@@ -90,7 +90,9 @@ def reconcile(tools: Tools, standing: Standing, others: Sequence[tuple[JobFolder
     seen = _ask(tools, active, len(others))
     if seen is not None:
         active += _read(tools, quiet.changed(lambda name, element: _under(name, element, seen), now), standing)
-        _look(tools, standing, seen, [*others, *((job, a) for job, facts in active for a in facts.attempts if a.open)])
+        open_attempts = [*others, *((job, a) for job, facts in active for a in facts.attempts if a.open)]
+        _look(tools, standing, seen, open_attempts)
+        _remove_closed(seen, open_attempts, standing)
     standing.in_flight += len(quiet.rows)
     tools.there = set(quiet.rows) | {crew.id for crew, a in others if a.in_slurm}
     for job, facts in sorted(active, key=lambda pair: pair[1].message.claimed_at):
@@ -181,6 +183,8 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing
         standing.in_flight -= 1
     elif isinstance(step, judge.Deliver):
         return _deliver(tools, job)
+    elif isinstance(step, judge.Close):
+        _close(tools, job, step, standing)
     elif isinstance(step, judge.AskToCancel):
         _cancel(job, step, standing)
         return False
@@ -244,6 +248,28 @@ def _deliver(tools: Tools, job: JobFolder) -> bool:
     tools.check_lease()
     answer.deliver(job, outcome, tools.broker, tools.config.site, tools.now)
     return job.delivered.exists() or job.undeliverable.exists()
+
+
+def _close(tools: Tools, job: JobFolder, step: judge.Close, standing: Standing) -> None:
+    """What is closed can be answered at once; that Slurm is asked to remove it only tidies up."""
+    attempt = job.attempt(step.attempt)
+    if fence.close(attempt, step.why, tools.now()):
+        facts = read_attempt(attempt)
+        why = facts.cancel.reason if facts.cancel else "it has ended"
+        log.info("closed before it began job=%s attempt=%d slurm=%s why=%r", job.id, step.attempt, facts.slurm_id, why)
+        if facts.submission is not None and facts.ended is None and facts.absent is None:
+            standing.to_cancel[False].append(SlurmJobId(facts.submission.slurm_id))
+    elif step.why is not None and step.why.outcome != "cancelled":
+        log.info("it has begun, and goes on job=%s attempt=%d", job.id, step.attempt)
+        folder.remove(attempt.cancel)
+
+
+def _remove_closed(seen: Seen, open_attempts: Sequence[tuple[JobFolder, AttemptFacts]], standing: Standing) -> None:
+    """Until Slurm has them no more: a scancel may be lost, an sbatch come late, a restored controller bring them back."""
+    for _, a in open_attempts:
+        if a.closed:
+            alive = [v for v in _of_attempt(a, seen) if v.phase in (Phase.WAITING, Phase.RUNNING) and not v.remembered]
+            standing.to_cancel[False].extend(view.slurm_id for view in alive)
 
 
 def _cancel(job: JobFolder, step: judge.AskToCancel, standing: Standing) -> None:

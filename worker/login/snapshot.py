@@ -56,7 +56,8 @@ class AttemptFacts:
     @property
     def open(self) -> bool:
         """Slurm may still have something to tell about it."""
-        given_up = self.what_counts is not None and self.what_counts.outcome in ("lost", "rejected")
+        outcome = self.what_counts.outcome if self.what_counts else ""
+        given_up = outcome == "lost" or (outcome == "rejected" and self.submission is None)
         never_there = self.closed and self.surely_not_there
         return self.intent is not None and self.ended is None and not given_up and not never_there
 

@@ -304,6 +304,8 @@ def _next(scene: _Scene) -> Iterator[str]:
         yield "The next pass makes this the job's outcome and sends the answer."
     elif isinstance(step, judge.Deliver):
         yield "The next pass sends the answer."
+    elif isinstance(step, judge.Close):
+        yield f"The next pass withdraws it: {step.why.reason if step.why else 'Slurm says that it ended before it began.'}"
     elif isinstance(step, judge.AskToCancel):
         yield f"The next pass asks Slurm to cancel it: {step.cancel.reason}"
     else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Optional, Union
 
 from slurm import JobView, Phase, SlurmJobId, states
 from tests.worker.examples import NOW, SPEC
 from worker.facts import Ended, Intent, Message, Outcome, Started, Submission
+from worker.login.judge import Close
 from worker.login.snapshot import AttemptFacts, JobFacts
 from worker.outcome import Result
 from worker.spec import JobSpec
@@ -37,6 +39,13 @@ def submitted(number: int = 1, slurm_id: str = "7", **more: Any) -> AttemptFacts
 
 def started(number: int = 1, slurm_id: str = "7", **more: Any) -> AttemptFacts:
     return submitted(number, slurm_id, started=Started(slurm_id, 0, "n1", LONG_AGO + 100), **more)
+
+
+def after(facts: JobFacts, step: Close) -> JobFacts:
+    """When that step has closed the attempt."""
+    before = list(facts.attempts[: step.attempt - 1])
+    known = facts.attempts[step.attempt - 1] if len(facts.attempts) >= step.attempt else AttemptFacts(step.attempt)
+    return replace(facts, attempts=(*before, replace(known, closed=True, cancel=known.cancel or step.why)))
 
 
 def ended(end: str, ago: float = 1000, by: str = "", exit_code: str = "0:0") -> Ended:

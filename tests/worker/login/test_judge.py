@@ -7,10 +7,11 @@ from typing import Any, Optional
 
 import pytest
 
-from slurm import SlurmJobId
+from slurm import SlurmJobId, states
 from tests.worker.examples import NOW, SPEC, TIMING
 from tests.worker.login.situations import (
     LONG_AGO,
+    after,
     ended,
     intended,
     job,
@@ -24,6 +25,7 @@ from worker.facts import Absent, Asked, Cancel, Ended, Started, Stuck, Submissio
 from worker.login.judge import (
     Archive,
     AskToCancel,
+    Close,
     Conclude,
     Deliver,
     GiveVerdict,
@@ -51,10 +53,19 @@ def step(facts: JobFacts, max_wait: float = 7 * DAY, server_now: float = NOW) ->
 
 
 def outcome_of(facts: JobFacts) -> str:
-    """The word in the result that is recorded next."""
-    next_step = step(facts)
+    """The word in the result that is recorded next, if the attempt can be closed where that comes first."""
+    next_step = recorded(facts)
     assert isinstance(next_step, (Record, GiveVerdict)), next_step
     return next_step.result.outcome
+
+
+def recorded(facts: JobFacts, max_wait: float = 7 * DAY) -> Step:
+    first = step(facts, max_wait)
+    if not isinstance(first, Close):
+        return first
+    second = step(after(facts, first), max_wait)
+    assert isinstance(second, Record), "what is closed is answered in the same pass"
+    return second
 
 
 # --- before Slurm has it
@@ -93,21 +104,28 @@ def test_a_job_that_slurm_refused_is_the_job_s_end() -> None:
 def test_a_job_that_no_longer_needs_to_start_has_expired(
     properties: dict[str, Any], claimed_at: float, words: str
 ) -> None:
-    next_step = step(job(properties=properties, claimed_at=claimed_at))
+    next_step = recorded(job(properties=properties, claimed_at=claimed_at))
 
     assert isinstance(next_step, Record) and next_step.result.outcome == "expired"
     assert words in next_step.result.reason
     assert step(job(AttemptFacts(1, result=next_step.result))) == Conclude(1)
 
 
-def test_a_second_attempt_is_not_held_against_the_deadline() -> None:
+@pytest.mark.parametrize(("properties", "max_wait"), [({"expiration": "1000"}, 7 * DAY), ({}, 1.0)])
+def test_a_second_attempt_is_not_held_against_the_deadline(properties: dict[str, Any], max_wait: float) -> None:
     first = started(ended=ended("node_failed"), result=result("node_failed"))
 
-    assert step(job(first, spec=AGAIN, properties={"expiration": "1000"})) == Submit(2, SPEC.resources, SPEC.workload)
+    before = step(job(first, spec=AGAIN, properties=properties), max_wait)
+    waits = step(job(first, submitted(2), spec=AGAIN, properties=properties), max_wait)
+    again = step(job(first, intended(2, absent=Absent(LONG_AGO, 2, NOW)), spec=AGAIN, properties=properties), max_wait)
+
+    assert before == Submit(2, SPEC.resources, SPEC.workload)
+    assert isinstance(waits, Wait)
+    assert isinstance(again, Submit) and again.again is not None
 
 
 def test_an_element_that_vanished_out_of_a_known_array_was_cancelled() -> None:
-    gone = submitted(slurm_id="7_1", absent=Absent(NOW - TIMING.lost_after, 2))
+    gone = submitted(slurm_id="7_1", absent=Absent(NOW - TIMING.lost_after, 2, NOW - 60))
 
     assert observe(gone, [], True, TIMING, NOW, others=True) == {"ended": Ended("cancelled", "CANCELLED", NOW)}
     for other in (gone, replace(gone, started=Started("7_1", 0, "n1", LONG_AGO)), replace(gone, submission=None)):
@@ -123,7 +141,7 @@ def test_what_only_accounting_remembers_is_believed_until_its_time_is_over() -> 
     alive = replace(started(), started=Started("7", 0, "n1", begun + 1))
 
     assert observe(alive, [view], True, TIMING, NOW) == {}
-    assert observe(runaway, [view], True, TIMING, NOW) == {"absent": Absent(NOW, 1)}
+    assert observe(runaway, [view], True, TIMING, NOW) == {"absent": Absent(NOW, 1, NOW)}
     assert observe(runaway, [seen("RUNNING")], True, TIMING, NOW) == {}
 
 
@@ -152,11 +170,11 @@ def test_a_limit_that_an_administrator_shortened_is_not_told_as_the_one_that_was
 
 @pytest.mark.parametrize(("absent", "age", "again"), [
     (None, 1000, False),
-    (Absent(NOW - 500, 1), 1000, False),
-    (Absent(NOW - 119, 2), 1000, False),
-    (Absent(NOW - 120, 2), 1000, True),
-    (Absent(NOW - 500, 2), 119, False),
-    (Absent(NOW - 5000, 9), 9000, True),
+    (Absent(NOW - 500, 1, NOW), 1000, False),
+    (Absent(NOW - 119, 2, NOW), 1000, False),
+    (Absent(NOW - 120, 2, NOW), 1000, True),
+    (Absent(NOW - 500, 2, NOW), 119, False),
+    (Absent(NOW - 5000, 9, NOW), 9000, True),
 ])  # fmt: skip
 def test_an_unclear_submission_is_repeated_after_two_clear_answers_and_some_time(
     absent: Optional[Absent], age: float, again: bool
@@ -171,13 +189,13 @@ def test_an_unclear_submission_is_repeated_after_two_clear_answers_and_some_time
 
 
 def test_an_unclear_submission_that_started_is_never_repeated() -> None:
-    unclear = replace(started(absent=Absent(NOW - 500, 5)), submission=None)
+    unclear = replace(started(absent=Absent(NOW - 500, 5, NOW)), submission=None)
 
     assert isinstance(step(job(unclear)), Wait)
 
 
 def test_an_unclear_submission_that_slurm_shows_is_adopted() -> None:
-    observed = observe(intended(absent=Absent(NOW - 60, 1)), [seen("PENDING")], True, TIMING, NOW)
+    observed = observe(intended(absent=Absent(NOW - 60, 1, NOW)), [seen("PENDING")], True, TIMING, NOW)
 
     assert observed == {"submission": Submission("7", NOW, adopted=True), "absent": None}
 
@@ -219,17 +237,17 @@ def test_an_end_is_never_later_than_now(ended_at: Optional[float], at: float) ->
 
 def test_clear_answers_without_the_job_are_counted() -> None:
     first = observe(submitted(), [], True, TIMING, NOW)
-    second = observe(submitted(absent=Absent(NOW, 1)), [], clear=True, timing=TIMING, now=NOW + 60)
+    second = observe(submitted(absent=Absent(NOW, 1, NOW)), [], clear=True, timing=TIMING, now=NOW + 60)
 
-    assert (first, second) == ({"absent": Absent(NOW, 1)}, {"absent": Absent(NOW, 2)})
+    assert (first, second) == ({"absent": Absent(NOW, 1, NOW)}, {"absent": Absent(NOW, 2, NOW + 60)})
 
 
 def test_an_answer_that_is_not_clear_says_nothing() -> None:
-    assert observe(submitted(absent=Absent(NOW, 1)), [], clear=False, timing=TIMING, now=NOW) == {}
+    assert observe(submitted(absent=Absent(NOW, 1, NOW)), [], clear=False, timing=TIMING, now=NOW) == {}
 
 
 def test_a_job_that_is_seen_again_was_never_lost() -> None:
-    assert observe(submitted(absent=Absent(NOW, 5)), [seen("RUNNING")], True, TIMING, NOW) == {"absent": None}
+    assert observe(submitted(absent=Absent(NOW, 5, NOW)), [seen("RUNNING")], True, TIMING, NOW) == {"absent": None}
 
 
 @pytest.mark.parametrize("attempt", [submitted, started])
@@ -237,7 +255,7 @@ def test_a_job_that_is_seen_again_was_never_lost() -> None:
 def test_a_job_is_lost_after_repeated_answers_and_some_time(
     attempt: Any, since: float, answers: int, lost: bool
 ) -> None:
-    facts = job(attempt(absent=Absent(NOW - since, answers)))
+    facts = job(attempt(absent=Absent(NOW - since, answers, NOW)))
 
     if lost:
         assert outcome_of(facts) == "lost"
@@ -246,7 +264,7 @@ def test_a_job_is_lost_after_repeated_answers_and_some_time(
 
 
 def test_a_lost_job_is_answered() -> None:
-    lost = started(absent=Absent(NOW - 600, 2), result=result("lost"))
+    lost = started(absent=Absent(NOW - 600, 2, NOW), result=result("lost"))
 
     assert step(job(lost)) == Conclude(1)
 
@@ -263,7 +281,7 @@ def test_of_two_copies_the_one_that_started_counts() -> None:
 
 
 def test_a_copy_that_still_waits_does_not_stand_for_the_one_that_started() -> None:
-    assert observe(started(slurm_id="7"), [seen("PENDING", "8")], True, TIMING, NOW) == {"absent": Absent(NOW, 1)}
+    assert observe(started(slurm_id="7"), [seen("PENDING", "8")], True, TIMING, NOW) == {"absent": Absent(NOW, 1, NOW)}
 
 
 def test_as_long_as_one_copy_is_alive_the_attempt_has_not_ended() -> None:
@@ -304,10 +322,14 @@ def test_an_end_without_a_result_is_told_as_slurm_saw_it(attempt: Any, end: str,
     assert outcome_of(job(attempt(ended=ended(end, ago=90)))) == word
 
 
-@pytest.mark.parametrize("attempt", [submitted, started])
 @pytest.mark.parametrize("end", ENDS)
-def test_a_result_may_still_be_invisible_for_a_while(attempt: Any, end: str) -> None:
-    assert isinstance(step(job(attempt(ended=ended(end, ago=89)))), Wait)
+def test_a_result_may_still_be_invisible_for_a_while(end: str) -> None:
+    assert isinstance(step(job(started(ended=ended(end, ago=89)))), Wait)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_attempt_that_ended_before_it_began_is_closed_at_once(end: str) -> None:
+    assert step(job(submitted(ended=ended(end, ago=1)))) == Close(1, None)
 
 
 def test_what_is_recorded_says_where_when_and_why() -> None:
@@ -333,11 +355,117 @@ def test_our_own_reason_counts_only_for_a_job_that_never_started(attempt: Any, w
     assert outcome_of(job(cancelled)) == word
 
 
-@pytest.mark.parametrize("end", sorted(set(ENDS) - {"cancelled"}))
-def test_a_job_that_ended_before_it_could_be_cancelled_tells_its_own_end(end: str) -> None:
+@pytest.mark.parametrize("end", ENDS)
+def test_a_job_that_ended_before_it_began_was_withdrawn_where_that_had_been_settled(end: str) -> None:
     attempt = submitted(ended=ended(end), cancel=Cancel("expired", "It waited.", NOW - 2000))
 
-    assert outcome_of(job(attempt)) == ENDED_ALONE[end]
+    assert outcome_of(job(attempt)) == "expired"
+
+
+# --- nobody has seen it start
+
+WITHDRAWN = Cancel("expired", "It waited.", NOW - 5)
+
+
+@pytest.mark.parametrize("more", [
+    {}, {"absent": Absent(LONG_AGO, 9, NOW)}, {"ended": ended("succeeded", 1)}, {"stuck": Stuck("BadConstraints", LONG_AGO)},
+    {"submission": None}, {"submission": None, "intent": None},
+])  # fmt: skip
+def test_a_closed_attempt_came_to_what_was_on_disk_before_whatever_slurm_says(more: dict[str, Any]) -> None:
+    closed = replace(submitted(cancel=WITHDRAWN, closed=True), **more)
+
+    next_step = step(job(closed))
+
+    assert isinstance(next_step, Record)
+    assert (next_step.result.outcome, next_step.result.reason) == ("expired", "It waited.")
+
+
+@pytest.mark.parametrize("more", [
+    {}, {"absent": Absent(NOW - 60, 1, NOW)}, {"ended": ended("cancelled", 1)},
+])  # fmt: skip
+def test_what_a_closed_attempt_came_to_is_answered_without_waiting_for_slurm(more: dict[str, Any]) -> None:
+    closed = submitted(cancel=WITHDRAWN, closed=True, result=result("expired"), **more)
+
+    assert step(job(closed)) == Conclude(1)
+
+
+@pytest.mark.parametrize("word", ["expired", "cancelled", "rejected"])
+def test_a_job_is_put_away_when_slurm_no_longer_has_what_was_closed(word: str) -> None:
+    closed = submitted(cancel=WITHDRAWN, closed=True, result=result(word))
+    answered = job(closed, outcome=outcome("login", word=word), delivered=True)
+
+    assert step(answered) == Wait("for Slurm to end it")
+    for over in ({"ended": ended("cancelled", 1)}, {"absent": Absent(NOW - 600, 2, NOW)}):
+        assert step(replace(answered, attempts=(replace(closed, **over),))) == Archive()
+
+
+def test_one_that_slurm_never_came_to_have_is_withdrawn_at_once() -> None:
+    assert outcome_of(job(intended(), properties={"expiration": "1000"})) == "expired"
+
+
+def test_a_pass_without_a_new_answer_of_slurm_loses_nothing() -> None:
+    absent = Absent(NOW - 5000, 2, NOW - 5000 + 599)
+
+    assert isinstance(step(job(submitted(absent=absent))), Wait)
+
+
+def test_what_was_asked_to_end_and_is_gone_was_cancelled() -> None:
+    gone = Absent(NOW - 600, 2, NOW)
+    told = result("cancelled", needs_verdict=True)
+
+    for a in (started(absent=gone), submitted(absent=gone), started(absent=gone, result=told)):
+        assert outcome_of(job(a, cancel_asked=ASKED)) == "cancelled"
+
+
+# --- its node could not begin it
+
+REFUSED = [
+    *states.parse_squeue("""\
+7|CANCELLED|1|None|n1|bf-here-1
+7|LAUNCH_FAILED|1|None|n1|bf-here-1
+7|PENDING|1|launch failed requeued held||bf-here-1
+7|PENDING|1|launch_failed_requeued_held||bf-here-1
+7|PENDING|1|job requeued in held state||bf-here-1
+7|REQUEUE_HOLD|1|JobHeldAdmin||bf-here-1
+7|SPECIAL_EXIT|1|JobHeldUser||bf-here-1
+"""),
+    *states.parse_sacct("7|CANCELLED by 0|0:0|1|n1|bf-here-1\n7|CANCELLED by 64030|0:0|1|n1|bf-here-1\n", own="1000"),
+]
+"""Rows of one whose node was to begin it, and did not."""
+
+
+@pytest.mark.parametrize("view", REFUSED)
+def test_an_attempt_that_its_node_could_not_begin_is_tried_again(view: Any) -> None:
+    observed = observe(submitted(), [view], True, TIMING, NOW)
+    facts = job(replace(submitted(), **observed), spec=replace(AGAIN, retry=RetryPolicy(attempts=2)))  # type: ignore[arg-type]
+
+    next_step = recorded(facts)
+
+    assert isinstance(next_step, Record)
+    failed = next_step.result
+    assert (failed.outcome, failed.step, failed.may_work_again) == ("failed", "start", True)
+    assert "could not begin it" in failed.reason
+    tried = replace(submitted(), closed=True, result=replace(failed, ended_at=NOW - 60))
+    assert isinstance(step(replace(facts, attempts=(tried,))), Submit)
+
+
+@pytest.mark.parametrize("view", REFUSED)
+def test_one_that_has_begun_was_not_refused_by_its_node(view: Any) -> None:
+    observed = observe(started(), [view], True, TIMING, NOW)
+    begun = replace(started(), **observed, ended_noted=NOW - 90)  # type: ignore[arg-type]
+
+    next_step = step(job(begun))
+
+    came_to = next_step.result.outcome if isinstance(next_step, Record) else ""
+    assert came_to in ("cancelled", "node_failed") or isinstance(next_step, AskToCancel)
+
+
+def test_one_that_its_own_user_cancelled_or_that_had_no_node_yet_is_not_tried_again() -> None:
+    rows = "7|CANCELLED by 1000|0:0|1|n1|bf-here-1\n7|CANCELLED by 0|0:0|1|None assigned|bf-here-1\n"
+
+    for view in states.parse_sacct(rows, own="1000"):
+        observed = observe(submitted(), [view], True, TIMING, NOW)
+        assert outcome_of(job(replace(submitted(), **observed))) == "cancelled"  # type: ignore[arg-type]
 
 
 # --- it left a result
@@ -358,10 +486,10 @@ def test_a_final_result_is_its_worker_s_to_answer_while_slurm_knows_it() -> None
 
 
 def test_a_final_result_is_answered_also_when_slurm_has_forgotten_the_job() -> None:
-    forgotten = started(result=result("succeeded"), absent=Absent(NOW - 600, 2))
+    forgotten = started(result=result("succeeded"), absent=Absent(NOW - 600, 2, NOW))
 
     assert step(job(forgotten)) == Conclude(1)
-    assert isinstance(step(job(replace(forgotten, absent=Absent(NOW - 599, 2)))), Wait)
+    assert isinstance(step(job(replace(forgotten, absent=Absent(NOW - 599, 2, NOW)))), Wait)
 
 
 VERDICTS = {
@@ -395,9 +523,9 @@ def test_slurm_s_word_is_waited_for_until_the_job_is_lost(thought: str) -> None:
     unsure = started(result=result(thought, needs_verdict=True))
 
     assert isinstance(step(job(unsure)), Wait)
-    assert isinstance(step(job(replace(unsure, absent=Absent(NOW - 599, 9)))), Wait)
-    assert outcome_of(job(replace(unsure, absent=Absent(NOW - 600, 2)))) == "lost"
-    requeued = replace(unsure, stuck=Stuck("requeued", NOW - 9999), absent=Absent(NOW - 600, 2))
+    assert isinstance(step(job(replace(unsure, absent=Absent(NOW - 599, 9, NOW)))), Wait)
+    assert outcome_of(job(replace(unsure, absent=Absent(NOW - 600, 2, NOW)))) == "lost"
+    requeued = replace(unsure, stuck=Stuck("requeued", NOW - 9999), absent=Absent(NOW - 600, 2, NOW))
     assert outcome_of(job(requeued)) == "lost", "and forgotten before it could be cancelled"
 
 
@@ -468,17 +596,18 @@ def test_a_job_that_can_never_start_is_cancelled_after_a_while_and_told_why() ->
 
     next_step = step(job(stuck))
 
-    assert isinstance(next_step, AskToCancel) and next_step.only_waiting
-    assert next_step.cancel.outcome == "rejected"
-    assert "more time than the partition allows" in next_step.cancel.reason
+    assert isinstance(next_step, Close) and next_step.why is not None
+    assert next_step.why.outcome == "rejected"
+    assert "more time than the partition allows" in next_step.why.reason
+    assert outcome_of(job(stuck)) == "rejected"
     assert isinstance(step(job(replace(stuck, stuck=Stuck("PartitionTimeLimit", NOW - 3599)))), Wait)
 
 
 @pytest.mark.parametrize(("properties", "max_wait"), [({"expiration": "1000"}, 7 * DAY), ({}, 20_000.0)])
-def test_a_job_that_waits_for_too_long_is_cancelled(properties: dict[str, Any], max_wait: float) -> None:
-    next_step = step(job(submitted(), properties=properties), max_wait)
+def test_a_job_that_waits_for_too_long_is_withdrawn(properties: dict[str, Any], max_wait: float) -> None:
+    next_step = recorded(job(submitted(), properties=properties), max_wait)
 
-    assert isinstance(next_step, AskToCancel) and next_step.only_waiting and next_step.cancel.outcome == "expired"
+    assert isinstance(next_step, Record) and next_step.result.outcome == "expired"
 
 
 @pytest.mark.parametrize("properties", [{}, {"expiration": "1000"}])
@@ -488,10 +617,10 @@ def test_a_job_that_runs_is_never_cancelled_for_waiting(properties: dict[str, An
     assert isinstance(step(job(runs, properties=properties), max_wait=1), Wait)
 
 
-def test_a_job_is_asked_to_end_until_slurm_says_it_did() -> None:
+def test_the_first_reason_for_which_a_job_was_to_end_stays() -> None:
     cancel = Cancel("rejected", "The first reason.", NOW - 3000)
 
-    assert step(job(submitted(cancel=cancel)), max_wait=1) == AskToCancel(1, cancel, only_waiting=True)
+    assert step(job(submitted(cancel=cancel)), max_wait=1) == Close(1, cancel)
     assert outcome_of(job(submitted(cancel=cancel, ended=ended("cancelled")))) == "rejected"
 
 
@@ -520,7 +649,7 @@ def test_an_outcome_of_a_job_that_has_ended_is_sent_by_us(end: str, ago: float, 
 
 @pytest.mark.parametrize(("silent", "ours"), [(0, False), (299, False), (300, True)])
 @pytest.mark.parametrize("a", [
-    started(result=result(), ended=ended("node_failed", 9999)), started(result=result("lost"), absent=Absent(NOW - 999, 9)),
+    started(result=result(), ended=ended("node_failed", 9999)), started(result=result("lost"), absent=Absent(0, 9, NOW)),
 ])  # fmt: skip
 def test_a_cut_off_job_that_showed_life_is_given_time(a: AttemptFacts, silent: float, ours: bool) -> None:
     next_step = step(job(a, outcome=outcome("job"), outcome_at=NOW - silent))
@@ -537,7 +666,7 @@ def test_the_age_of_an_outcome_is_told_by_the_file_server_s_clock() -> None:
 
 
 def test_an_outcome_of_a_job_that_slurm_has_forgotten_is_sent_by_us() -> None:
-    forgotten = started(result=result(), absent=Absent(NOW - 600, 2))
+    forgotten = started(result=result(), absent=Absent(NOW - 600, 2, NOW))
 
     assert step(job(forgotten, outcome=outcome("job"), outcome_at=NOW - 5000)) == Deliver()
 
@@ -552,7 +681,7 @@ def test_what_is_done_is_put_away_when_slurm_too_says_it_ended(by: str, done: di
 
 
 def test_what_is_done_and_was_forgotten_by_slurm_is_put_away_too() -> None:
-    forgotten = started(result=result(), absent=Absent(NOW - 600, 2))
+    forgotten = started(result=result(), absent=Absent(NOW - 600, 2, NOW))
 
     assert step(job(forgotten, outcome=outcome("job"), delivered=True)) == Archive()
 
@@ -576,7 +705,7 @@ def test_when_an_attempt_has_answered_the_others_are_cancelled() -> None:
 @pytest.mark.parametrize("other", [started(2, "8"), submitted(2, "8")])
 def test_another_attempt_that_slurm_has_forgotten_does_not_hold_the_answer_back(other: AttemptFacts) -> None:
     cut_off = started(result=result(), ended=ended("node_failed", 9999))
-    forgotten = replace(other, absent=Absent(NOW - 600, 2))
+    forgotten = replace(other, absent=Absent(NOW - 600, 2, NOW))
     facts = job(cut_off, forgotten, outcome=outcome("job", attempt=1), outcome_at=NOW - 5000)
 
     assert step(facts) == Deliver()
@@ -627,13 +756,13 @@ WORDS = "The job was cancelled by those who run the service: It is not needed."
 
 @pytest.mark.parametrize("facts", [
     job(), job(AttemptFacts(1)),
-    job(intended(absent=Absent(LONG_AGO, 2))),
+    job(intended(absent=Absent(LONG_AGO, 2, NOW))),
     job(started(ended=ended("node_failed"), result=result("node_failed", ended_at=NOW)), spec=AGAIN),
 ])  # fmt: skip
 def test_a_job_that_slurm_does_not_have_is_cancelled_at_once(facts: JobFacts) -> None:
     number = 2 if facts.spec is AGAIN else 1
 
-    next_step = step(replace(facts, cancel_asked=ASKED))
+    next_step = recorded(replace(facts, cancel_asked=ASKED))
 
     assert next_step == Record(Result("cancelled", number, WORDS, ended_at=NOW))
     assert step(replace(facts, cancel_asked=ASKED, attempts=(
@@ -641,15 +770,16 @@ def test_a_job_that_slurm_does_not_have_is_cancelled_at_once(facts: JobFacts) ->
     ))) == Conclude(number)  # fmt: skip
 
 
-def test_while_nobody_knows_whether_slurm_has_it_a_job_is_not_cancelled() -> None:
-    assert step(job(intended(), cancel_asked=ASKED)) == Wait(
-        "to see whether the unclear submission was taken", unclear=True
-    )
+@pytest.mark.parametrize("a", [intended(), submitted()])
+def test_a_job_that_nobody_saw_start_is_cancelled_at_once(a: AttemptFacts) -> None:
+    assert step(job(a, cancel_asked=ASKED)) == Close(1, Cancel("cancelled", WORDS, NOW))
+    assert outcome_of(job(a, cancel_asked=ASKED)) == "cancelled"
 
 
-@pytest.mark.parametrize("a", [submitted(), started()])
-def test_slurm_is_asked_to_cancel_it_wherever_it_stands_there(a: AttemptFacts) -> None:
-    assert step(job(a, cancel_asked=ASKED)) == AskToCancel(1, Cancel("cancelled", WORDS, NOW), only_waiting=False)
+def test_slurm_is_asked_to_cancel_one_that_has_begun() -> None:
+    running = job(started(), cancel_asked=ASKED)
+
+    assert step(running) == AskToCancel(1, Cancel("cancelled", WORDS, NOW), only_waiting=False)
 
 
 @pytest.mark.parametrize("a", [
@@ -658,7 +788,7 @@ def test_slurm_is_asked_to_cancel_it_wherever_it_stands_there(a: AttemptFacts) -
     started(ended=ended("cancelled", by="mary")),
 ])  # fmt: skip
 def test_what_was_cancelled_for_an_operator_is_told_in_the_operator_s_words(a: AttemptFacts) -> None:
-    next_step = step(job(a, cancel_asked=ASKED))
+    next_step = recorded(job(a, cancel_asked=ASKED))
 
     assert isinstance(next_step, Record)
     assert (next_step.result.outcome, next_step.result.reason) == ("cancelled", WORDS)

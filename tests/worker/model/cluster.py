@@ -60,6 +60,10 @@ class SlurmJob:
         array, _, element = self.slurm_id.partition("_")
         return f"{array}_[{element}]" if element and self.state == "CANCELLED" and not self.began else self.slurm_id
 
+    @property
+    def node(self) -> str:
+        return "n1" if self.began else ""
+
 
 @dataclass
 class _Absence:
@@ -158,7 +162,9 @@ class Cluster:
         if self.away:
             raise Unavailable("slurm_load_jobs error: Unable to contact slurm controller")
         shown = [job for job in self.jobs if self._in_queue(job)]
-        rows = "".join(f"{job.slurm_id}|{job.state}|{job.ended_at:.0f}|{job.reason}|n1|{job.name}\n" for job in shown)
+        rows = "".join(
+            f"{job.slurm_id}|{job.state}|{job.ended_at:.0f}|{job.reason}|{job.node}|{job.name}\n" for job in shown
+        )
         self._note_shown(shown)
         if not self.accounting:
             self._note_absent([name for name, _ in self._submitted])
@@ -174,7 +180,8 @@ class Cluster:
         self._note_shown(told)
         self._note_absent(names)
         return states.parse_sacct("".join(
-            f"{job.id_in_history}|{job.state}{' by 0' if job.state == 'CANCELLED' else ''}|0:0|{job.ended_at:.0f}|n1|"
+            f"{job.id_in_history}|{job.state}{' by 0' if job.state == 'CANCELLED' else ''}|0:0|{job.ended_at:.0f}|"
+            f"{job.node or 'None assigned'}|"
             f"{job.name}\n"
             for job in told
         ))  # fmt: skip
@@ -207,6 +214,11 @@ class Cluster:
             job.state, job.began, job.finished, job.restarts = "PENDING", False, False, job.restarts + 1
             self.books.evidence[job.attempt].add("node_failed")
 
+    def bring_back(self, job: SlurmJob) -> None:
+        """The controller was restored, and knows nothing of what has happened since this job was submitted."""
+        if not job.alive and not job.began:
+            job.state, job.ended_at, job.forgotten, job.shown_at = "PENDING", 0.0, False, self.clock()
+
     # --- what follows from what was shown
 
     def _in_queue(self, job: SlurmJob) -> bool:
@@ -224,7 +236,9 @@ class Cluster:
             end = states.parse_squeue(f"{job.slurm_id}|{job.state}|0|||{job.name}\n")[0].end
             if end is not None:
                 # Without a result of its own, a job that ended well has failed all the same.
-                self.books.evidence[job.attempt] |= {end, "failed"} if end == "succeeded" else {end}
+                # So has one that was taken from its node before it began.
+                never_began = end == "cancelled" and job.began and not self.books.began[job.attempt]
+                self.books.evidence[job.attempt] |= {end, "failed"} if end == "succeeded" or never_began else {end}
             if job.state == "PENDING" and states.hopeless(job.reason):
                 self.books.evidence[job.attempt].add("rejected")
 

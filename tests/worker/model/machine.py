@@ -23,10 +23,13 @@ FATES = ("well", "fails", "makes nothing", "loses a child to memory", "runs out 
 TIMES = (1.0, 60.0, 60.0, 100.0, 130.0, 400.0, 700.0, 4000.0, 90000.0)
 LUCK = ("late", "unheard", "unheard and late", "not taken", "refused", "refused and taken", "declined", "declined and taken",
         "declined and taken late")  # fmt: skip
-OF_A_PASS = ("message.json", "ack", "spec.json", "intent.json", "sbatch", "submission.json", "ended.json", "result.json",
-             "reply-", "outcome.json", "publish", "delivered.json", "move to")  # fmt: skip
+OF_A_PASS = ("message.json", "ack", "spec.json", "intent.json", "sbatch", "submission.json", "ended.json", "cancel.json",
+             "started.json", "result.json", "reply-", "outcome.json", "publish", "delivered.json", "move to")  # fmt: skip
 OF_A_WORKER = ("started.json", "result.json", "reply-", "outcome.json", "publish", "delivered.json")
 AT_WORK = ("before started.json", "program runs", "program has ended", "before result.json", "before outcome.json")
+
+AT_WITHDRAWAL = ("before cancel.json", "after cancel.json", "before started.json", "after started.json", "after result.json",
+                 "before outcome.json")  # fmt: skip
 
 
 def body(workload: str, url: str = "/page") -> bytes:
@@ -71,6 +74,7 @@ oddities = st.one_of(
     event("slurm_ends", which, st.sampled_from(ENDS)),
     event("slurm_requeues", which),
     event("slurm_forgets", which, switch),
+    event("slurm_brings_back", which),
     event("slurm_holds", which, st.sampled_from(("BadConstraints", "Resources"))),
     event("slurm_deaf", switch),
     event("slurm_has_room_for", st.sampled_from((1, 2, 1000))),
@@ -81,6 +85,7 @@ faults = st.one_of(
     event("broker_away", st.just(True)),
     event("reply_queue", st.just(False)),
     event("slurm_away", st.just(True)),
+    event("slurm_commands_are_used_up"),
     event("accounting_away", st.just(True)),
     event("api_is", st.sampled_from(("refused", "away"))),
     event("disk_full", st.just(True)),
@@ -238,6 +243,30 @@ class Life(RuleBasedStateMachine):
         self.happen(("one_pass", True))
         self.happen(("job_begins", 0, first, False, (Trouble(moment, "meanwhile", tuple(elsewhere)),)))
         self.happen(("one_pass", True))
+
+    @rule(how=st.sampled_from(("expires", "is cancelled", "is held")), moment=st.sampled_from(AT_WITHDRAWAL), fate=fates,
+          silent=switch, spent=switch, back=switch)  # fmt: skip
+    def a_job_begins_while_it_is_withdrawn(
+        self, how: str, moment: str, fate: str, silent: bool, spent: bool, back: bool
+    ) -> None:
+        """Accounting may be silent, and a restored controller may bring the job back when it has been answered."""
+        self.happen(("mend",))
+        self.happen(("publish", GOOD[0], "answers", True, 20_000 if how == "expires" else None))
+        self.happen(("one_pass", True))
+        if how == "is cancelled":
+            self.happen(("operator_cancels", 0))
+        if how == "is held":
+            self.happen(("slurm_holds", 0, "BadConstraints"))
+            self.happen(("one_pass", True))
+        self.happen(("tick", 4000.0))
+        if silent:
+            self.happen(("accounting_away", True))
+        begins: tuple[Event, ...] = (("slurm_holds", 0, "Resources"), ("job_begins", 0, fate, True))
+        spends: tuple[Event, ...] = (("slurm_commands_are_used_up",),)
+        self.happen(("one_pass", True, (Trouble(moment, "meanwhile", begins + (spends if spent else ())),)))
+        if back:
+            self.happen(("slurm_brings_back", 0))
+            self.happen(("job_begins", 0, fate, True))
 
     @rule(which=which, state=states)
     def slurm_ends_a_job(self, which: int, state: str) -> None:

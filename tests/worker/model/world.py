@@ -197,6 +197,14 @@ class World:
         if job is not None:
             job.forgotten = forgotten
 
+    def slurm_brings_back(self, which: int) -> None:
+        job = self._pick(which, lambda job: not job.alive and not job.began)
+        if job is not None:
+            self.cluster.bring_back(job)
+
+    def slurm_commands_are_used_up(self) -> None:
+        self.jobs.budget.write_text(json.dumps({"tokens": 0, "at": self.now}))
+
     def job_begins(self, which: int, fate: str, sees_memory: bool, troubles: tuple[Trouble, ...] = ()) -> None:
         """One that waits, or one that Slurm has lost the sight of on a failed node."""
         job = self._pick(which, lambda job: not job.began and (self.cluster.may_start(job) or job.state == "NODE_FAIL"))

@@ -91,7 +91,7 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     (job(intended()), "sbatch was called"),
     (job(started()), "runs on n1 since"),
     (job(started(ended=ended("node_failed"))), "Slurm says that attempt 1 ended (NODE_FAILED)"),
-    (job(submitted(absent=Absent(NOW - 60, 1))), "not shown by Slurm since"),
+    (job(submitted(absent=Absent(NOW - 60, 1, NOW))), "not shown by Slurm since"),
     (job(submitted(stuck=Stuck("PartitionTimeLimit", NOW - 60))), "the job is cancelled and answered rejected"),
     (job(submitted(cancel=Cancel("expired", "It took too long.", NOW))), "to cancel it: It took too long."),
     (job(started(result=result("node_failed", ended_at=NOW)), spec=AGAIN), "It waits before the next attempt."),
