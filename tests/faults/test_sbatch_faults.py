@@ -358,7 +358,7 @@ def test_a_job_that_was_given_up_for_lost_does_not_answer_again(scene: Scene, sh
         ),
     ],
 )  # fmt: skip
-def test_a_job_is_withdrawn_in_the_end_whatever_scancel_does_first(
+def test_a_job_is_withdrawn_and_answered_whatever_scancel_does_and_in_the_end_slurm_has_it_no_more(
     scene: Scene, shims: Shims, record: Path, script: str, phrase: str
 ) -> None:
     shims.script("sbatch", 'exec "$real" --hold "$@"')
@@ -366,12 +366,13 @@ def test_a_job_is_withdrawn_in_the_end_whatever_scancel_does_first(
     correlation_id, slurm_id = scene.submit(record=str(record))
     scene.installation.passes_until(lambda: shims.calls("scancel") >= 1, 30)
     printed = scene.installation.check("--drain", expect=os.EX_UNAVAILABLE if phrase else os.EX_OK)
-    unanswered = not scene.requester.to(correlation_id)
+    answered, waiting = len(scene.requester.to(correlation_id)), slurm_jobs(scene, "--states=PENDING")
     shims.behave("scancel")
-
+    scene.installation.passes_until(lambda: not scene.installation.active(), 60)
     answer = answered_once(scene, correlation_id, record, "rejected", times=0)
 
-    assert phrase in printed and unanswered and shims.calls("scancel") >= 3
+    assert phrase in printed and answered == 1 and waiting == [slurm_id]
+    assert not slurm_jobs(scene, "--states=PENDING") and shims.calls("scancel") >= 3
     assert answer.headers["slurm_job_id"] == slurm_id
     assert answer.error == "The cluster will never start this job: it was put on hold."
 

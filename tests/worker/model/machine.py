@@ -245,9 +245,9 @@ class Life(RuleBasedStateMachine):
         self.happen(("one_pass", True))
 
     @rule(how=st.sampled_from(("expires", "is cancelled", "is held")), moment=st.sampled_from(AT_WITHDRAWAL), fate=fates,
-          silent=switch, spent=switch, back=switch)  # fmt: skip
+          silent=switch, spent=switch, back=switch, dies=switch)  # fmt: skip
     def a_job_begins_while_it_is_withdrawn(
-        self, how: str, moment: str, fate: str, silent: bool, spent: bool, back: bool
+        self, how: str, moment: str, fate: str, silent: bool, spent: bool, back: bool, dies: bool
     ) -> None:
         """Accounting may be silent, and a restored controller may bring the job back when it has been answered."""
         self.happen(("mend",))
@@ -261,7 +261,8 @@ class Life(RuleBasedStateMachine):
         self.happen(("tick", 4000.0))
         if silent:
             self.happen(("accounting_away", True))
-        begins: tuple[Event, ...] = (("slurm_holds", 0, "Resources"), ("job_begins", 0, fate, True))
+        killed = (Trouble("program runs", "crash"),) if dies else ()
+        begins: tuple[Event, ...] = (("slurm_holds", 0, "Resources"), ("job_begins", 0, fate, True, killed))
         spends: tuple[Event, ...] = (("slurm_commands_are_used_up",),)
         self.happen(("one_pass", True, (Trouble(moment, "meanwhile", begins + (spends if spent else ())),)))
         if back:
