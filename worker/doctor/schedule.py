@@ -82,11 +82,11 @@ def _look_at_last_pass(report: Report, subject: Subject) -> Optional[float]:
                      "Mend that; the next pass goes on by itself.")  # fmt: skip
     else:
         report.ok(when)
-    _look_at_what_is_declined(report, jobs, subject.site.slurm)
+    look_at_what_is_declined(report, jobs, subject.site.slurm)
     return age
 
 
-def _look_at_what_is_declined(report: Report, jobs: JobsFolder, settings: SlurmSettings) -> None:
+def look_at_what_is_declined(report: Report, jobs: JobsFolder, settings: SlurmSettings) -> None:
     """What passes have learned of it."""
     said = [shapes.sentence(each, time.time()) for each in Shapes(jobs, settings).all()]
     if said:

@@ -36,10 +36,14 @@ def most(tools: Tools, step: Submit) -> int:
     return next_step.most if isinstance(next_step, shapes.Try) else 1
 
 
-def may_try(tools: Tools, step: Submit) -> bool:
+def may_try(tools: Tools, standing: Standing, asked: Resources) -> bool:
     """Whether one more of this shape may be submitted now."""
-    next_step = shapes.next_step(tools.shapes.of(step.resources), tools.config.site.timing, tools.now(), tools.in_slurm)
-    return isinstance(next_step, shapes.Try)
+    may = isinstance(
+        shapes.next_step(tools.shapes.of(asked), tools.config.site.timing, tools.now(), tools.in_slurm), shapes.Try
+    )
+    if not may:
+        standing.shapes.append(asked)
+    return may
 
 
 def blames_the_job(tools: Tools, asked: Resources) -> bool:
@@ -63,7 +67,7 @@ def sort_out(tools: Tools, standing: Standing) -> None:
         if isinstance(next_step, shapes.Try):
             standing.ready.append((job, step))
         elif step.workload.startswith(PILOT):
-            log.info("no pilot now, slurm declines its shape pilot=%s", job.id)  # one without an intent is removed
+            standing.shapes.append(step.resources)  # the next pass removes one without an intent
         elif isinstance(next_step, shapes.GiveUp):
             _answer(tools, standing, job, step, _reason(tools, step, next_step))
         else:

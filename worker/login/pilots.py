@@ -428,8 +428,9 @@ def want(tools: Tools, standing: Standing) -> None:
     """Makes ready what is to be submitted: never more pilots than jobs justify, those that wait in Slurm included."""
     waiting = {job.id for job, _ in standing.ready}
     for queue, pool in pools(tools.config, tools.jobs):
-        unwanted = _unfit(tools, pool) is not None or not tools.can_begin(queue)
-        if not _jobs_to_do(pool) or unwanted or not declined.may_try(tools, _submission(queue)):
+        if not _jobs_to_do(pool) or _unfit(tools, pool) is not None or not tools.can_begin(queue):
+            continue
+        if not declined.may_try(tools, standing, _submission(queue).resources):
             continue
         crew = [each for each in _crew(tools) if _works_for(each, queue)]
         alive = [each for each in crew if each.attempt(1).intent.exists() and not each.attempt(1).ended.exists()]

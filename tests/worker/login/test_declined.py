@@ -13,10 +13,17 @@ import pytest
 from slurm import BatchRequest, Declined, JobView, Phase, Refused, SlurmJobId, Unavailable
 from tests.worker.login.test_passes import LAYERS, Cluster, Login, answers
 from worker import folder
+from worker.doctor.report import Report
+from worker.doctor.schedule import look_at_what_is_declined
 from worker.facts import Group, Started
 from worker.folder import JobId
+from worker.login.known_shapes import Shapes
+from worker.login.shapes import sentence
+from worker.operate import places
+from worker.operate.explain import explain
 from worker.operate.state import state_of
-from worker.settings import Seconds
+from worker.operate.timeline import timeline
+from worker.settings import PilotRules, Seconds
 
 WORDS = "QOSMaxCpuPerJobLimit / Job violates accounting/QOS policy"
 LARGE = json.dumps({"inputs": LAYERS, "settings": {}, "resources": {"cpus": 2}}).encode()
@@ -322,3 +329,46 @@ def test_a_memory_of_shapes_that_is_damaged_is_none(login: ChoosyLogin) -> None:
     login.choosy.declines = lambda request: False
 
     assert login.passes(1) == [0] and login.choosy.alive == 1
+
+
+@pytest.mark.parametrize(("declines", "sizes", "code"), [
+    pytest.param(large, 2, 0, id="pilots alone"), pytest.param(lambda request: True, 1, 69, id="everything"),
+])  # fmt: skip
+def test_where_slurm_wants_no_pilots_their_jobs_go_the_ordinary_way_and_wait_where_it_wants_nothing(
+    login: ChoosyLogin, declines: Callable[[BatchRequest], bool], sizes: int, code: int
+) -> None:
+    login.change(array_size=50, hopeless_after=3600, adopt_after=3600)
+    rules = PilotRules(cpus=2, memory_mb=64000, time=Seconds(86400), idle=Seconds(60))
+    queues = [
+        replace(queue, mode="pilot", pilot=rules, resources=replace(queue.resources, gpus_by_memory=()))
+        for queue in login.config.site.queues
+    ]
+    login.config = replace(login.config, site=replace(login.config.site, queues=tuple(queues)))
+    login.choosy.declines = declines
+    login.ask(1)
+
+    codes = login.passes(6)
+
+    assert len(login.choosy.sizes) == sizes and codes[-1] == code
+    assert login.choosy.alive == (1 if code == 0 else 0)
+
+
+def test_status_explain_show_and_doctor_say_what_waits_and_why(login: ChoosyLogin) -> None:
+    login.change(array_size=50, hopeless_after=3600, adopt_after=3600)
+    login.choosy.declines = large
+    login.ask(1, LARGE, "large")
+    login.passes(4)
+    (job,) = login.active()
+    found, report = places.one(login.jobs, job.id), Report("passes")
+    assert found is not None
+
+    explained = "\n".join(explain(login.config, login.jobs, found, offline=True))
+    look_at_what_is_declined(report, login.jobs, login.config.site.slurm)
+
+    words = f"Slurm declines jobs of 2 CPUs, 8000 MB, 120 min, gpu:1: {WORDS}; tried again at"
+    assert "Slurm declined it" in explained and f"ago: {WORDS}." in explained and words in explained
+    assert "they are answered rejected, with Slurm's words" in explained
+    assert words in report.findings[0].found
+    told = [sentence(shape, 1.0) for shape in Shapes(login.jobs, login.config.site.slurm).all()]
+    assert len(told) == 1 and told[0].startswith(words)
+    assert any(event.what == "declined" and WORDS in event.words for event in timeline(job))
