@@ -304,7 +304,10 @@ class Timing:
         "claimed jobs wait this long while the API refuses our login", HOUR, least=1, most=_YEAR
     )
     patience: Seconds = said(
-        "claimed jobs wait this long while anything else of the site is away", DAY, least=1, most=_YEAR
+        "claimed jobs wait this long while anything else of the site is away, or while Slurm declines jobs like them",
+        DAY,
+        least=1,
+        most=_YEAR,
     )
     visible_after: Seconds = said(
         "a file that another host should have written is believed missing after this", 90.0, least=0, most=HOUR
@@ -313,7 +316,12 @@ class Timing:
         "how long a finished job tries to reach the broker itself", 120.0, least=0, most=DAY
     )
     cut_off_after: Seconds = said("a job on a failed node may still answer for this long", 300.0, least=0, most=DAY)
-    adopt_after: Seconds = said("an unclear sbatch is repeated after this, at the earliest", 120.0, least=0, most=DAY)
+    adopt_after: Seconds = said(
+        "an unclear sbatch is repeated after this at the earliest; a declined one then, and after pauses that double",
+        120.0,
+        least=0,
+        most=DAY,
+    )
     lost_after: Seconds = said("a job that Slurm does not know for this long is `lost`", 600.0, least=1, most=7 * DAY)
     hopeless_after: Seconds = said("a job that can never start is cancelled after this", HOUR, least=1, most=_YEAR)
     end_margin: Seconds = said(
