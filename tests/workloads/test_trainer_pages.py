@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +177,31 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(files: dict[str, P
     assert_refused(
         files, f'"{name}" has 20000 x 20000 pixels; at most 150 million can be used. Use a lower resolution.'
     )
+
+
+@pytest.mark.parametrize("name", ["Image", "Selected Regions", "Text"])
+def test_a_header_that_claims_more_than_the_file_can_hold_is_refused_before_room_is_made(
+    files: dict[str, Path], name: str
+) -> None:
+    content = files[name].read_bytes()
+    header = struct.pack(">II", 12206, 12206) + content[24:29]
+    claiming = content[:16] + header + struct.pack(">I", zlib.crc32(b"IHDR" + header)) + content[33:]
+    files[name].write_bytes(claiming[:100])
+
+    sentence = "claims 12206 x 12206 pixels, which a file of 100 bytes can't hold: it is damaged, or cut off."
+    assert_refused(files, f'"{name}" {sentence}')
+
+
+def test_a_png_with_a_large_colour_profile_and_a_long_text_is_read(files: dict[str, Path]) -> None:
+    expected = read_image(files["Image"])
+    content = files["Image"].read_bytes()
+    chunks = b""
+    for name, data in ((b"iCCP", b"large\0\0" + zlib.compress(bytes(2_000_000))),
+                       (b"zTXt", b"long\0\0" + zlib.compress(bytes(90_000_000)))):  # fmt: skip
+        chunks += struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    files["Image"].write_bytes(content[:33] + chunks + content[33:])
+
+    assert np.array_equal(read_image(files["Image"]), expected)
 
 
 @pytest.mark.parametrize(("patch", "fits"), [((32, 16), False), ((16, 44), False), ((30, 40), True)])

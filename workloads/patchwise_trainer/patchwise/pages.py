@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,14 +11,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile, PngImagePlugin
 
 from .sampling import PAPER
 
 MAX_PIXELS = 150_000_000  # an A2 sheet at 600 dpi has 140 million
+MOST_OF_A_BYTE, HARMLESS = 1040, 10_000_000  # bytes of pixels; so few are never looked at
 OPAQUE = 255
 # What Pillow raises on a damaged file: seen on damaged ones, or written in its decoders.
-UNREADABLE = (OSError, ValueError, TypeError, SyntaxError, EOFError)
+UNREADABLE = (OSError, ValueError, TypeError, SyntaxError, EOFError, LookupError)
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ def _decoded(name: str, source: BinaryIO) -> Image.Image:
     try:
         picture = Image.open(source, formats=("PNG",))
         _check_size(name, picture.width, picture.height)
+        _check_bytes(name, picture, source)
         picture.load()
     except UNREADABLE as reason:
         raise SystemExit(f'"{name}" is not a PNG that can be read.') from reason
@@ -136,6 +139,38 @@ def _check_size(name: str, width: int, height: int) -> None:
         raise SystemExit(
             f'"{name}" has {width} x {height} pixels; at most {limit} million can be used. Use a lower resolution.'
         )
+
+
+def _check_bytes(name: str, picture: Image.Image, source: BinaryIO) -> None:
+    """Before room is made for what a damaged header may claim: deflate makes at most so much of a byte."""
+    there, place = os.fstat(source.fileno()).st_size, source.tell()
+    source.seek(24)
+    bits = source.read(1)[0] * len(picture.getbands())
+    source.seek(place)
+    if -(-picture.width * bits // 8) * picture.height > MOST_OF_A_BYTE * there + HARMLESS:
+        raise SystemExit(
+            f'"{name}" claims {picture.width} x {picture.height} pixels, which a file of {there} bytes can\'t hold: it is '
+            "damaged, or cut off."
+        )
+
+
+def _lenient(read: Callable[[Any, int, int], bytes]) -> Callable[[Any, int, int], bytes]:
+    """For what a PNG brings beside its pixels: a colour profile larger than Pillow unpacks is no reason to refuse it."""
+
+    def chunk(stream: Any, place: int, length: int) -> bytes:
+        try:
+            return read(stream, place, length)
+        except (ValueError, SyntaxError, LookupError):
+            stream.fp.seek(place)
+            left_alone: bytes = ImageFile._safe_read(stream.fp, length)
+            return left_alone
+
+    return chunk
+
+
+for _name in ("chunk_iCCP", "chunk_tEXt", "chunk_zTXt", "chunk_iTXt", "chunk_eXIf"):
+    if hasattr(PngImagePlugin.PngStream, _name):
+        setattr(PngImagePlugin.PngStream, _name, _lenient(getattr(PngImagePlugin.PngStream, _name)))
 
 
 def _check_patch(size: tuple[int, int], patch: tuple[int, int]) -> None:
