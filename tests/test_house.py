@@ -184,7 +184,7 @@ def test_the_door_imports_the_rest_only_when_it_is_needed() -> None:
     assert "argparse" in names and not {name for name in names if name.split(".")[0] in ("worker", "slurm")}
 
 
-HEAVY = {"requests", "urllib3", "tenacity", "subprocess", "sqlite3", "asyncio", "worker.api", "slurm.cluster", "rich",
+HEAVY = {"requests", "urllib3", "tenacity", "subprocess", "sqlite3", "asyncio", "worker.api", "worker.web", "slurm.cluster", "rich",
          "prometheus_client", "jinja2", "pygal", "worker.in_job"}  # fmt: skip
 
 

@@ -50,7 +50,8 @@ def _server(credentials: Credentials) -> Server:
     mend = "Write https:// in API_URL" if not tls else "Mend the port in API_URL, or write http:// if it has no TLS"
     return Server(
         parts.hostname or "", parts.port or (443 if tls else 80), tls, "API_URL in credentials.env",
-        "Mend API_URL in credentials.env, or ask whether a firewall stands between.", f"{mend}.",
+        "Mend API_URL in credentials.env, or ask whether a firewall stands between; where the way out is an HTTP proxy, set "
+        "proxy in [api] of site.toml.", f"{mend}.",
     )  # fmt: skip
 
 
