@@ -148,3 +148,16 @@ class Installation:
 def cron_environment(slurm_environment: Mapping[str, str]) -> dict[str, str]:
     """As little as cron gives, and the way to this test's Slurm."""
     return {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), "SLURM_CONF": slurm_environment["SLURM_CONF"]}
+
+
+def holding(folder: Path) -> str:
+    """A setting of [slurm] with which each job is on hold from its submission on, as a site's wrapper around sbatch may do.
+
+    `folder`: where the wrapper may lie, beside others' files.
+    """
+    wrapper = folder / "holding" / "sbatch"
+    wrapper.parent.mkdir(exist_ok=True)
+    # What comes first on its PATH is its own folder.
+    wrapper.write_text('#!/bin/sh\nPATH=${PATH#*:} exec sbatch --hold "$@"\n')
+    wrapper.chmod(0o700)
+    return f"bin_dir = {json.dumps(str(wrapper.parent))}"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.installation import ROOT
+from tests.installation import ROOT, holding
 from tests.scene import IMAGE, Scene, make_scene
 from tests.services.broker import Broker
 from tests.services.certificates import Certificates
@@ -123,7 +123,7 @@ def test_a_job_that_is_cancelled_while_it_waits_is_answered(scene: Scene) -> Non
 
 
 def test_a_job_that_can_never_start_is_withdrawn_and_rejected(scene: Scene) -> None:
-    scene.installation.change_site("[timing]", '[slurm]\nextra_options = ["--hold"]\n[timing]')
+    scene.installation.change_site("[timing]", f"[slurm]\n{holding(scene.installation.folder)}\n[timing]")
     correlation_id, slurm_id = scene.submit()
 
     answer = scene.answer(correlation_id)

@@ -24,7 +24,7 @@ import psutil
 from tests.faults.crashing import AT_POINT, AT_RANDOM, CALM, FORGOTTEN, STOPPED, WITH_WORKLOAD, Event, Plan, point
 from tests.faults.kill_books import GOOD, KINDS, PAGE, PROVOKED_BY, Asked, Books, Consumer, draw
 from tests.faults.kill_tally import Tally, Where
-from tests.installation import ROOT, Installation, cron_environment
+from tests.installation import ROOT, Installation, cron_environment, holding
 from tests.scene import IMAGE
 from tests.services.daemon import poll
 from tests.services.slurm import SlurmCluster
@@ -129,7 +129,7 @@ class Round:
             f'scheduler = "{self.scheduler}"\n' + _adapted(here.site_file.read_text(), self.scheduler)
         )
         self.holding = here.folder / "holding.toml"
-        self.holding.write_text(here.site_file.read_text().replace("[slurm]", '[slurm]\nextra_options = ["--hold"]'))
+        self.holding.write_text(here.site_file.read_text().replace("[slurm]", f"[slurm]\n{holding(here.folder)}"))
         self.refused = here.folder / "refused.env"
         self.refused.touch(mode=0o600)
         self.refused.write_text(here.credentials_file.read_text().replace(self.upstream.password, "not it"))

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.faults.shims import Shims, all_quiet, pass_halted_at_sbatch, runs, slurm_jobs, start_now
+from tests.installation import holding
 from tests.requester import Answer
 from tests.scene import IMAGE, Scene, make_scene
 from tests.services.broker import Broker
@@ -162,7 +163,7 @@ def test_a_running_job_that_only_accounting_remembers_is_lost(own: Scene, record
 @pytest.mark.long(seconds=25)
 @pytest.mark.fault(what="slurmctld comes back with an older state", moment="while a job runs that was pending then")
 def test_a_job_that_slurm_starts_a_second_time_unknowingly_works_once(own: Scene, record: Path) -> None:
-    with_slurm(own, 'extra_options = ["--hold"]')
+    with_slurm(own, holding(own.installation.folder))
     correlation_id, slurm_id = own.submit(sleep=300, record=str(record))
     older = saved_state(own)
     own.slurm.run("scontrol", "release", slurm_id)
@@ -208,7 +209,7 @@ def test_an_end_that_only_accounting_knows_waits_for_accounting(own: Scene, reco
 @pytest.mark.fault(what="slurmd and its jobs killed", moment="while a job fetches its inputs")
 @pytest.mark.fault(what="slurmd and its jobs killed", moment="while a job publishes its answer")
 def test_a_node_that_dies_early_or_late_in_a_job(own: Scene, record: Path) -> None:
-    with_slurm(own, 'partition = "doomed"', 'extra_options = ["--hold"]')
+    with_slurm(own, 'partition = "doomed"', holding(own.installation.folder))
     own.upstream.script(SLOW_IMAGE, Response(delay=120))
     fetching = own.requester.ask({"Image": SLOW_IMAGE}, {"record": str(record)})
     publishing = own.ask(record=str(record))
@@ -388,7 +389,7 @@ def test_a_job_whose_worker_alone_is_killed_has_failed(scene: Scene, record: Pat
 
 @pytest.mark.fault(what="scancel by the user", moment="while a job publishes its answer")
 def test_a_job_that_is_cancelled_while_it_answers_keeps_its_answer(scene: Scene, record: Path) -> None:
-    with_slurm(scene, 'extra_options = ["--hold"]')
+    with_slurm(scene, holding(scene.installation.folder))
     correlation_id, slurm_id = scene.submit(record=str(record))
     with broker_away_for_jobs(scene):
         scene.slurm.run("scontrol", "release", slurm_id)
@@ -484,14 +485,14 @@ def test_a_job_that_could_not_begin_is_tried_again(scene: Scene, tmp_path: Path,
     python = tmp_path / "python"
     scene.installation.change_site(f"python = {json.dumps(sys.executable)}", f"python = {json.dumps(str(python))}")
     install(python)
-    with_slurm(scene, 'extra_options = ["--hold"]')
+    with_slurm(scene, holding(scene.installation.folder))
     correlation_id, slurm_id = scene.submit(record=str(record))
 
     python.unlink()
     scene.slurm.run("scontrol", "release", slurm_id)
     assert poll(lambda: state_of(scene, slurm_id) == "FAILED", 30)
     install(python)
-    scene.installation.change_site('extra_options = ["--hold"]', "")
+    scene.installation.change_site(holding(scene.installation.folder), "")
 
     assert succeeded_once(scene, correlation_id, record, attempt=2).headers["slurm_job_id"] != slurm_id
 
