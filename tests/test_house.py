@@ -184,8 +184,21 @@ def test_the_door_imports_the_rest_only_when_it_is_needed() -> None:
     assert "argparse" in names and not {name for name in names if name.split(".")[0] in ("worker", "slurm")}
 
 
-HEAVY = {"requests", "urllib3", "tenacity", "subprocess", "sqlite3", "asyncio", "worker.api", "worker.web", "slurm.cluster", "rich",
-         "prometheus_client", "jinja2", "pygal", "worker.in_job"}  # fmt: skip
+HEAVY = {
+    *(
+        "requests",
+        "urllib3",
+        "tenacity",
+        "subprocess",
+        "sqlite3",
+        "asyncio",
+        "rich",
+        "prometheus_client",
+        "jinja2",
+        "pygal",
+    ),
+    *("worker.api", "worker.web", "worker.in_job", "slurm.cluster"),
+}
 
 
 def test_an_empty_pass_imports_only_what_it_needs() -> None:
