@@ -133,5 +133,5 @@ def test_no_more_elements_run_at_a_time_than_the_site_says(scene: Scene) -> None
     scene.installation.check("--drain")
     array = next(iter(slurm_ids(scene).values())).partition("_")[0]
 
-    assert poll(lambda: "JobArrayTaskLimit" in scene.slurm.run("squeue", "-r", "-h", "-j", array, "-o", "%r"), 10)
+    assert poll(lambda: "JobArrayTaskLimit" in scene.slurm.run("squeue", "-r", "-h", "-j", array, "-o", "%r"), 60)
     assert set(finish(scene, asked).values()) == {"succeeded"}

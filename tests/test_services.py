@@ -51,7 +51,7 @@ def test_requests_for_gpus_are_met(slurm: SlurmCluster, gpus: str) -> None:
 @pytest.mark.long(seconds=30)
 def test_a_job_ends_with_its_node(private_slurm: SlurmCluster) -> None:
     job = submit(private_slurm, "sleep 100", "--partition=doomed", "--no-requeue")
-    poll(lambda: private_slurm.run("squeue", "-h", "-j", job, "-o", "%T").strip() == "RUNNING", 10)
+    poll(lambda: private_slurm.run("squeue", "-h", "-j", job, "-o", "%T").strip() == "RUNNING", 60)
 
     private_slurm.kill_node("n3")
 
@@ -60,7 +60,7 @@ def test_a_job_ends_with_its_node(private_slurm: SlurmCluster) -> None:
 
 def test_a_node_is_lost_at_once_on_demand_and_comes_back(private_slurm: SlurmCluster) -> None:
     job = submit(private_slurm, "sleep 100", "--partition=doomed", "--no-requeue")
-    poll(lambda: private_slurm.run("squeue", "-h", "-j", job, "-o", "%T").strip() == "RUNNING", 10)
+    poll(lambda: private_slurm.run("squeue", "-h", "-j", job, "-o", "%T").strip() == "RUNNING", 60)
 
     private_slurm.kill_node("n3")
     private_slurm.declare_lost("n3")

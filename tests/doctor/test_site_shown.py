@@ -39,6 +39,7 @@ SPELLINGS = [
     '[slurm]\nextra_options = ["--comment=@@", "--qos=short"]',
     '[slurm]\npassword = "@@"',
     '[api]\ninput_hosts = ["http://u:@@@files.internal"]',
+    '[api]\ninput_hosts = ["https://files.internal/?sig=@@"]',
     '[made.up]\nkey = [{ a = ["@@"] }]',
     '[[queues]]\nname = "q"\narguments = { "x-token" = "@@" }',
 ]
@@ -94,3 +95,14 @@ outputs = { "Clean Page" = ".png" }
     ):
         assert line in shown
     assert secrets == set()
+
+
+@pytest.mark.parametrize(("url", "as_shown"), [
+    ("https://files.internal:8080/a", "https://files.internal:8080/a"), ("https://u:p@h/a", "https://<SECRET>@h/a"),
+    ("https://u:p?q@h/a", "https://<SECRET>@h/a"), ("https://u:p@q/r@h", "https://<SECRET>@h"),
+    ("https://h/a?sig=abcdefgh", "https://h/a?<SECRET>"),
+])  # fmt: skip
+def test_of_an_address_neither_the_login_nor_the_query_is_shown(url: str, as_shown: str) -> None:
+    shown, _ = site_as_shown(f'[api]\ninput_hosts = ["{url}"]')
+
+    assert f'input_hosts = ["{as_shown}"]' in shown

@@ -106,13 +106,16 @@ class _Shown:
         return HIDDEN
 
     def _url(self, text: str) -> str:
-        """Without the login that a URL may hold. The password may itself have an @ or a slash in it."""
+        """Without the login that a URL may hold, nor its query, which may be a signature. The password may itself have an @
+        or a slash in it."""
         before, found, rest = text.partition("://")
-        login, at, host = rest.rpartition("@")
-        if not (found and at):
+        if not found:
             return text
+        login, at, address = rest.rpartition("@")
+        host, asked, query = address.partition("?")
         self.secrets.update(part for part in (login, login.partition(":")[2]) if part)
-        return f"{before}://{HIDDEN}@{host}"
+        self.secrets.update(part for part in re.split("[&=]", query) if len(part) >= _SHORTEST)
+        return f"{before}://{HIDDEN + '@' if at else ''}{host}{'?' + HIDDEN if asked else ''}"
 
     def _words(self, words: Sequence[Any]) -> Iterator[str]:
         """A command's words: the program, names of options, paths and small numbers are shown."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +39,7 @@ def bash(folder: Path, script: str, seconds: float = 1000, stop_wait: float = 5)
 def is_gone(pid_file: Path) -> bool:
     """Dead, or dead and not yet buried by init."""
     stat = Path("/proc", pid_file.read_text().strip(), "stat")
-    end = time.monotonic() + 2
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         try:
             if stat.read_text().rpartition(")")[2].split()[0] in "ZX":
@@ -129,34 +128,42 @@ def test_children_are_ended_after_a_bad_end_too(tmp_path: Path) -> None:
     assert is_gone(tmp_path / "child")
 
 
-def test_at_the_time_limit_it_is_asked_to_end_and_may_tidy_up(tmp_path: Path) -> None:
-    begun = time.monotonic()
-
+def test_at_the_time_limit_it_is_ended(tmp_path: Path) -> None:
     with pytest.raises(Interrupted) as interrupted:
-        bash(tmp_path, "trap 'echo tidy > tidy; exit' TERM; sleep 300 & echo $! > child; wait", seconds=0.3)
+        run(tmp_path, "/bin/sleep", "300", seconds=0.3)
 
     assert interrupted.value.by_clock
+
+
+STOP_NOW = "kill -TERM $PPID"
+"""In a script, once it is ready: whoever runs it is asked to stop then, and no sooner, however slow the machine is."""
+
+
+def test_a_program_that_is_asked_to_end_may_tidy_up(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        bash(
+            tmp_path,
+            f"trap 'echo tidy > tidy; exit' TERM; sleep 300 & echo $! > child; {STOP_NOW}; wait",
+            stop_wait=100,
+        )
+
     assert (tmp_path / "tidy").read_text() == "tidy\n"
     assert is_gone(tmp_path / "child")
-    assert time.monotonic() - begun < 100
 
 
 def test_what_does_not_end_when_asked_is_killed(tmp_path: Path) -> None:
     begun = time.monotonic()
 
     with pytest.raises(Interrupted):
-        bash(tmp_path, "trap '' TERM; echo $$ > self; while :; do sleep 0.05; done", seconds=0.2, stop_wait=0.3)
+        bash(tmp_path, f"trap '' TERM; echo $$ > self; {STOP_NOW}; while :; do sleep 0.05; done", stop_wait=0.3)
 
     assert is_gone(tmp_path / "self")
-    assert 0.5 <= time.monotonic() - begun
+    assert 0.3 <= time.monotonic() - begun
 
 
 def test_a_request_to_stop_ends_it(tmp_path: Path) -> None:
-    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
-
     with pytest.raises(Interrupted) as interrupted:
-        bash(tmp_path, "echo $$ > self; exec sleep 300")
+        bash(tmp_path, f"echo $$ > self; {STOP_NOW}; exec sleep 300")
 
     assert not interrupted.value.by_clock
     assert is_gone(tmp_path / "self")

@@ -73,7 +73,7 @@ def test_a_request_to_stop_is_heard_at_once_where_it_is_allowed(number: signal.S
     with Interrupts(LONG) as interrupts:
         with pytest.raises(Interrupted) as interrupted, interrupts.allowed():
             send(number)
-            time.sleep(5)
+            time.sleep(LONG)
 
     assert not interrupted.value.by_clock
 
@@ -134,8 +134,8 @@ def test_another_attempt_in_the_same_process_has_its_own_time() -> None:
             time.sleep(LONG)
         interrupts.off()
 
-        interrupts.begin_another(0.3)
         begun = time.monotonic()
+        interrupts.begin_another(0.3)
         with pytest.raises(Interrupted) as interrupted, interrupts.allowed():
             time.sleep(LONG)
 
