@@ -276,7 +276,7 @@ def test_nothing_is_taken_into_the_place_of_a_file_system_that_is_not_mounted(sc
     seen = operator.one_pass()
 
     assert (seen.code, scene.requester.waiting_jobs()) == (os.EX_CANTCREAT, 1)
-    assert "is not the one of earlier passes, nothing done" in seen.log and "is its file system mounted" in seen.log
+    assert "is not the one of earlier passes, nothing done" in seen.log and "Is its file system mounted" in seen.log
     assert list(place.iterdir()) == []
     with mounted(real, place):
         assert operator.one_pass().code == os.EX_OK

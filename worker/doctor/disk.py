@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .. import folder
 from ..folder import JobsFolder
-from ..login.mark import NotOurs, check_mark, mark_file
+from ..login.mark import Marked, NotOurs, check_mark, mark_file
 from ..settings import Site
 from .report import Report
 from .service import tell_clock
@@ -47,16 +47,23 @@ def _is_the_one(report: Report, subject: Subject, site: Site) -> bool:
     report.begin("mark")
     file = mark_file(subject.site_file)
     try:
-        if check_mark(subject.site_file, JobsFolder(site.jobs_dir)):
+        marked = check_mark(subject.site_file, JobsFolder(site.jobs_dir))
+        if marked is Marked.YES:
             report.ok("the folder is the one of earlier passes")
+        elif marked is Marked.ELSEWHERE:
+            report.ok(
+                "the folder is the one of earlier passes, which knew it by another name; the next pass notes this one"
+            )
+        elif marked is Marked.UNSURE:
+            report.warn("the folder was elsewhere before, and that place gives no answer: is this one a copy of it?",
+                        "If the other one may still be in use, use only that; docs/copying.md.")  # fmt: skip
         elif os.access(file.parent, os.W_OK):
             report.ok("none yet; the first pass leaves one")
         else:
             report.warn(f"none, and {file.parent} can't be written: a jobs folder that is not mounted would not be noticed",
                         "Put site.toml into a folder of yours, and name it with --site.")  # fmt: skip
     except NotOurs as error:
-        found, _, mend = str(error).partition(": ")
-        report.fault(found, f"{mend[:1].upper()}{mend[1:]}.")
+        report.fault(error.found, f"{error.fix}.")
         return False
     except OSError as error:
         report.fault(f"{site.jobs_dir}: {error.strerror}", "Is its file system mounted, and does its server answer?")

@@ -17,7 +17,7 @@ from ..folder import JobsFolder, remove
 from ..settings import Config
 from . import lease
 from .known import note_workloads
-from .mark import NotOurs, check_mark, leave_mark
+from .mark import Marked, NotOurs, check_mark, leave_mark, note_place
 from .tools import Tools
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,7 @@ def guarded(config: Config, work: Callable[[Tools], int]) -> int:
         marked = check_mark(config.site_file, jobs)
         jobs.prepare()
         with lease.hold(jobs.lease, config.site.timing.lease_expires, config.site.timing.visible_after) as held:
-            if not marked:
-                leave_mark(config, jobs)
+            _keep_mark(config, jobs, marked)
             note_workloads(config.site, jobs)
             tools = Tools(config, jobs, held)
             try:
@@ -61,6 +60,17 @@ def guarded(config: Config, work: Callable[[Tools], int]) -> int:
     except OSError as error:
         log.error("jobs folder can't be used why=%r", str(error))
         return os.EX_CANTCREAT
+
+
+def _keep_mark(config: Config, jobs: JobsFolder, marked: Marked) -> None:
+    if marked is Marked.NOT_YET:
+        leave_mark(config, jobs)
+    elif marked is Marked.ELSEWHERE:
+        note_place(config, jobs)
+        log.info("jobs folder was known by another name, noted jobs_dir=%r", str(jobs.path))
+    elif marked is Marked.UNSURE:
+        log.warning("jobs folder was elsewhere before, and that place gives no answer; if it is a copy, stop it now; "
+                    "docs/copying.md jobs_dir=%r", str(jobs.path))  # fmt: skip
 
 
 def tell_what_is_new(tools: Tools, code: int) -> None:

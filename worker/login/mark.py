@@ -2,30 +2,50 @@
 
 A jobs folder without it is not the one of earlier passes (its file system is not mounted, say, or jobs_dir was changed
 while jobs were in flight). To take it for a new one would forget those jobs, and take messages into a place that vanishes.
+A folder that bears the mark of another place, where it stands as well, is a copy: both would answer the same jobs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import enum
+import os
 import secrets
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
 from ..errors import Damaged
-from ..folder import JobsFolder, claim_name, read, write
+from ..folder import JobsFolder, claim_name, read, sync_folder, write
 from ..settings import Config
+from .other_place import OtherPlace, look_at
 
 
 class NotOurs(Exception):
-    """The jobs folder is not the one of earlier passes. The text says what to do."""
+    """The jobs folder is not the one of earlier passes. `fix`: what to do."""
+
+    def __init__(self, found: str, fix: str) -> None:
+        super().__init__(f"{found}. {fix}")
+        self.found, self.fix = found, fix
 
 
 @dataclass(frozen=True)
 class Mark:
     id: str
     jobs_dir: str = ""
-    """Where it was, for people."""
+    """Where the jobs folder is."""
+    site_file: str = ""
+    """Of the installation that made it; empty in one of an older version."""
+
+
+class Marked(enum.Enum):
+    NOT_YET = "not yet"
+    YES = "yes"
+    ELSEWHERE = "elsewhere"
+    """The mark names another place, where the folder is not any more, or is this one under another name."""
+    UNSURE = "unsure"
+    """It names another place, and that gives no answer."""
 
 
 def mark_file(site_file: Path) -> Path:
@@ -33,25 +53,78 @@ def mark_file(site_file: Path) -> Path:
     return site_file.with_name(f".{site_file.name}.installed")
 
 
-def check_mark(site_file: Path, jobs: JobsFolder) -> bool:
-    """False where nothing is marked yet. Raises NotOurs, and OSError where that can't be known."""
-    file = mark_file(site_file)
-    try:
-        outside: Optional[Mark] = read(Mark, file)
-        inside = read(Mark, jobs.mark) if outside else None
-    except Damaged as error:
-        raise NotOurs(f"{error}. Remove that file if {jobs.path} holds the jobs of earlier passes") from None
-    if outside is not None and (inside is None or inside.id != outside.id):
+def check_mark(site_file: Path, jobs: JobsFolder) -> Marked:
+    """Raises NotOurs, and OSError where that can't be known."""
+    outside, inside = _read(mark_file(site_file), jobs), _read(jobs.mark, jobs)
+    if outside is None:
+        if inside is not None:
+            _raise_if_of_another(inside, site_file, jobs)
+        return Marked.NOT_YET
+    if inside is None or inside.id != outside.id:
         raise NotOurs(
-            f"{jobs.path} lacks the mark of earlier passes: is its file system mounted, and jobs_dir right "
-            f"(it was {outside.jobs_dir})? If you mean to begin anew, remove {file}"
+            f"{jobs.path} lacks the mark of earlier passes",
+            f"Is its file system mounted, and jobs_dir right (it was {outside.jobs_dir})? "
+            f"If you mean to begin anew, remove {mark_file(site_file)}",
         )
-    return outside is not None
+    return _compare_places(inside, jobs)
+
+
+def _read(file: Path, jobs: JobsFolder) -> Optional[Mark]:
+    try:
+        return read(Mark, file)
+    except Damaged as error:
+        fix = f"Remove that file if {jobs.path} holds the jobs of this installation"
+        raise NotOurs(f"{error}", f"{fix}; what remains of the mark is {_other_one(file, jobs)}") from None
+
+
+def _other_one(file: Path, jobs: JobsFolder) -> str:
+    return f"copied from {jobs.mark}" if file != jobs.mark else "made anew, if the one beside the site file goes too"
+
+
+def _raise_if_of_another(inside: Mark, site_file: Path, jobs: JobsFolder) -> None:
+    """Beside the site file is no mark. That is so after a first pass that was killed before it could leave one, and for ever
+    where nothing can be written there; else this is a new site file, and the folder somebody's."""
+    if inside.site_file == str(site_file):
+        return
+    if not inside.site_file and not os.access(site_file.parent, os.W_OK):
+        return
+    owner = inside.site_file or "another site file"
+    raise NotOurs(
+        f"{jobs.path} is the jobs folder of {owner}, and {site_file} is new to it",
+        "Set another jobs_dir; or, if this one shall take its place or work beside it, "
+        f"copy the mark: cp -p {shlex.quote(str(jobs.mark))} {shlex.quote(str(mark_file(site_file)))}",
+    )
+
+
+def _compare_places(inside: Mark, jobs: JobsFolder) -> Marked:
+    if inside.jobs_dir == str(jobs.path):
+        return Marked.YES
+    there = look_at(inside.jobs_dir, jobs.mark, inside.id) if inside.jobs_dir else OtherPlace.NOTHING
+    if there is OtherPlace.COPY:
+        raise NotOurs(
+            f"{jobs.path} is a copy of {inside.jobs_dir}, which is there as well: both would answer the same jobs",
+            f"Work with {inside.jobs_dir}. To make the copy an installation of its own, see docs/copying.md",
+        )
+    return Marked.UNSURE if there is OtherPlace.NO_ANSWER else Marked.ELSEWHERE
 
 
 def leave_mark(config: Config, jobs: JobsFolder) -> None:
     """In the jobs folder first: a crash in between leaves one to be adopted. Raises OSError if that can't be written."""
-    claim_name(jobs.mark, Mark(secrets.token_hex(8), str(jobs.path)))
+    claim_name(jobs.mark, Mark(secrets.token_hex(8), str(jobs.path), str(config.site_file)))
+    sync_folder(jobs.path.parent)
+    _mark_the_site_file(config, jobs)
+
+
+def note_place(config: Config, jobs: JobsFolder) -> None:
+    """Of a folder that was moved, or is known by another name now."""
+    inside = read(Mark, jobs.mark)
+    if inside is not None:
+        write(jobs.mark, replace(inside, jobs_dir=str(jobs.path)))
+        _mark_the_site_file(config, jobs)
+
+
+def _mark_the_site_file(config: Config, jobs: JobsFolder) -> None:
     with contextlib.suppress(OSError):  # beside a site file in a read-only place there is none, and no protection
         inside = read(Mark, jobs.mark)
-        write(mark_file(config.site_file), Mark(inside.id if inside else "", str(jobs.path)))
+        if inside is not None:
+            write(mark_file(config.site_file), Mark(inside.id, str(jobs.path), str(config.site_file)))
