@@ -40,7 +40,7 @@ _INLINE = 1 << 18
 """Bytes of a reply's body up to which it stands in the journal itself."""
 
 
-_LARGEST = 1 << 32
+LARGEST = 1 << 32
 """Bytes of a file of a batch."""
 _COUNT = re.compile(r"[0-9]{1,9}")
 _OF_A_LEASE = re.compile(r"(?:journal-|sent-|handed-)([0-9]{1,6})(?:\.jsonl?)?")
@@ -231,7 +231,7 @@ def _claimed_line(claimed: Claimed) -> bytes:
 
 def read_jobs(batch: Batch) -> list[Claimed]:
     """Raises Damaged; FileNotFoundError where somebody has just moved it."""
-    content = folder.contents(batch.jobs, _LARGEST)
+    content = folder.contents(batch.jobs, LARGEST)
     if content is None:
         if batch.path.is_dir():
             raise Damaged(f"{batch.jobs} is gone")
@@ -303,16 +303,17 @@ def read_progress(batch: Batch) -> Progress:
         try:
             for line in _whole_lines(batch.journal(number)):
                 _add_line(progress, line)
-            sent = folder.contents(batch.sent(number), _LARGEST) or b""
-            progress.sent.update(sent.decode("ascii").split("\n")[:-1])
+            sent = folder.contents(batch.sent(number), LARGEST) or b""
+            progress.sent.update(sent.decode("ascii", "replace").split("\n")[:-1])
         except _NOT_WRITTEN as error:
             raise Damaged(f"{batch.journal(number)} is not what was written there ({error!s:.200})") from None
+        if not progress.sent <= set(progress.came):
+            raise Damaged(
+                f"{batch.journal(number)} lacks jobs whose answers were sent, as {batch.sent(number).name} says"
+            )
         handed = folder.read(Handed, batch.handed(number))
         if handed is not None:
             progress.handed.update(handed.jobs)
-    unknown = progress.sent - set(progress.came)
-    if unknown:
-        raise Damaged(f"{batch.path} lacks what {min(unknown)!r:.50} came to, though its answer was sent")
     return progress
 
 
@@ -332,7 +333,7 @@ def _add_line(progress: Progress, line: Mapping[str, Any]) -> None:
 def _whole_lines(path: Path) -> Iterator[Mapping[str, Any]]:
     """A line that was cut off was never synced, so nothing followed from it; one in the midst of others was. Raises
     Damaged."""
-    content = folder.contents(path, _LARGEST)
+    content = folder.contents(path, LARGEST)
     if content is None:
         raise Damaged(f"{path} is gone")
     lines = content.split(b"\n")[:-1]

@@ -28,12 +28,17 @@ from typing import Any, Callable, NewType, Optional, TypeVar, Union, get_args, g
 from .errors import Damaged
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,5}")
-_LARGEST_FACT = 1 << 28
-"""Bytes. A message is kept up to limits.message_bytes, and in JSON a byte may take six."""
+_LARGEST_FACT = 1 << 32
+"""Bytes. A message is kept up to limits.message_bytes, half a GiB at the most, and in JSON a byte may take six."""
 _IN_ITS_PLACE = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM, errno.ENODEV)
 """Errors that tell of something else in a file's place. Any other one is the disk being away, and says nothing."""
 JobId = NewType("JobId", str)
 Fact = TypeVar("Fact")
+
+
+def is_number(name: str) -> bool:
+    """Whether this is how we call an attempt."""
+    return _NUMBER.fullmatch(name) is not None
 
 
 def _no_number(word: str) -> None:
@@ -120,7 +125,7 @@ class JobFolder:
 
     def attempt_numbers(self) -> list[int]:
         """Raises Damaged."""
-        return sorted(int(name) for name in names_in(self.attempts) if _NUMBER.fullmatch(name))
+        return sorted(int(name) for name in names_in(self.attempts) if is_number(name))
 
 
 class JobsFolder:
@@ -148,6 +153,7 @@ class JobsFolder:
         self.workloads = path / "workloads.json"
         self.operator_log = path / "operator.log"
         self.tally = path / "tally.json"
+        self.touched = path / "touched"
 
     def prepare(self) -> None:
         """Makes the folders; 0700, because they hold tokens and other people's data. Raises OSError."""
@@ -194,7 +200,7 @@ class JobsFolder:
 
     def find(self, job_id: JobId) -> Optional[JobFolder]:
         """A job that was claimed before, wherever it is now."""
-        days = sorted(self.done.iterdir(), reverse=True) if self.done.exists() else []
+        days = sorted(self.done.iterdir(), reverse=True) if self.done.is_dir() else []
         for place in (self.active, self.rejected, self.undelivered, *days):
             if os.path.lexists(place / job_id / "message.json"):
                 return JobFolder(place / job_id)

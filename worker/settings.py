@@ -344,6 +344,13 @@ class Site:
     queues: tuple[Queue, ...] = needed("the jobs queues")
     workloads: Mapping[str, Workload] = needed("what may run here, by name")
     jobs_dir: Path = said("where jobs are kept; on a file system that the compute nodes share", Path("jobs"))
+    purged_after: Seconds = said(
+        "files there that nobody has read for this long are removed, as on scratch space; 0 where they are not. Passes touch "
+        "what is in flight once a day; ./check.py doctor says what may be lost",
+        0.0,
+        least=0,
+        most=9999 * DAY,
+    )
     python: Path = said("the python that the worker runs with on a compute node", Path(".venv/bin/python"))
     installation: str = said("a word that tells this installation's Slurm jobs from others; made up if empty", "")
     max_in_flight: int = said("the most jobs claimed and not yet answered", 100, least=1, most=_MANY)

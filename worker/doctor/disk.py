@@ -7,12 +7,13 @@ import re
 import stat
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .. import folder
 from ..folder import JobsFolder
 from ..login.mark import Marked, NotOurs, check_mark, mark_file
+from ..sentences import duration
 from ..settings import Site
 from .report import Report
 from .service import tell_clock
@@ -22,6 +23,9 @@ _MIB = 2**20
 _LITTLE = 1024 * _MIB
 _INODES = 1000
 _ON_ONE_HOST = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "ramfs", "f2fs")
+_SCRATCH = re.compile(r"scratch|^ptmp$", re.IGNORECASE)
+_LEAST_PURGE = 3 * 86400
+"""Seconds: a round of touching may take a day, and passes may stand still for another."""
 _GONE_AFTER_A_REBOOT = ("tmpfs", "ramfs")
 
 
@@ -35,6 +39,7 @@ def look_at_jobs_folder(report: Report, subject: Subject) -> None:
         return
     _look_at_room(report, site)
     _look_at_kind(report, site, subject.on_node)
+    _look_for_purges(report, site)
     report.begin("writing")
     try:
         with tempfile.TemporaryDirectory(prefix=".doctor-", dir=site.jobs_dir) as made:
@@ -136,6 +141,43 @@ def _look_at_kind(report: Report, site: Site, on_node: bool) -> None:
         report.warn(f"{kind}, which as a rule only this host sees", "Run ./check.py doctor --from-node to know.")
     else:
         report.ok(kind or "unknown")
+
+
+def _look_for_purges(report: Report, site: Site) -> None:
+    """Passes touch what is in flight once a day; but some sites count from when a file was made, and some forbid it."""
+    report.begin("purges")
+    after, name = site.purged_after, looks_like_scratch(site.jobs_dir, os.environ)
+    mend = "Set jobs_dir in site.toml to a place that is not purged: a home or project folder."
+    if 0 < after < _LEAST_PURGE:
+        report.fault("files are removed before a pass may have touched them: jobs would be lost", mend)
+    elif after:
+        report.warn(f"files that nobody reads for {duration(after)} are removed; jobs in flight are touched once a day, those "
+                    "that are done may vanish before keep_done", mend)  # fmt: skip
+    elif name:
+        report.warn(f"{name} is scratch space, by its name: many sites remove old files there, jobs in flight among them",
+                    f"Ask the site. {mend} Or say purged_after.")  # fmt: skip
+    else:
+        report.ok("none known")
+
+
+def looks_like_scratch(path: Path, environment: Mapping[str, str]) -> str:
+    """By what makes it look so; "" where nothing does. Sites call it /scratch, /pscratch, /lustre/scratch4, /nfsscratch,
+    scratch-shared, /ptmp; and they name it in a variable such as SCRATCH, PSCRATCH or MYSCRATCH."""
+    real = path.resolve()
+    for each in (path, real):
+        word = next((part for part in each.parts if _SCRATCH.search(part)), "")
+        if word:
+            return word
+    for variable, value in environment.items():
+        place = Path(value)
+        if (
+            "SCRATCH" in variable
+            and place.is_absolute()
+            and len(place.parts) > 1
+            and place.resolve() in (real, *real.parents)
+        ):
+            return f"${variable}"
+    return ""
 
 
 def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:

@@ -19,6 +19,7 @@ from . import lease
 from .known import note_workloads
 from .mark import Marked, NotOurs, check_mark, leave_mark, note_place
 from .tools import Tools
+from .touch import touch_in_flight
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ def _pass(tools: Tools, drain: bool) -> int:
     try:
         if _nothing_to_do(tools):
             remove(tools.jobs.site_fault)
+            touch_in_flight(tools.jobs, tools.server_now)  # the mark, for one
             return os.EX_OK
     except Transient as error:
         log.warning("broker away why=%r", str(error))

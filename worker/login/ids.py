@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import logging
 import os
 import secrets
 import time
@@ -15,8 +16,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .. import folder
+from ..errors import Damaged
+
+log = logging.getLogger(__name__)
 
 _BYTES = 16
+_LARGEST = 1 << 34
+"""Bytes: of a thousand million ids."""
 _FAN = 8
 """So many files of one size class become one of the next."""
 
@@ -25,6 +31,8 @@ class Ids:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._files: dict[str, _Sorted] = {}
+        self.lost = 0
+        """Files that were damaged."""
 
     def known(self, ids: Iterable[str]) -> set[str]:
         """Those of `ids` (32 hexadecimal digits each) that are in here."""
@@ -68,7 +76,19 @@ class Ids:
         for gone in set(self._files) - names:
             del self._files[gone]
         for name in names - set(self._files):
-            self._files[name] = _Sorted((self._path / name).read_bytes())
+            try:
+                self._files[name] = _Sorted(_content(self._path / name))
+            except Damaged as error:
+                log.error("damaged, put aside: a job that stands in it is done again if its message comes again what=%r at=%s",
+                          str(error), folder.put_aside(self._path / name))  # fmt: skip
+                self.lost += 1
+
+
+def _content(path: Path) -> bytes:
+    data = folder.contents(path, _LARGEST) or b""
+    if len(data) % _BYTES:
+        raise Damaged(f"{path} was cut off")
+    return data
 
 
 class _Sorted:

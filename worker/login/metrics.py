@@ -19,7 +19,7 @@ from .. import VERSION
 from ..batches import Batch, crew
 from ..errors import Damaged
 from ..facts import SiteFault, is_running
-from ..folder import JobsFolder, read
+from ..folder import JobFolder, JobsFolder, read
 from ..operate import places
 from ..operate.places import Found
 from ..operate.state import STATES
@@ -106,13 +106,19 @@ def _pilots(jobs: JobsFolder) -> Iterator[Metric]:
         batches = [Batch(path) for path in jobs.pilots.glob(f"q-*/{state}/*.*")]
         waiting.add_metric((state,), sum(batch.count for batch in batches))
     yield waiting
-    attempts = [each.attempt(1) for each in crew(jobs)]
+    attempts = [each.attempt(1) for each in _crew(jobs)]
     running = sum(map(is_running, attempts))
     pending = sum(not a.started.exists() and not a.ended.exists() for a in attempts)
     pilots = GaugeMetricFamily("batchferry_pilots", "Pilots, by state.", labels=("state",))
     pilots.add_metric(("running",), running)
     pilots.add_metric(("pending",), pending)
     yield pilots
+
+
+def _crew(jobs: JobsFolder) -> list[JobFolder]:
+    with contextlib.suppress(Damaged, OSError):
+        return crew(jobs)
+    return []
 
 
 def _oldest(found: Sequence[Found], now: float) -> float:

@@ -20,6 +20,7 @@ from .reconcile import Standing
 from .submit import Ready, commands_for_one, next_batch, submit
 from .take import check_slurm, may_submit, take
 from .tools import SiteAway, Tools
+from .touch import touch_in_flight
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ def run_pass(tools: Tools, drain: bool, standing: Optional[Standing] = None) -> 
     finally:
         if not tools.watching:
             tools.quiet.save()
+        touch_in_flight(tools.jobs, tools.server_now)
 
 
 def _run(tools: Tools, standing: Standing, drain: bool) -> int:

@@ -130,7 +130,11 @@ def _known(tools: Tools, pool: Pool, ids: Sequence[str]) -> set[str]:
         return set()
     if pool.path not in tools.pilot_ids:
         tools.pilot_ids[pool.path] = pool.open_ids()
-    return (tools.pilot_ids[pool.path] & set(ids)) | _done_ids(tools, pool).known(ids)
+    done = _done_ids(tools, pool)
+    known = (tools.pilot_ids[pool.path] & set(ids)) | done.known(ids)
+    tools.damaged += done.lost
+    done.lost = 0
+    return known
 
 
 def _done_ids(tools: Tools, pool: Pool) -> Ids:

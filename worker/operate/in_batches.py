@@ -5,17 +5,18 @@ It has no folder of its own; it is found by reading batches, the open ones first
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Optional
+from typing import Callable, Optional
 
 from .. import batches
 from ..batches import Batch, Claimed, Pool, Progress
 from ..errors import Damaged
 from ..facts import is_running, read_started
-from ..folder import JobsFolder
+from ..folder import JobsFolder, contents
 from ..outcome import Result
 from ..settings import Config
 from . import screen
@@ -57,12 +58,17 @@ def _fitting(config: Config, jobs: JobsFolder, name: str) -> Iterator[InBatch]:
     mark = f'"id":"{name}'.encode()
     for queue in config.site.queues:
         pool = Pool(jobs, queue.name)
-        for batch in itertools.chain(pool.open_batches(), reversed(pool.closed())):
-            try:
-                if mark in batch.jobs.read_bytes():
+        for batch in itertools.chain(_seen(pool.open_batches), reversed(_seen(pool.closed))):
+            with contextlib.suppress(Damaged, OSError):  # one that has just been moved, or can't be read: see pilots
+                if mark in (contents(batch.jobs, batches.LARGEST) or b""):
                     yield from _in(queue.name, pool, batch, name)
-            except FileNotFoundError:
-                continue  # it has just been moved
+
+
+def _seen(look: Callable[[], list[Batch]]) -> list[Batch]:
+    try:
+        return look()
+    except (Damaged, OSError):
+        return []
 
 
 def _in(queue: str, pool: Pool, batch: Batch, name: str) -> Iterator[InBatch]:
@@ -131,12 +137,16 @@ def explain(jobs: JobsFolder, job: InBatch) -> Iterator[str]:
 
 def _where(jobs: JobsFolder, job: InBatch) -> str:
     crew = batches.pilot_folder(jobs, job.batch.pilot)
-    started = read_started(crew.attempt(1)) if crew is not None else None
+    started = None
+    with contextlib.suppress(Damaged, OSError):  # only for people
+        started = read_started(crew.attempt(1)) if crew is not None else None
     return f", in {job.batch.pilot} on {started.node} (Slurm's id {started.slurm_id})" if started else ""
 
 
 def _crew(jobs: JobsFolder) -> str:
-    attempts = [crew.attempt(1) for crew in batches.crew(jobs)]
+    attempts = []
+    with contextlib.suppress(Damaged, OSError):
+        attempts = [crew.attempt(1) for crew in batches.crew(jobs)]
     run = sum(map(is_running, attempts))
     wait = sum(a.intent.exists() and not a.started.exists() and not a.ended.exists() for a in attempts)
     return f"{run} pilot{'s' if run != 1 else ''} run, and {wait} wait in Slurm" if run or wait else "there is no pilot"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -14,8 +15,9 @@ from pathlib import Path
 
 from .. import batches
 from ..batches import Batch, Claimed, Handed, Pilot, Pool
+from ..errors import Damaged
 from ..facts import Unfit
-from ..folder import JobId, JobsFolder, read, write
+from ..folder import JobFolder, JobId, JobsFolder, read, write
 from ..login.snapshot import read_attempt
 from ..settings import Config
 from . import asking, screen
@@ -80,6 +82,8 @@ class QueueRow:
     unfit: str = ""
     """Why pilots are not used for now."""
     pilots: list[PilotRow] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    """What can't be read, and is not counted."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +105,21 @@ def run(config: Config, options: argparse.Namespace) -> int:
     if options.put_back:
         return _put_back_all(jobs, pools, options.dry_run, options.json)
     if options.list:
-        rows = [row for name, pool in pools for row in _jobs_in(name, pool, options.list)][: options.limit]
-        _show_jobs(rows, options.json)
-        return os.EX_OK
-    _show_queues(queue_rows(config, jobs, options.queue), options.json)
-    return os.EX_OK
+        return _list(pools, options.list, options.limit, options.json)
+    queues = queue_rows(config, jobs, options.queue)
+    _show_queues(queues, options.json)
+    return os.EX_DATAERR if any(row.damaged for row in queues) else os.EX_OK
+
+
+def _list(pools: list[tuple[str, Pool]], state: str, limit: int, as_json: bool) -> int:
+    rows, damaged = list[JobRow](), list[str]()
+    for name, pool in pools:
+        with _noted(damaged):
+            rows += _jobs_in(name, pool, state, damaged)
+    _show_jobs(rows[:limit], as_json)
+    for words in damaged:
+        print(f"check.py: damaged, not listed: {screen.plain(words, 1000)}", file=sys.stderr)
+    return os.EX_DATAERR if damaged else os.EX_OK
 
 
 # --- what there is
@@ -118,45 +132,66 @@ def queue_rows(config: Config, jobs: JobsFolder, only: str = "") -> list[QueueRo
 
 def _pools(config: Config, jobs: JobsFolder, only: str) -> list[tuple[str, Pool]]:
     names = [each.name for each in config.site.queues if only in ("", each.name)]
-    return [(name, pool) for name in names if (pool := Pool(jobs, name)).path.is_dir()]
+    return [(name, pool) for name in names if os.path.lexists((pool := Pool(jobs, name)).path)]
 
 
 def _queue_row(jobs: JobsFolder, queue: str, pool: Pool) -> QueueRow:
     row = QueueRow(queue)
-    row.todo, row.locked, row.ended = (
-        sum(batch.count for batch in pool.batches(place)) for place in (pool.todo, pool.locked, pool.ended)
-    )
-    for batch in pool.closed():
-        succeeded, failed, left = batches.counts(batch)
-        row.done, row.error, row.left = row.done + succeeded, row.error + failed, row.left + left
-    unfit = read(Unfit, pool.path / "unfit.json")
-    row.unfit = unfit.why if unfit else ""
-    row.pilots = list(_pilot_rows(jobs, queue, pool))
+    for count in (_count_open, _count_closed, _note_unfit):
+        with _noted(row.damaged):
+            count(row, pool)
+    with _noted(row.damaged):
+        for each in batches.crew(jobs):
+            with _noted(row.damaged):
+                row.pilots += _pilot_rows(each, queue, pool)
     return row
 
 
-def _pilot_rows(jobs: JobsFolder, queue: str, pool: Pool) -> Iterator[PilotRow]:
-    for folder in batches.crew(jobs):
-        pilot, facts = read(Pilot, batches.pilot_file(folder)), read_attempt(folder.attempt(1))
-        if pilot is None or pilot.queue != queue:
-            continue
-        locked = sum(batch.count for batch in pool.batches(pool.locked) if batch.pilot == folder.id)
-        if facts.ended is not None:
-            state, since = f"ended ({facts.ended.state})", facts.ended.at
-        elif facts.started is not None:
-            state, since = "running", facts.started.at
-        elif facts.closed:
-            state, since = "withdrawn", folder.attempt(1).started.stat().st_mtime
-        elif facts.submission is not None:
-            state, since = "waiting in Slurm", facts.submission.at
-        else:
-            state, since = "being submitted", facts.intent.at if facts.intent else folder.path.stat().st_mtime
-        yield PilotRow(
-            folder.id, facts.slurm_id or "", state, facts.started.node if facts.started else "", since, locked
-        )
+@contextlib.contextmanager
+def _noted(damaged: list[str]) -> Iterator[None]:
+    """What can't be read hides nothing else."""
+    try:
+        yield
+    except (Damaged, OSError) as error:
+        damaged.append(str(error))
 
 
-def _jobs_in(queue: str, pool: Pool, state: str) -> Iterator[JobRow]:
+def _count_open(row: QueueRow, pool: Pool) -> None:
+    row.todo, row.locked, row.ended = (
+        sum(batch.count for batch in pool.batches(place)) for place in (pool.todo, pool.locked, pool.ended)
+    )
+
+
+def _count_closed(row: QueueRow, pool: Pool) -> None:
+    for batch in pool.closed():
+        succeeded, failed, left = batches.counts(batch)
+        row.done, row.error, row.left = row.done + succeeded, row.error + failed, row.left + left
+
+
+def _note_unfit(row: QueueRow, pool: Pool) -> None:
+    unfit = read(Unfit, pool.path / "unfit.json")
+    row.unfit = unfit.why if unfit else ""
+
+
+def _pilot_rows(folder: JobFolder, queue: str, pool: Pool) -> Iterator[PilotRow]:
+    pilot, facts = read(Pilot, batches.pilot_file(folder)), read_attempt(folder.attempt(1))
+    if pilot is None or pilot.queue != queue:
+        return
+    locked = sum(batch.count for batch in pool.batches(pool.locked) if batch.pilot == folder.id)
+    if facts.ended is not None:
+        state, since = f"ended ({facts.ended.state})", facts.ended.at
+    elif facts.started is not None:
+        state, since = "running", facts.started.at
+    elif facts.closed:
+        state, since = "withdrawn", folder.attempt(1).started.stat().st_mtime
+    elif facts.submission is not None:
+        state, since = "waiting in Slurm", facts.submission.at
+    else:
+        state, since = "being submitted", facts.intent.at if facts.intent else folder.path.stat().st_mtime
+    yield PilotRow(folder.id, facts.slurm_id or "", state, facts.started.node if facts.started else "", since, locked)
+
+
+def _jobs_in(queue: str, pool: Pool, state: str, damaged: list[str]) -> Iterator[JobRow]:
     places: dict[str, Path] = {"todo": pool.todo, "locked": pool.locked, "ended": pool.ended}
     closed = state in ("error", "done")
     for batch in pool.closed() if closed else pool.batches(places[state]):
@@ -166,6 +201,9 @@ def _jobs_in(queue: str, pool: Pool, state: str) -> Iterator[JobRow]:
             progress, everything = batches.read_progress(batch), batches.read_jobs(batch)
         except FileNotFoundError:
             continue  # it has just been moved
+        except (Damaged, OSError) as error:
+            damaged.append(str(error))
+            continue
         for claimed in everything:
             came = progress.came.get(claimed.id)
             if claimed.id in progress.handed or (came is not None) != closed:
@@ -245,6 +283,8 @@ def _show_queues(rows: list[QueueRow], as_json: bool) -> None:
         pilots.add_row(each.pilot, each.slurm_id, each.state, each.node, screen.when(each.since), str(each.locked))
     console.print()
     console.print(pilots if pilots.row_count else "No pilot is running or waiting.")
+    for words in dict.fromkeys(words for row in rows for words in row.damaged):
+        console.print(f"\ndamaged, not counted: {screen.plain(words, 1000)}")
     for row in rows:
         if row.unfit:
             console.print(

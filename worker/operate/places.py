@@ -131,9 +131,10 @@ def _put_away(job: JobFolder, word: str) -> Optional[Found]:
     try:
         claimed_at = job.message.stat().st_mtime
         since = next((f.stat().st_mtime for f in (job.delivered, job.undeliverable) if f.exists()), claimed_at)
-    except OSError:
+        number = (job.attempt_numbers() or [0])[-1]
+    except (Damaged, OSError):
         return None
-    return Found(job.path, word, since, claimed_at, (job.attempt_numbers() or [0])[-1])
+    return Found(job.path, word, since, claimed_at, number)
 
 
 def done_days(jobs: JobsFolder) -> list[str]:

@@ -181,9 +181,10 @@ def _kept(config: Config, jobs: JobsFolder, standing: Standing) -> dict[str, int
     """Finished jobs by day: those with folders of their own, and those in pilots' batches, as their names have it."""
     kept = dict(standing.done)
     for queue in config.site.queues:
-        for batch in Pool(jobs, queue.name).closed():
-            day = batch.path.parent.name
-            kept[day] = kept.get(day, 0) + sum(batches.counts(batch)[:2])
+        with contextlib.suppress(Damaged, OSError):  # status, which the page begins with, says so
+            for batch in Pool(jobs, queue.name).closed():
+                day = batch.path.parent.name
+                kept[day] = kept.get(day, 0) + sum(batches.counts(batch)[:2])
     return kept
 
 

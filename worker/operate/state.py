@@ -10,7 +10,7 @@ from typing import Optional
 
 from ..errors import Damaged
 from ..facts import Intent, read_result, read_spec
-from ..folder import JobFolder, read
+from ..folder import JobFolder, is_number, read
 from ..retry import is_final
 
 STATES: Mapping[str, str] = {
@@ -104,8 +104,9 @@ def state_of(path: str) -> Optional[State]:
 def _state_of(path: str) -> Optional[State]:
     names = set(os.listdir(path))
     if _JOB.message.name not in names:
-        return None
-    numbers = [name for name in os.listdir(f"{path}/attempts") if name.isdigit()] if "attempts" in names else []
+        begun = names & {_JOB.attempts.name, _JOB.spec.name, _JOB.outcome.name}
+        return State("damaged", _changed(path)) if begun else None
+    numbers = [name for name in os.listdir(f"{path}/attempts") if is_number(name)] if "attempts" in names else []
     number = max(map(int, numbers), default=0)
     if _JOB.outcome.name in names:
         file, word = next((file, word) for file, word in _OF_THE_ANSWER if file in names)
@@ -147,4 +148,4 @@ def _after_result(job: JobFolder, number: int) -> str:
 
 
 def _changed(path: str) -> float:
-    return os.stat(path).st_mtime
+    return os.lstat(path).st_mtime

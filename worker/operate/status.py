@@ -26,7 +26,7 @@ from ..facts import (
     read_spec,
     read_started,
 )
-from ..folder import JobsFolder, read
+from ..folder import JobsFolder, contents, read
 from ..login import shapes, tally
 from ..login.known_shapes import Shapes
 from ..login.tools import Tools
@@ -284,9 +284,9 @@ def _last_pass(jobs: JobsFolder) -> Optional[Pass]:
     """Told by the lease: its holder renews it, and leaves it read-only in the end."""
     try:
         found = jobs.lease.stat()
-        holder = json.loads(jobs.lease.read_text(encoding="utf-8"))
+        holder = json.loads(contents(jobs.lease) or b"")
         return Pass(screen.plain(holder["host"]), found.st_mtime, bool(found.st_mode & stat.S_IWUSR))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (Damaged, OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -62,4 +62,4 @@ def test_a_pass_does_not_end_over_it(pool: Pool, monkeypatch: pytest.MonkeyPatch
 def test_a_list_of_waiting_jobs_goes_on_without_it(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     take_the_first_after_a_look_at("todo", pool, monkeypatch)
 
-    assert [row.job for row in _jobs_in("jobs", pool, "todo")] == [claimed(2).id, claimed(3).id]
+    assert [row.job for row in _jobs_in("jobs", pool, "todo", [])] == [claimed(2).id, claimed(3).id]
