@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 from dataclasses import dataclass
 
 from ..errors import Damaged
-from ..folder import JobsFolder, read, write
+from ..folder import JobsFolder, put_aside, read, write
 from ..settings import Site
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,9 @@ def was_there(jobs: JobsFolder, workload: str) -> bool:
 
 def _known(jobs: JobsFolder) -> set[str]:
     """None of a file that can't be read: then a name that is gone is one that never was."""
-    with contextlib.suppress(Damaged):
+    try:
         known = read(KnownWorkloads, jobs.workloads)
-        return set(known.names) if known else set()
-    return set()
+    except Damaged as error:
+        log.error("damaged, put aside as %s what=%r", put_aside(jobs.workloads), str(error))
+        return set()
+    return set(known.names) if known else set()
