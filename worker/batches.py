@@ -86,6 +86,7 @@ class Pool:
         self.locked = self.path / "locked"
         self.ended = self.path / "ended"
         self.done = self.path / "done"
+        self.put_back_asked = self.path / "put_back_asked.json"
 
     def prepare(self) -> None:
         for each in (self.new, self.todo, self.locked, self.ended, self.done):

@@ -188,6 +188,10 @@ def _tend_pool(tools: Tools, queue: Queue, pool: Pool, standing: Standing) -> No
     if not os.path.lexists(pool.path):
         return
     batches.remove_half_made(pool)
+    if os.path.lexists(pool.put_back_asked):
+        from ..operate.pilots import obey
+
+        obey(pool)
     _take_back_orphans(tools, pool)
     for batch in pool.batches(pool.ended):
         with reconcile.left_alone_if_bad(JobFolder(batch.path), standing):
@@ -479,6 +483,8 @@ def idle(jobs: JobsFolder) -> bool:
     places: list[Path] = [batches.crew_of(jobs)]
     for pool in jobs.pilots.glob("q-*"):
         places += [pool / "todo", pool / "ended", pool / "locked"]
+        if os.path.lexists(pool / "put_back_asked.json"):
+            return False
     try:
         return not any(map(folder.names_in, places))
     except Damaged:  # the pass says so

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import sys
 import time
@@ -16,12 +17,15 @@ from pathlib import Path
 from .. import batches
 from ..batches import Batch, Claimed, Handed, Pilot, Pool
 from ..errors import Damaged
-from ..facts import Unfit
-from ..folder import JobFolder, JobId, JobsFolder, read, write
+from ..facts import Asked, Unfit
+from ..folder import JobFolder, JobId, JobsFolder, read, remove, write
+from ..login.guard import guarded
 from ..login.snapshot import read_attempt
 from ..settings import Config
 from . import asking, screen
 from .in_batches import STATES
+
+log = logging.getLogger(__name__)
 
 SUMMARY = "what pilots have to do, have, and have done; put failed jobs back to todo"
 HELP = """\
@@ -36,7 +40,7 @@ states:
   left    went on as a job of its own, with a folder in jobs/: see status and show
 
 --list STATE names the jobs in a state. --put-back makes new jobs of those in error, in todo, whose answers bear the header
-rerun_of; the old answers stay as they are. A job is put back once.
+rerun_of; the old answers stay as they are. A job is put back once. While a pass or a watch is running, that one does it.
 """
 EXAMPLES = """\
 examples:
@@ -103,7 +107,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
         return os.EX_USAGE
     pools = _pools(config, jobs, options.queue)
     if options.put_back:
-        return _put_back_all(jobs, pools, options.dry_run, options.json)
+        return _ask_to_put_back(config, jobs, pools, options)
     if options.list:
         return _list(pools, options.list, options.limit, options.json)
     queues = queue_rows(config, jobs, options.queue)
@@ -214,6 +218,30 @@ def _jobs_in(queue: str, pool: Pool, state: str, damaged: list[str]) -> Iterator
 
 
 # --- putting back
+
+
+def _ask_to_put_back(
+    config: Config, jobs: JobsFolder, pools: list[tuple[str, Pool]], options: argparse.Namespace
+) -> int:
+    """Only one process at a time may do it. Where that is a pass, or a watch, it is told so by a file, and does it."""
+    if options.dry_run:
+        return _put_back_all(jobs, pools, True, options.json)
+    code = guarded(config, lambda tools: _put_back_all(jobs, pools, False, options.json))
+    if code != os.EX_TEMPFAIL:
+        return code
+    for _, pool in pools:
+        write(pool.put_back_asked, Asked(asking.asker(), time.time()))
+    jobs.ring(JobId("put-back"))  # a watch may sleep
+    print("Asked for: the pass that is running, or the next one, puts them back.")
+    return os.EX_OK
+
+
+def obey(pool: Pool) -> None:
+    """What was asked for while a pass was running. The asking is removed last: doing it twice changes nothing."""
+    if os.path.lexists(pool.put_back_asked):
+        count = sum(_put_back(pool, batch, False) for batch in pool.closed())
+        log.info("put back to todo, as an operator asked pool=%s jobs=%d", pool.path.name, count)
+        remove(pool.put_back_asked)
 
 
 def _put_back_all(jobs: JobsFolder, pools: list[tuple[str, Pool]], dry_run: bool, as_json: bool) -> int:
