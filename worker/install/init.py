@@ -13,6 +13,7 @@ from ..config import credentials_text, parse_duration, read_separately, read_var
 from .answers import CREDENTIALS, SITE, NotGiven, complete, home_of, read_answers
 from .files import create, put_aside, site_text
 from .proposals import Proposals, ask_broker, ask_for_queues, ask_slurm
+from .shared import ask_to_share, share
 from .starting import NotAdded, Start, add
 
 
@@ -104,7 +105,11 @@ def _write_site(root: Path, site_file: Path, credentials_file: Path, answers: Ma
         if values[name] != usual[name]:
             places[table, name] = values[name]
     example = (root / "site.example.toml").read_text(encoding="utf-8")
+    jobs_dir = root / Path(values["jobs_dir"]).expanduser()
+    shared = ask_to_share(site_file, jobs_dir)
     _write(site_file, site_text(example, {**made, **slurm.settings, **broker.settings, **places}), replace)
+    if shared:
+        share(site_file, jobs_dir)
 
 
 def _duration(said: str) -> str:

@@ -125,6 +125,11 @@ def note_place(config: Config, jobs: JobsFolder) -> None:
 
 def _mark_the_site_file(config: Config, jobs: JobsFolder) -> None:
     with contextlib.suppress(OSError):  # beside a site file in a read-only place there is none, and no protection
-        inside = read(Mark, jobs.mark)
-        if inside is not None:
-            write(mark_file(config.site_file), Mark(inside.id, str(jobs.path), str(config.site_file)))
+        mark_as(config.site_file, jobs)
+
+
+def mark_as(site_file: Path, jobs: JobsFolder) -> None:
+    """Makes this site file one of those that work on the folder. Raises Damaged and OSError."""
+    inside = read(Mark, jobs.mark)
+    if inside is not None:
+        write(mark_file(site_file), Mark(inside.id, str(jobs.path), str(site_file)))

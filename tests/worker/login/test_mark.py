@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +20,8 @@ import pytest
 from tests.worker.examples import config_for
 from worker import folder
 from worker.folder import JobsFolder
+from worker.install.shared import ask_to_share, share
+from worker.install.starting import NotAdded
 from worker.login import mark, other_place
 from worker.login.guard import guarded
 from worker.login.mark import Mark, Marked, NotOurs, check_mark, mark_file
@@ -195,3 +200,33 @@ def test_a_damaged_mark_is_named_with_what_to_do(here: Config, caplog: pytest.Lo
         assert str(file) in str(refused.value) and one_pass(here) == os.EX_CANTCREAT
         file.write_bytes(whole)
     assert one_pass(here) == 0
+
+
+@pytest.mark.parametrize(("answer", "made"), [("y\n", True), ("\n", False), ("no\n", False), ("", False)])
+def test_init_asks_on_a_terminal_before_a_new_site_file_takes_somebody_s_folder(
+    here: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, made: bool
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal(answer))
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    stranger = installed(tmp_path / "stranger", str(here.site.jobs_dir))
+
+    with contextlib.nullcontext() if made else pytest.raises(NotAdded, match="is the jobs folder of"):
+        assert ask_to_share(stranger.site_file, stranger.site.jobs_dir)
+        share(stranger.site_file, stranger.site.jobs_dir)
+
+    assert one_pass(stranger) == (os.EX_OK if made else os.EX_CANTCREAT)
+
+
+def test_init_says_what_is_left_to_do_where_nobody_can_be_asked(
+    here: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+
+    assert not ask_to_share(tmp_path / "site.toml", here.site.jobs_dir)
+
+    assert "copy the mark: cp -p" in capsys.readouterr().out
+    assert not ask_to_share(tmp_path / "site.toml", tmp_path / "nothing yet")
