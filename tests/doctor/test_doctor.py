@@ -47,6 +47,20 @@ def is_the_only_fault(lines: list[Line], group: str, check: str, found: str, men
     assert found in line.found and mend in line.mend, line
 
 
+# --- workloads
+
+
+def test_a_workload_whose_script_is_missing_and_a_queue_whose_workload_is_gone_are_named(examined: Examined) -> None:
+    examined.files.change_site("{root}/tests/workloads/probe.py", "{root}/tests/workloads/no such.py")
+    examined.files.change_site('workload = "probe"\n', 'workload = "paint"\n')
+
+    lines = examined.doctor()
+
+    assert faults(lines) == [("workloads", "workload probe"), ("workloads", "workload paint")]
+    assert f"there is no {ROOT}/tests/workloads/no such.py" in one(lines, "workloads", "workload probe").found
+    assert examined.files.queue in one(lines, "workloads", "workload paint").found
+
+
 # --- all is well
 
 

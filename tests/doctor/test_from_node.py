@@ -40,13 +40,21 @@ def test_the_same_checks_are_made_on_a_node(examined: Examined, slurm: SlurmClus
     )
     examined.files.change_site("forms = []", 'forms = [{ required = ["A"], outputs = { "B" = "" } }]')
 
+    examined.files.change_site(
+        "[workloads.probe]",
+        '[workloads.scripted]\nargv = ["/bin/sh", "-u", "/opt/no.sh"]\n'
+        'forms = [{ required = ["A"], outputs = { "B" = "" } }]\n[workloads.probe]',
+    )
     examined.files.change_site("jobs_dir =", 'scratch = "$NOT_SET_THERE"\njobs_dir =')
 
     lines = from_node(examined)
 
     there = [line for line in lines if line.node]
     assert {line.node for line in there} <= {slurm.node("n1"), slurm.node("n2")}
-    assert faults(lines) == [("workloads", "workload other"), ("workloads", "scratch")]
+    assert faults(lines) == [("workloads", f"workload {name}") for name in ("other", "scripted")] + [
+        ("workloads", "scratch")
+    ]
+    assert "there is no /opt/no.sh here" in one(there, "workloads", "workload scripted").found
     assert "the variable NOT_SET_THERE is not set on this node" in one(there, "workloads", "scratch").found
     assert "no program /opt/no such here" in one(there, "workloads", "workload other").found
     made = {(line.group, line.check) for line in there if line.mark == "ok"}

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Optional
 
-from slurm import BatchRequest, JobView, Phase, Refused, SlurmJobId, Unavailable
+from slurm import BatchRequest, Declined, JobView, Phase, Refused, SlurmJobId, Unavailable
 from slurm.cluster import Slurm
 
 from ..errors import Damaged
@@ -69,7 +69,7 @@ def _run(report: Report, subject: Subject, site: Site, place: Path, patience: fl
     slurm = Slurm(s.bin_dir, s.account, s.partition, s.extra_options, s.accounting, s.command_timeout)
     try:
         slurm_id = slurm.submit(_request(subject, site, place))
-    except (Refused, Unavailable) as error:
+    except (Refused, Declined, Unavailable) as error:
         report.fault(str(error), "See the lines about Slurm.")
         return []
     view: Optional[JobView] = None

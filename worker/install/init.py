@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..config import credentials_text, parse_duration, read_separately, read_variables
+from ..installed import why_stopped
 from .answers import CREDENTIALS, SITE, NotGiven, complete, home_of, read_answers
 from .files import create, put_aside, site_text
 from .proposals import Proposals, ask_broker, ask_for_queues, ask_slurm
@@ -152,7 +153,10 @@ def _start_passes(start: Start, wishes: Wishes) -> None:
 
 
 def _say_what_is_left(root: Path, site_file: Path, credentials_file: Path) -> None:
-    _, _, faults = read_separately(root, site_file, credentials_file)
-    for fault in faults:
+    site, _, faults = read_separately(root, site_file, credentials_file)
+    stopped = (
+        (f"workload {name}: {why}" for name in site.workloads if (why := why_stopped(root, site, name))) if site else ()
+    )
+    for fault in (*faults, *stopped):
         print(f"Left to do: {fault}")
     print("Next: ./check.py doctor")

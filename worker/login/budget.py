@@ -74,10 +74,12 @@ class RationedInformant(Rationed):
         self._informant = scheduler
 
     def usage(self, slurm_id: SlurmJobId) -> Optional[Usage]:
+        self._budget.leave_enough(1)
         with self._budget.spent_on("sacct"):
             return self._informant.usage(slurm_id)
 
     def outlook(self, slurm_id: SlurmJobId) -> Optional[Outlook]:
+        self._budget.leave_enough(2)
         self._budget.take("squeue")
         self._budget.take("sinfo")
         return self._informant.outlook(slurm_id)
@@ -140,6 +142,12 @@ class Budget:
         if not self.may(work, needs):
             raise Spent(work)
         self.had_turn(work)
+
+    def leave_enough(self, needs: int) -> None:
+        """For what people ask: it is no work, and takes nothing that work waits for. Raises Spent."""
+        bucket = self._read()
+        if bucket.tokens < needs + sum(bucket.waiting.values()):
+            raise Spent("for people")
 
     def had_turn(self, work: str) -> None:
         bucket = self._read()

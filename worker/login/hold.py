@@ -9,6 +9,7 @@ from .. import answer, fence, folder, sentences
 from ..facts import Cancel, Held
 from ..folder import JobFolder, read
 from ..outcome import Result
+from .snapshot import read_attempt
 
 if TYPE_CHECKING:
     from .reconcile import Standing
@@ -43,7 +44,7 @@ def _answer(tools: Tools, job: JobFolder, number: int, waited: float) -> bool:
     """False where the attempt has begun after all: it may have been submitted before, without a clear answer."""
     attempt, reason = job.attempt(number), sentences.installation_at_fault(waited)
     folder.make_folder(attempt.path)
-    if attempt.intent.exists() and not fence.close(attempt, Cancel("failed", reason, tools.now()), tools.now()):
+    if read_attempt(attempt).intents and not fence.close(attempt, Cancel("failed", reason, tools.now()), tools.now()):
         return False
     answer.record(attempt, Result("failed", number, reason, step="submit", ended_at=tools.now()))
     return True

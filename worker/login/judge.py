@@ -271,6 +271,12 @@ def _not_wanted(job: JobFacts, number: int, max_wait: float, clock: Clock) -> Op
     return Cancel("expired", expired, clock.now) if expired else None
 
 
+def end_of_unread(job: JobFacts, max_wait: float, now: float, server_now: float) -> Optional[Result]:
+    """What a job comes to that can't be read yet and waits for that; None where it goes on waiting."""
+    why = _not_wanted(job, 1, max_wait, Clock(now, server_now))
+    return Result(why.outcome, 1, why.reason, ended_at=now) if why is not None else None
+
+
 def _cancelled(asked: Asked) -> str:
     return sentences.cancelled_by_operator(asked.reason)
 

@@ -170,9 +170,7 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing
     if isinstance(step, judge.Understand):
         return _understand(tools, job, facts, standing)
     if isinstance(step, judge.Record):
-        attempt = job.attempt(step.result.attempt)
-        folder.make_folder(attempt.path)
-        answer.record(attempt, step.result)
+        return _record(job, step.result)
     elif isinstance(step, judge.GiveVerdict):
         folder.write(job.attempt(step.result.attempt).verdict, step.result)
     elif isinstance(step, judge.Conclude):
@@ -211,17 +209,21 @@ def _understand(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standin
         write_spec(tools.config, queue, job, message.properties.get("reply_to"), body)
     except UnknownWorkload as error:
         if was_there(tools.jobs, error.name):
+            end = judge.end_of_unread(facts, queue.max_wait, tools.now(), tools.server_now)
+            if end is not None:
+                return _record(job, end)
             return hold(tools, job, 1, queue.name, standing, f"the workload {error.name} is no longer in site.toml")
-        _reject(tools, job, error)
+        return _record(job, Result("rejected", attempt=1, reason=str(error), ended_at=tools.now()))
     except InvalidSpec as error:
-        _reject(tools, job, error)
+        return _record(job, Result("rejected", attempt=1, reason=str(error), ended_at=tools.now()))
     return True
 
 
-def _reject(tools: Tools, job: JobFolder, error: InvalidSpec) -> None:
-    attempt = job.attempt(1)
+def _record(job: JobFolder, result: Result) -> bool:
+    attempt = job.attempt(result.attempt)
     folder.make_folder(attempt.path)
-    answer.record(attempt, Result("rejected", attempt=1, reason=str(error), ended_at=tools.now()))
+    answer.record(attempt, result)
+    return True
 
 
 def write_spec(

@@ -209,6 +209,25 @@ def test_a_message_for_a_workload_that_has_left_the_site_file_waits_for_it(tmp_p
     assert len(site.submitted()) == 2 and not site.held()
 
 
+@pytest.mark.parametrize("outcome", ["cancelled", "expired"])
+def test_while_it_waits_it_obeys_a_cancel_and_its_deadline(tmp_path: Path, outcome: str) -> None:
+    site = Stopped(tmp_path / "site", WELL)
+    site.guarded_pass()
+    del site.workloads[BROKEN]
+    site.have(site.workloads)
+    site.ask(WELL, BROKEN)
+    site.guarded_pass()
+    (job,) = site.held()
+
+    if outcome == "cancelled":
+        folder.write(job.cancel_asked, Asked("mary@login1", 1.0))
+    else:
+        os.utime(job.message, (1.0, 1.0))
+    site.guarded_pass()
+
+    assert [reply.headers["outcome"] for reply in site.broker.sent] == [outcome] and not site.active()
+
+
 def test_it_is_answered_after_patience(tmp_path: Path) -> None:
     site = Stopped(tmp_path / "site", WELL)
     site.guarded_pass()

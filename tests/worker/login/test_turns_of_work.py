@@ -23,7 +23,7 @@ from tests.worker.login.test_passes import GOOD, Login, starts_and_dies
 from tests.worker.model.machine import SHARED_MEMORY
 from worker import folder
 from worker.facts import Asked
-from worker.login.budget import LEAST_AT_ONCE, LOOK, Budget, Rationed
+from worker.login.budget import LEAST_AT_ONCE, LOOK, Budget, Rationed, Spent
 from worker.login.one_pass import run_pass
 from worker.login.tools import Tools
 from worker.settings import Seconds
@@ -95,6 +95,19 @@ def test_what_no_longer_wants_commands_keeps_nobody_waiting(place: Path, clock: 
     bucket.begin_pass()
 
     assert bucket.may("look", LOOK)
+
+
+def test_what_people_ask_takes_nothing_that_work_waits_for(place: Path, clock: Clock) -> None:
+    bucket = Budget(place / "bucket", 0.5, 3)
+    bucket.take("squeue")
+    bucket.leave_enough(2)
+    assert not bucket.may("submit", 3)
+
+    with pytest.raises(Spent):
+        bucket.leave_enough(1)
+
+    clock.now += 2
+    assert bucket.may("submit", 3)
 
 
 def test_a_clock_that_is_set_back_while_it_is_empty_costs_no_more_than_it_takes_to_fill(

@@ -151,9 +151,9 @@ class Life(RuleBasedStateMachine):
         self.world: Optional[World] = None
         self.sound = True
 
-    @initialize(accounting=switch, message=messages)
-    def begin(self, accounting: bool, message: Event) -> None:
-        self.world = World(self.place / "it's here", accounting)
+    @initialize(accounting=switch, scarce=switch, message=messages)
+    def begin(self, accounting: bool, scarce: bool, message: Event) -> None:
+        self.world = World(self.place / "it's here", accounting, scarce)
         self.happen(message)
 
     def happen(self, event: Event) -> None:

@@ -84,10 +84,12 @@ _DEEPEST = 3
 class World:
     """`place`: a folder of its own. Everything that can happen is a method; the arguments are plain, so that a story reads."""
 
-    def __init__(self, place: Path, accounting: bool) -> None:
+    def __init__(self, place: Path, accounting: bool, scarce: bool = False) -> None:
+        """`scarce`: the site allows few Slurm commands."""
         self.now = NOW
         place.mkdir(parents=True)
-        config = read(place, SITE)
+        few = "\n[slurm]\ncommands_per_second = 0.01\ncommands_at_once = 3\n" if scarce else ""
+        config = read(place, SITE + few)
         self.config = replace(config, root=place)
         self.broker_folder, self._broker_aside = place / "broker", place / "broker.away"
         self.broker_folder.mkdir()
