@@ -1,5 +1,10 @@
-#!/usr/bin/env python3
-"""The operator's one door. Without a verb: one pass, which takes one message from the jobs queue into Slurm."""
+#!/bin/sh
+"""exec" python3 -E "$0" "$@"
+
+The operator's one door. Without a verb: one pass, which takes one message from the jobs queue into Slurm.
+
+To a shell the first line is a command: with a PYTHONHOME of somebody else's modules, python would not even begin without -E.
+"""
 
 from __future__ import annotations
 
@@ -137,6 +142,20 @@ _PACKAGES = (
 )
 
 
+_OF_OTHER_PYTHONS = ("HOME", "PATH", "SAFEPATH", "STARTUP", "OPTIMIZE", "INSPECT", "USERBASE", "PLATLIBDIR", "WARNINGS",
+                     "DEVMODE", "NOUSERSITE", "BREAKPOINT", "PROFILEIMPORTTIME", "VERBOSE", "DEBUG")  # fmt: skip
+"""What modules and other people's set-ups say to python (PYTHONHOME, ...). What concerns only how it writes may stay."""
+
+
+def _begin_without_other_pythons() -> None:
+    """Before anything is imported that they could replace; and our children are not to see them either."""
+    found = [name for name in (f"PYTHON{word}" for word in _OF_OTHER_PYTHONS) if name in os.environ]
+    for name in found:
+        del os.environ[name]
+    if found and not sys.flags.ignore_environment:
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
 def _main_with_packages() -> int:
     """Where packages are missing, the checkout's own python does the work; where that lacks them too, says what to do."""
     _begin_with_own_python()
@@ -259,6 +278,7 @@ class _Parser(argparse.ArgumentParser):
 
 if __name__ == "__main__":
     # Collecting garbage while modules load, and once more at the end, would be a sixth of an empty pass.
+    _begin_without_other_pythons()
     gc.set_threshold(50_000)
     try:
         code = _main_with_packages()

@@ -150,13 +150,22 @@ def _user_name(uid: str) -> str:
         return uid
 
 
+def _home_and_user() -> tuple[str, str]:
+    """A user that the directory service does not know just now has a number all the same."""
+    try:
+        user = pwd.getpwuid(os.getuid())
+        return user.pw_dir, user.pw_name
+    except KeyError:
+        return os.environ.get("HOME") or "/", _user_name(str(os.getuid()))
+
+
 def _environment(bin_dir: str) -> dict[str, str]:
-    user = pwd.getpwuid(os.getuid())
+    home, user = _home_and_user()
     environment = {
         "PATH": f"{bin_dir}:{_STANDARD_PATH}" if bin_dir else _STANDARD_PATH,
-        "HOME": user.pw_dir,
-        "USER": user.pw_name,
-        "LOGNAME": user.pw_name,
+        "HOME": home,
+        "USER": user,
+        "LOGNAME": user,
         "LANG": "C.UTF-8",
     }
     if "SLURM_CONF" in os.environ:

@@ -5,6 +5,9 @@
 # worker has taken over: an ignored signal stays ignored across exec.
 trap '' USR1
 
+# A site's prolog, or modules, may have set PYTHONHOME and the like for another python.
+unset "${!PYTHON@}"
+
 root=$1 python=$2 site=$3 credentials=$4 group=$5
 slurm_id=$SLURM_JOB_ID
 if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then

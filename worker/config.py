@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
@@ -140,18 +140,30 @@ def _read_site(root: Path, path: Path, faults: list[str]) -> Optional[Site]:
     flaws = _Flaws()
     site = _build(Site, table, _Place(path.name), flaws)
     if isinstance(site, Site) and not flaws.serious:
-        known = list(contradictions(site))
+        known = [*contradictions(site), *_homeless(site)]
         flaws.found += [(where, f"{path.name}: {words}") for where, words in known]
     faults.extend(flaws.with_lines(text))
     return None if flaws.serious or not isinstance(site, Site) else _settle(site, root)
 
 
 def _settle(site: Site, root: Path) -> Site:
-    jobs_dir = root / site.jobs_dir.expanduser()
+    jobs_dir = root / _at_home(site.jobs_dir)
     name = site.installation or hashlib.sha256(os.fsencode(jobs_dir)).hexdigest()[:6]
     ca_file = site.ca_file or os.environ.get("SSL_CERT_FILE", "")
-    python, broker_file = root / site.python.expanduser(), root / site.broker_file.expanduser()
+    python, broker_file = root / _at_home(site.python), root / _at_home(site.broker_file)
     return replace(site, jobs_dir=jobs_dir, python=python, broker_file=broker_file, installation=name, ca_file=ca_file)
+
+
+def _at_home(path: Path) -> Path:
+    return Path(os.path.expanduser(path))
+
+
+def _homeless(site: Site) -> Iterator[tuple[_Path, str]]:
+    """Paths that begin with a home folder that is not known here."""
+    for name in ("jobs_dir", "python", "broker_file"):
+        path = getattr(site, name)
+        if str(_at_home(path)).startswith("~"):
+            yield (name,), f"{name}: it is not known here which folder {path.parts[0]} is. Write it in full"
 
 
 def _build(cls: Any, table: object, where: _Place, flaws: _Flaws) -> object:

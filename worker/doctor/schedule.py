@@ -116,7 +116,7 @@ def _same(one: Path, other: Path) -> bool:
 
 def _units(subject: Subject) -> Iterator[Path]:
     """Of systemd's user manager, those that name this checkout."""
-    home, root = Path.home(), str(subject.root).replace("%", "%%")
+    home, root = Path(os.path.expanduser("~")), str(subject.root).replace("%", "%%")
     names = [root, *([f"%h{root[len(str(home)) :]}"] if root.startswith(f"{home}/") else [])]
     folder = home / _UNITS
     for unit in sorted(folder.glob("*.service")) if folder.is_dir() else []:

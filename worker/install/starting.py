@@ -111,7 +111,7 @@ def _present_lines(program: str) -> str:
 
 
 def _add_unit(start: Start) -> str:
-    home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     file, text = Path(home) / "systemd" / "user" / UNIT, start.unit()
     file.parent.mkdir(parents=True, exist_ok=True)
     if not create(file, text) and file.read_text(encoding="utf-8") != text:
