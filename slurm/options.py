@@ -48,12 +48,12 @@ _OURS = {
 }
 """What undoes an option of ours, or what we rely on, and what to do instead."""
 _VALUED = frozenset("""
-    account acctg-freq batch bb bbf begin cluster-constraint comment constraint container container-id core-spec cores-
-    per-socket cpu-freq delay-boot distribution exclude export export-file extra extra-node-info gid gpu-bind gpu-freq
-    gpus gpus-per-node gpus-per-socket gpus-per-task gres gres-flags hint kill-on-invalid-dep licenses mail-type mail-
-    user mcs-label mem-bind mincpus network nodefile nodelist ntasks-per-core ntasks-per-gpu ntasks-per-node ntasks-
-    per-socket partition power prefer priority profile qos reservation segment sockets-per-node switches thread-spec
-    threads-per-core tmp tres-bind tres-per-task wait-all-nodes wckey
+    account acctg-freq batch bb bbf begin cluster-constraint comment constraint container container-id core-spec
+    cores-per-socket cpu-freq delay-boot distribution exclude export export-file extra extra-node-info gid gpu-bind
+    gpu-freq gpus gpus-per-node gpus-per-socket gpus-per-task gres gres-flags hint kill-on-invalid-dep licenses
+    mail-type mail-user mcs-label mem-bind mincpus network nodefile nodelist ntasks-per-core ntasks-per-gpu
+    ntasks-per-node ntasks-per-socket partition power prefer priority profile qos reservation segment sockets-per-node
+    switches thread-spec threads-per-core tmp tres-bind tres-per-task wait-all-nodes wckey
 """.split())  # fmt: skip
 """Without one in the same word, they would take our next word for it."""
 _FLAGS = frozenset("""
