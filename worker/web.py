@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import logging
 import re
+import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional
@@ -165,12 +166,12 @@ def _chain(error: Optional[BaseException]) -> Iterator[BaseException]:
 
 _WORDS = {
     ssl.SSLCertVerificationError: "can't be reached: its certificate is not trusted here",
-    ssl.SSLError: "speaks no TLS there",
     http.client.RemoteDisconnected: "hung up without an answer",
     http.client.IncompleteRead: "cut its answer off",
     http.client.BadStatusLine: "speaks no HTTP there",
     http.client.LineTooLong: "sent a line without an end",
     http.client.HTTPException: "sent an answer that can't be read",
+    socket.timeout: "gave no answer in time",
 }
 
 
@@ -180,6 +181,8 @@ def _words(error: Exception) -> str:
     for kind, words in _WORDS.items():
         if any(isinstance(each, kind) for each in chain):
             return words
+    for reason in (each.reason for each in chain if isinstance(each, ssl.SSLError) and each.reason):
+        return f"can't be spoken to over TLS ({reason.lower().replace('_', ' ')})"
     # http.client has what a proxy says of a CONNECT in a text only.
     refused = [re.match(r"Tunnel connection failed: ([0-9]{3})", str(each)) for each in chain]
     for status in (match.group(1) for match in refused if match):

@@ -163,8 +163,11 @@ def _addresses(host: str, port: int, pace: Pace) -> list[Any]:
             found.append(error)
 
     asking, most = threading.Thread(target=ask, daemon=True), pace.wait(pace.connect)
-    asking.start()
-    asking.join(most)
+    try:
+        asking.start()
+        asking.join(most)
+    except RuntimeError:  # no thread is to be had
+        ask()
     if not found:
         raise pace.unreached(socket.timeout(), f"its name was not found within {most:.3g} s")
     if isinstance(found[0], Exception):

@@ -63,16 +63,16 @@ def test_login_and_inputs_go_through_the_proxy(
 def test_with_tls_the_proxy_learns_the_host_and_nothing_else(
     tmp_path: Path, upstream_tls: Upstream, certificates: Certificates
 ) -> None:
-    upstream_tls.add("/a", b"a page")
+    upstream_tls.add("/uploads/a-page", b"a page")
     with HttpProxy({}, USER, PASSWORD) as proxy:
         address = f"localhost:{upstream_tls.port}"
         given = config(tmp_path, upstream_tls, f"https://{address}", proxy.url, str(certificates.ca))
 
         token = Api(given).authenticate()
 
-        assert fetched(given, "/a", token, tmp_path) == b"a page"
+        assert fetched(given, "/uploads/a-page", token, tmp_path) == b"a page"
     assert proxy.log == [f"CONNECT {address} 200"] * 2
-    for secret in (upstream_tls.password, token, "/a", "operator"):
+    for secret in (upstream_tls.password, token, "/uploads/a-page", "operator"):
         assert secret.encode() not in proxy.passed
     assert not [name for request in upstream_tls.requests for name in request.headers if name.startswith("Proxy")]
 

@@ -352,6 +352,21 @@ def test_a_resolver_that_hangs_is_given_up_and_named(client: Client, monkeypatch
     hangs.set()
 
 
+def test_where_no_thread_is_to_be_had_a_name_is_looked_up_without(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = client.say(sized(HELLO))
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if "ask" not in repr(getattr(thread, "_target", "")):
+            return start(thread)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert answered.fetch() == HELLO
+
+
 def test_each_address_of_a_host_is_tried(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     right = socket.getaddrinfo("127.0.0.1", int(client.server.url.rpartition(":")[2]), type=socket.SOCK_STREAM)
     with socket.create_server(("127.0.0.1", 0)) as gone:
@@ -415,3 +430,23 @@ def test_a_connection_that_is_reset_at_once_is_named(tmp_path: Path, upstream: U
         for _ in range(30):  # it is noticed at one step or another
             with pytest.raises(Transient, match="the API (can't be reached|hung up without an answer)"):
                 api.authenticate()
+
+
+def over_tls(folder: Path, url: str, **api: Any) -> str:
+    """What is said of a login at this server, as if it spoke TLS."""
+    settings = ApiSettings(**{"connect_timeout": LONG, "read_timeout": LONG, **api})
+    config = config_for(folder, url.replace("http:", "https:"), changes={"api": settings})
+    with pytest.raises(Transient) as fault:
+        Api(config).authenticate()
+    return str(fault.value)
+
+
+def test_a_server_that_never_shakes_hands_is_given_up_and_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        words = over_tls(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}", connect_timeout=Seconds(0.5))
+
+    assert words == "the API gave no answer in time"
+
+
+def test_a_server_without_tls_is_named(tmp_path: Path, upstream: Upstream) -> None:
+    assert over_tls(tmp_path, upstream.url).startswith("the API can't be spoken to over TLS (")
