@@ -71,6 +71,10 @@ class Ids:
 
     def _load(self) -> None:
         """Another process may have written here since."""
+        if os.path.lexists(self._path) and not self._path.is_dir():
+            log.error("damaged, put aside: jobs are done again if their messages come again what=%r at=%s",
+                      f"{self._path} is not a folder", folder.put_aside(self._path))  # fmt: skip
+            self.lost += 1
         folder.make_folder(self._path)
         names = {name for name in os.listdir(self._path) if name.endswith(".ids")}
         for gone in set(self._files) - names:

@@ -253,9 +253,10 @@ def _take_back(tools: Tools, crew: JobFolder, pilot: Pilot, facts: AttemptFacts,
 
 def _take_back_orphans(tools: Tools, pool: Pool) -> None:
     """Batches whose pilot is long gone: it took them at its very end, and that was seen late."""
+    alive = {crew.id for crew in batches.crew(tools.jobs)}
     for batch in pool.batches(pool.locked):
         crew = batches.pilot_folder(tools.jobs, batch.pilot)
-        if crew is None or not crew.path.exists():
+        if batch.pilot not in alive and not (crew and crew.path.exists()):
             _move_to_ended(pool, batch)
 
 
@@ -440,7 +441,10 @@ def want(tools: Tools, standing: Standing) -> None:
             continue
         if not declined.may_try(tools, standing, _submission(queue).resources):
             continue
-        crew = [each for each in _crew(tools) if _works_for(each, queue)]
+        try:
+            crew = [each for each in batches.crew(tools.jobs) if _works_for(each, queue)]
+        except Damaged:  # reported where they are tended; nobody knows how many there are
+            continue
         alive = [each for each in crew if each.attempt(1).intent.exists() and not each.attempt(1).ended.exists()]
         ready = [each for each in crew if each.id in waiting]
         rules = queue.pilot

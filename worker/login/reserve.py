@@ -41,6 +41,9 @@ class Reserve:
 
     def _make(self, room: Path) -> None:
         """The file that says that it is whole gets its name last."""
+        folder.remove_tree(self._folder)  # half made, or of a smaller size
+        if os.path.lexists(self._folder):
+            folder.put_aside(self._folder)
         folder.make_folder(self._folder)
         for number in range(_FILES):
             (self._folder / str(number)).touch(mode=0o600)
