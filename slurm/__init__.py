@@ -123,6 +123,10 @@ class Unavailable(Exception):
     """The scheduler gave no clear answer. After a submission this means: it may have been accepted, or not."""
 
 
+class TooWide(Unavailable):
+    """The history may only be asked about a shorter time at once."""
+
+
 class Scheduler(Protocol):
     def submit(self, request: BatchRequest) -> SlurmJobId:
         """Submit once; returns the job's id, or the array's. Raises Refused, Declined or Unavailable."""
@@ -137,8 +141,9 @@ class Scheduler(Protocol):
     def queue(self) -> Sequence[JobView]:
         """Every job of this user that the scheduler still shows. Raises Unavailable."""
 
-    def history(self, names: Sequence[str], since: float) -> Sequence[JobView]:
-        """Jobs of these names since that time (seconds since 1970), also those no longer shown. Raises Unavailable."""
+    def history(self, names: Sequence[str], since: float, until: Optional[float] = None) -> Sequence[JobView]:
+        """Jobs of these names between these times (seconds since 1970; None: now), also those no longer shown. Raises
+        Unavailable, and TooWide."""
 
     def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
         """Cancel; a job that has ended is no error. Raises Unavailable."""

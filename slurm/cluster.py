@@ -18,6 +18,7 @@ from . import (
     Outlook,
     Refused,
     SlurmJobId,
+    TooWide,
     Unavailable,
     Usage,
     answers,
@@ -79,12 +80,12 @@ class Slurm:
         rows = self._parsed(states.parse_squeue, commands.squeue())
         return [states.left_to_history(row) for row in rows] if self._accounting else rows
 
-    def history(self, names: Sequence[str], since: float) -> list[JobView]:
+    def history(self, names: Sequence[str], since: float, until: Optional[float] = None) -> list[JobView]:
         if not self._accounting:
             return []
-        age_seconds = max(0, int(time.time() - since)) + 86400  # a day's grace for clocks that differ or were set
-        own = str(os.getuid())
-        rows = self._parsed(lambda text: states.parse_sacct(text, own), commands.sacct(names, age_seconds))
+        own, now = str(os.getuid()), time.time()
+        ages = [max(0, int(now - each)) for each in (since, until if until is not None else now)]
+        rows = self._parsed(lambda text: states.parse_sacct(text, own), commands.sacct(names, *ages))
         return [replace(row, by=_user_name(row.by)) for row in rows]
 
     def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
@@ -118,6 +119,8 @@ class Slurm:
 
     def _ask(self, argv: list[str]) -> str:
         answer = self._run(argv, SLURM_TIME_FORMAT="%s")
+        if commands.is_too_wide(answer.stderr):
+            raise TooWide(_complaint(argv, answer))
         if answer.returncode != 0:
             raise Unavailable(_complaint(argv, answer))
         return answer.stdout

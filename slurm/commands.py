@@ -86,12 +86,19 @@ def squeue() -> list[str]:
     return ["squeue", "--me", "--states=all", "--array", "--noheader", f"--format={SQUEUE_FORMAT}"]
 
 
-def sacct(names: Sequence[str], age_seconds: int) -> list[str]:
-    """What accounting knows of jobs with these names that ran in the last `age_seconds`."""
+def sacct(names: Sequence[str], age_seconds: int, end_age_seconds: int = 0) -> list[str]:
+    """What accounting knows of jobs with these names that ran between these times, in seconds before now."""
     argv = ["sacct", "--allocations", "--noheader", "--parsable2", f"--format={SACCT_FIELDS}"]
     # Without a list of states, sacct 22.05 passes over jobs that were cancelled before they could start.
-    argv += [f"--starttime=now-{age_seconds}seconds", "--endtime=now", f"--state={_ALL_STATES}"]
+    end = f"now-{end_age_seconds}seconds" if end_age_seconds else "now"
+    argv += [f"--starttime=now-{age_seconds}seconds", f"--endtime={end}", f"--state={_ALL_STATES}"]
     return argv + ([f"--name={','.join(names)}"] if len(names) <= _MOST_NAMES else [])
+
+
+def is_too_wide(stderr: str) -> bool:
+    """Whether sacct was refused because of MaxQueryTimeRange: slurm_errno.c, ESLURM_DB_QUERY_TOO_WIDE. Slurm's own user is
+    exempt, and so is a question with --jobs (slurmdbd, proc_req.c)."""
+    return "Too wide of a date range" in stderr
 
 
 def usage(slurm_id: SlurmJobId) -> list[str]:

@@ -68,7 +68,7 @@ class Local:
             return [view for job in sorted(self._folder.iterdir()) if (view := _view(job)) is not None]
         return []
 
-    def history(self, names: Sequence[str], since: float) -> list[JobView]:
+    def history(self, names: Sequence[str], since: float, until: Optional[float] = None) -> list[JobView]:
         return []
 
     def usage(self, slurm_id: SlurmJobId) -> Optional[Usage]:

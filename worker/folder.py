@@ -154,6 +154,7 @@ class JobsFolder:
         self.operator_log = path / "operator.log"
         self.tally = path / "tally.json"
         self.touched = path / "touched"
+        self.history = path / "history.json"
 
     def prepare(self) -> None:
         """Makes the folders; 0700, because they hold tokens and other people's data. Raises OSError."""

@@ -113,3 +113,29 @@ def test_a_job_whose_node_could_not_begin_it_is_tried_on_another(
     assert runs(record) == 2 and not slurm_jobs(with_prolog, "--states=PENDING,RUNNING")
     first = with_prolog.installation.job(cancelled.headers["job_id"]).attempt(1).result
     assert json.loads(first.read_text())["reason"] == NOT_BEGUN
+
+
+LIMITED = """\
+if [[ "$*" =~ starttime=now-([0-9]+)seconds ]] && [ "${BASH_REMATCH[1]}" -gt 80000 ]; then
+    echo "sacct: error: slurmdbd: Too wide of a date range in query" >&2; exit 1
+fi
+exec "$real" "$@"
+"""
+"""As slurmdbd does it where MaxQueryTimeRange is set, but for root, who is exempt."""
+
+
+@pytest.mark.long(seconds=30)
+@pytest.mark.fault(
+    what="accounting refuses questions about a day or more (MaxQueryTimeRange)", moment="when a job has ended"
+)
+def test_an_end_is_found_where_accounting_is_asked_about_short_times_only(scene: Scene, record: Path) -> None:
+    shims = Shims(scene)
+    correlation_id, slurm_id = scene.submit(sleep=300, record=str(record))
+    assert poll(record.exists, 30)
+    shims.script("squeue", "exit 0")
+    shims.script("sacct", LIMITED)
+
+    scene.slurm.run("scancel", "--batch", "--signal=KILL", slurm_id)
+
+    assert scene.answer(correlation_id).headers["outcome"] == "failed"
+    assert shims.calls("sacct") >= 2 and runs(record) == 1

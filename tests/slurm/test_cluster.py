@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import time
 from pathlib import Path
 
 import pytest
 
-from slurm import BatchRequest, Declined, Phase, Refused, SlurmJobId, Unavailable
+from slurm import BatchRequest, Declined, Phase, Refused, SlurmJobId, TooWide, Unavailable
 from slurm.cluster import Slurm
 
 REQUEST = BatchRequest(
@@ -170,23 +171,26 @@ def test_with_accounting_the_cancelled_and_the_preempted_are_left_to_it(commands
     assert not any(view.more_in_history for view in without)
 
 
-def test_history_looks_a_day_further_back_than_asked(commands: Commands) -> None:
+@pytest.mark.parametrize("until", [0, 500])
+def test_history_is_asked_about_the_time_that_is_meant(commands: Commands, until: int) -> None:
     commands.add("sacct", 'printf "%s\\n" "$@" > "$saw"', "echo '7|CANCELLED by 0|0:15|1700000000||bf-a-1'")
+    now = time.time()
 
-    (view,) = commands.slurm().history(["bf-a-1"], since=time.time() - 1000)
+    (view,) = commands.slurm().history(["bf-a-1"], now - 1000, now - until)
 
-    (start,) = [line for line in commands.saw.read_text().splitlines() if line.startswith("--starttime=now-")]
-    seconds = int(start[len("--starttime=now-") : -len("seconds")])
-    assert 87400 <= seconds <= 87410
+    ages = {
+        name: int(age) for name, age in re.findall(r"--(starttime|endtime)=now-(\d+)seconds", commands.saw.read_text())
+    }
+    took = time.time() - now
+    assert 1000 <= ages["starttime"] <= 1000 + took and until <= ages.get("endtime", 0) <= until + took
     assert (view.end, view.by) == ("cancelled", "root")
 
 
-def test_history_is_asked_for_something_also_after_the_clock_was_set_back(commands: Commands) -> None:
-    commands.add("sacct", 'printf "%s\\n" "$@" > "$saw"')
+def test_a_question_about_too_long_a_time_is_known_as_such(commands: Commands) -> None:
+    commands.add("sacct", "echo 'sacct: error: slurmdbd: Too wide of a date range in query' >&2", "exit 1")
 
-    commands.slurm().history(["bf-a-1"], since=time.time() + 5 * 86400)
-
-    assert "--starttime=now-86400seconds" in commands.saw.read_text()
+    with pytest.raises(TooWide):
+        commands.slurm().history(["bf-a-1"], 0)
 
 
 def test_a_user_without_a_name_keeps_the_number(commands: Commands) -> None:

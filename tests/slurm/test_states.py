@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import pytest
 
-from slurm import JobView, Phase
-from slurm.states import hopeless, parse_sacct, parse_squeue
+from slurm import JobView, Phase, SlurmJobId
+from slurm.states import elements, hopeless, parse_sacct, parse_squeue
 
 WAITING = ["PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"]
 RUNNING = ["CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING"]
@@ -127,3 +129,11 @@ def test_reasons_that_do_not_pass_have_words(reason: str) -> None:
 ])  # fmt: skip
 def test_reasons_that_pass_as_other_jobs_end_are_waited_for(reason: str) -> None:
     assert hopeless(reason) is None
+
+
+@pytest.mark.parametrize(("listed", "meant"), [
+    ("12", None), ("12_7", {7}), ("12_[0-3,7%2]", {0, 1, 2, 3, 7}), ("12_[0-20:2]", set(range(0, 21, 2))),
+    ("12_[1-10:3,20%5]", {1, 4, 7, 10, 20}), ("12_[0-4:0]", {0, 1, 2, 3, 4}), ("12_[0-4:x]", None),
+])  # fmt: skip
+def test_which_elements_a_row_is_about(listed: str, meant: Optional[set[int]]) -> None:
+    assert elements(SlurmJobId(listed)) == meant

@@ -104,8 +104,8 @@ def _look_at_accounting(report: Report, slurm: Survey, s: SlurmSettings) -> None
                     "Set accounting = true in [slurm] if `sacct` works here.")  # fmt: skip
         return
     try:
-        slurm.ask_accounting()
-        report.ok("sacct answers")
+        limited = slurm.ask_accounting()
+        report.ok(f"sacct answers{f', {limited}: a pass asks piece by piece' if limited else ''}")
     except Unavailable as error:
         report.fault(str(error), "If there is no accounting here, set accounting = false in [slurm] of site.toml.")
 

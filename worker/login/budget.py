@@ -56,9 +56,9 @@ class Rationed:
         with self._budget.spent_on("squeue"):
             return self._scheduler.queue()
 
-    def history(self, names: Sequence[str], since: float) -> Sequence[JobView]:
+    def history(self, names: Sequence[str], since: float, until: Optional[float] = None) -> Sequence[JobView]:
         with self._budget.spent_on("sacct"):
-            return self._scheduler.history(names, since)
+            return self._scheduler.history(names, since, until)
 
     def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
         self._budget.begin("cancel", 1)

@@ -9,9 +9,9 @@ import logging
 import os
 from typing import Optional
 
-from .. import answer, folder, sentences
+from .. import answer, fence, folder, sentences
 from ..errors import Damaged, Transient
-from ..facts import Message, SiteFault
+from ..facts import Cancel, Message, SiteFault
 from ..folder import JobFolder
 from ..outcome import Result
 from . import declined, pilots, reconcile
@@ -163,6 +163,7 @@ def _give_up_after_patience(tools: Tools, job: JobFolder, number: int, fault: Si
     if waited < patience:
         return False
     reason = sentences.site_away(_WORDS[fault.kind], waited)
-    folder.make_folder(attempt.path)
+    if not fence.close(attempt, Cancel("failed", reason, tools.now(), "submit"), tools.now()):
+        return False  # it has begun all the same
     answer.record(attempt, Result("failed", number, reason, step="submit", ended_at=tools.now()))
     return True

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Optional, Union
 
-from slurm import JobView, Phase, SlurmJobId, Unavailable, element_id, states
+from slurm import JobView, Phase, SlurmJobId, TooWide, Unavailable, element_id, states
 
 from .. import answer, fence, folder
 from ..errors import Damaged, InvalidSpec, Transient, UnknownWorkload
@@ -20,7 +20,7 @@ from ..folder import JobFolder, JobId, read
 from ..outcome import Result
 from ..settings import Config, Queue
 from ..spec import JobSpec, Resources, parse_spec, with_resources
-from . import archive, judge, lease, left_over, tally
+from . import accounting, archive, judge, lease, left_over, tally
 from .budget import LOOK, Spent
 from .hold import hold, let_go
 from .known import was_there
@@ -270,7 +270,8 @@ def _remove_closed(seen: Seen, open_attempts: Sequence[tuple[JobFolder, AttemptF
     """Until Slurm has them no more: a scancel may be lost, an sbatch come late, a restored controller bring them back."""
     for _, a in open_attempts:
         if a.closed:
-            alive = [v for v in _of_attempt(a, seen) if v.phase in (Phase.WAITING, Phase.RUNNING) and not v.remembered]
+            alive = [v for v in _of_attempt(a, seen) if v.phase in (Phase.WAITING, Phase.RUNNING) and v.end is None]
+            alive = [v for v in alive if not v.remembered]
             standing.to_cancel[False].extend(view.slurm_id for view in alive)
 
 
@@ -342,15 +343,15 @@ def _look(
     """One sacct for those that squeue does not show as alive or ended; then the facts are written."""
     unclear = [a for _, a in open_attempts if not a.surely_not_there and _unclear(a, _of_attempt(a, seen))]
     missing = sorted({intent.name for a in unclear for intent in a.intents})
-    clear = not missing or _add_history(tools, missing, open_attempts, seen)
+    clear = _add_history(tools, missing, open_attempts, seen) if missing else ()
     # Only Slurm lets an element vanish that is cancelled; of the local scheduler it means that its watcher is gone.
     arrays = tools.config.site.scheduler != "local"
     names = {name for (name, _), views in seen.items() if views and arrays}
     for job, a in open_attempts:
         others = a.intent is not None and a.intent.name in names
         with left_alone_if_bad(job, standing):
-            views = _of_attempt(a, seen)
-            _write_observed(job, a, views, clear, others, tools)
+            views, all_asked = _of_attempt(a, seen), all(i.name in clear or i.name not in missing for i in a.intents)
+            _write_observed(job, a, views, all_asked, others, tools)
             standing.to_cancel[True] += judge.strays(a, views)
 
 
@@ -361,27 +362,28 @@ def _unclear(a: AttemptFacts, views: Sequence[JobView]) -> bool:
 
 
 def _add_history(tools: Tools, missing: Sequence[str], open_attempts: Sequence[tuple[JobFolder, AttemptFacts]],
-                 seen: Seen) -> bool:  # fmt: skip
-    """False where accounting did not answer: then nothing follows from not being seen."""
+                 seen: Seen) -> Collection[str]:  # fmt: skip
+    """The names of which all was shown; of the others nothing follows from not being seen."""
     since = min(intent.at for _, a in open_attempts for intent in a.intents if intent.name in missing)
     try:
-        for key, views in _indexed(tools.scheduler.history(missing, since)).items():
+        told, clear = accounting.ask(tools, missing, since)
+        for key, views in _indexed(told).items():
             known = seen.setdefault(key, {})
             for slurm_id, view in views.items():
                 if view.phase is Phase.ENDED:
                     known[slurm_id] = view
                 else:
                     known.setdefault(slurm_id, replace(view, remembered=True))
-    except Spent:
-        return False
+    except (Spent, TooWide):
+        return ()
     except Unavailable as error:
         tools.accounting_away = str(error)
         log.warning("accounting gives no answer, ended jobs wait for it why=%r", str(error))
-        return False
+        return ()
     early = tools.now() - tools.config.site.timing.visible_after
     for views in seen.values():
         views.update({slurm_id: _patient(view, early) for slurm_id, view in views.items()})
-    return True
+    return clear
 
 
 def _patient(view: JobView, since: float) -> JobView:

@@ -132,7 +132,7 @@ class Cluster:
             return JobView(SlurmJobId(slurm_id), name, Phase.RUNNING, "RUNNING")
         return JobView(SlurmJobId(slurm_id), name, Phase.ENDED, end.upper(), end, ended_at=0.0)
 
-    def history(self, names: Sequence[str], since: float) -> list[JobView]:
+    def history(self, names: Sequence[str], since: float, until: Optional[float] = None) -> list[JobView]:
         return []
 
     def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -47,7 +48,7 @@ class Cluster:
             raise Unavailable("no answer")
         return states.parse_squeue("".join(self.rows.values()))
 
-    def history(self, names: Sequence[str], since: float) -> list[JobView]:
+    def history(self, names: Sequence[str], since: float, until: Optional[float] = None) -> list[JobView]:
         self.asked["sacct"] += 1
         return []
 

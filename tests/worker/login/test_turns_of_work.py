@@ -152,7 +152,7 @@ class Cluster(test_passes.Cluster):
         self.calls["squeue"] += 1
         return [view for view in super().queue() if view.phase is not Phase.ENDED]
 
-    def history(self, names: Sequence[str], since: float) -> list[JobView]:
+    def history(self, names: Sequence[str], since: float, until: Optional[float] = None) -> list[JobView]:
         self.calls["sacct"] += 1
         return [self.view(slurm_id, request.name) for slurm_id, request, _ in self.elements if request.name in names]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Callable, Union
+from typing import Callable, Optional, Union
 
 from slurm import BatchRequest, Declined, JobView, Refused, SlurmJobId, Unavailable, element_id, states
 from tests.worker.model.books import Attempt, Books, promise
@@ -171,7 +171,7 @@ class Cluster:
         views = states.parse_squeue(rows)
         return [states.left_to_history(view) for view in views] if self.accounting else views
 
-    def history(self, names: Sequence[str], since: float) -> list[JobView]:
+    def history(self, names: Sequence[str], since: float, until: Optional[float] = None) -> list[JobView]:
         if not self.accounting:
             return []
         if self.accounting_away:
