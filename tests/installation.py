@@ -151,13 +151,16 @@ def cron_environment(slurm_environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def holding(folder: Path) -> str:
-    """A setting of [slurm] with which each job is on hold from its submission on, as a site's wrapper around sbatch may do.
+    """A setting of [slurm] with which each job is on hold from its submission on."""
+    return wrapping(folder, 'exec sbatch --hold "$@"')
 
-    `folder`: where the wrapper may lie, beside others' files.
-    """
-    wrapper = folder / "holding" / "sbatch"
+
+def wrapping(folder: Path, script: str) -> str:
+    """A setting of [slurm] with which `script` is called as sbatch, as a site's own wrapper around it would be; in it,
+    `sbatch` is the real one. `folder`: where it may lie, beside others' files."""
+    wrapper = folder / "wrapper" / "sbatch"
     wrapper.parent.mkdir(exist_ok=True)
     # What comes first on its PATH is its own folder.
-    wrapper.write_text('#!/bin/sh\nPATH=${PATH#*:} exec sbatch --hold "$@"\n')
+    wrapper.write_text(f"#!/bin/sh\nPATH=${{PATH#*:}}\n{script}\n")
     wrapper.chmod(0o700)
     return f"bin_dir = {json.dumps(str(wrapper.parent))}"

@@ -207,10 +207,8 @@ def test_jobs_are_cancelled_wherever_they_stand_and_each_is_answered_once(scene:
     scene.installation.check("--drain")
     claimed = scene.ask()
     scene.installation.change_site("[slurm]\n", '[slurm]\npartition = "nowhere"\n')
-    scene.installation.check("--drain", expect=os.EX_UNAVAILABLE)
-    assert sorted(row["state"] for row in told(scene, "status")["jobs"]) in (
-        ["claimed", "pending", "running"], ["pending", "running", "unclear"]
-    )  # fmt: skip
+    scene.installation.check("--drain")  # while Slurm has jobs of ours, its no may be about their number
+    assert sorted(row["state"] for row in told(scene, "status")["jobs"]) == ["declined", "pending", "running"]
 
     assert not any(
         row["done"] for row in json.loads(scene.installation.check("--dry-run", "--json", "cancel", "--all"))["jobs"]

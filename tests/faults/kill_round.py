@@ -39,9 +39,9 @@ _SETTINGS = {
         "adopt_after": "1s",
         "lost_after": "1s",
         "cut_off_after": "1s",
-        "retry_wait": "0s",
+        "retry_wait": "1s",
     },
-    "slurm": {"visible_after": "2s", "retry_wait": "0s"},
+    "slurm": {"visible_after": "2s", "retry_wait": "1s"},
 }
 _EVERYWHERE = {
     "timing": {"hopeless_after": '"1s"', "lease_expires": '"60s"'},
@@ -53,6 +53,7 @@ _MOST_OPEN = 12
 _FINISH_SECONDS = {"local": 90.0, "slurm": 180.0}
 _KEPT = {
     "lease.json", "cluster.json", "slurm_budget.json", "standing.json", "tally.json", "installation.json", "operator.log",
+    "turns.json", "workloads.json", "touched",
 }  # fmt: skip
 """Files of the jobs folder itself that stay."""
 _SORRY = re.compile(r"Traceback|unforeseen|damaged|left alone|can't be used|please report")
@@ -341,6 +342,8 @@ def _superfluous(jobs: JobsFolder, path: Path) -> Iterator[str]:
         return  # the local scheduler keeps its records for ever
     if path.name == ".bytes" and path.parent.parent == jobs.done:
         return  # the sizes of a day's jobs
+    if path.name.startswith(".lease.json."):
+        return  # another pass may be writing it at this moment; it goes when it is old
     if path.name.startswith("."):
         yield f"a temporary file ({point(path.name)})"
     elif path.name in ("token", "work"):

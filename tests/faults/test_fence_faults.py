@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.shims import Shims, runs, slurm_jobs
+from tests.installation import wrapping
 from tests.scene import Scene, make_scene
 from tests.services.alias import new_alias
 from tests.services.broker import Broker
@@ -98,13 +99,17 @@ def test_a_job_whose_node_could_not_begin_it_is_tried_on_another(
 ) -> None:
     (tmp_path / "fails").touch()
     cancelled = with_prolog.answer(with_prolog.ask(record=str(record)))
-    with_prolog.installation.change_site(
-        "[timing]", '[slurm]\nextra_options = ["--requeue", "--partition=doomed"]\n[timing]'
-    )
+    # What Slurm requeues after a Prolog has failed, it holds.
+    requeued = wrapping(tmp_path, """
+        for word; do shift; [ "$word" != --no-requeue ] || word=--requeue; set -- "$@" "$word"; done
+        exec sbatch "$@"
+    """)  # fmt: skip
+    doomed = f'[slurm]\n{requeued}\nextra_options = ["--partition=doomed"]\n[timing]'
+    with_prolog.installation.change_site("[timing]", doomed)
     (tmp_path / "fails").touch()
     held, slurm_id = with_prolog.submit(record=str(record))
     assert poll(lambda: "held" in with_prolog.slurm.run("squeue", "-h", "-j", slurm_id, "-o", "%r"), 30)
-    with_prolog.installation.change_site(', "--partition=doomed"', "")
+    with_prolog.installation.change_site('extra_options = ["--partition=doomed"]', "")
 
     answers = [cancelled, with_prolog.answer(held)]
 
