@@ -15,7 +15,7 @@ from tests.worker.login.test_passes import LAYERS, Cluster, Login, answers
 from worker import folder
 from worker.doctor.report import Report
 from worker.doctor.schedule import look_at_what_is_declined
-from worker.facts import Group, Started
+from worker.facts import Asked, Group, Started
 from worker.folder import JobId
 from worker.login.known_shapes import Shapes
 from worker.login.shapes import sentence
@@ -372,3 +372,19 @@ def test_status_explain_show_and_doctor_say_what_waits_and_why(login: ChoosyLogi
     told = [sentence(shape, 1.0) for shape in Shapes(login.jobs, login.config.site.slurm).all()]
     assert len(told) == 1 and told[0].startswith(words)
     assert any(event.what == "declined" and WORDS in event.words for event in timeline(job))
+
+
+def test_a_job_that_an_operator_cancels_while_it_is_declined_is_closed_and_never_runs(login: ChoosyLogin) -> None:
+    login.choosy.declines = lambda request: True
+    login.ask(1)
+    login.passes(4)
+    (job,) = login.active()
+
+    folder.write(job.cancel_asked, Asked("mary@login1", 1.0, "It is not needed."))
+    login.passes(2)
+
+    assert login.outcomes() == {"c-0": "cancelled"}
+    done = login.jobs.find(job.id)
+    assert done is not None
+    started = folder.read(Started, done.attempt(1).started)
+    assert started is not None and started.closed
