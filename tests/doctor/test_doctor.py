@@ -344,6 +344,20 @@ def test_a_queue_that_is_not_durable_without_a_word_is_told(examined: Examined) 
     assert line.mark == "warning" and "gone when the broker restarts" in line.found and "make = false" in line.mend
 
 
+@pytest.mark.parametrize(("expiration", "mark"), [("7d", "warning"), ("1h", "ok")])
+def test_a_reply_queue_in_which_an_unwanted_answer_would_go_round_for_days(
+    examined: Examined, scene: Scene, expiration: str, mark: str
+) -> None:
+    patterns = f'patterns = ["none", {json.dumps(scene.requester.results)}]'
+    examined.files.change_site("[replies]", f'[replies]\nexpiration = "{expiration}"\n{patterns}')
+
+    line = examined.line("broker", "unread answers")
+
+    assert line.mark == mark
+    if mark == "warning":
+        assert f"stays in {scene.requester.results} for 168 h" in line.found and 'expiration = "1h"' in line.mend
+
+
 def test_a_queue_that_another_takes_from(examined: Examined, scene: Scene) -> None:
     scene.requester.channel.basic_consume(examined.files.queue, lambda *_: None)
 

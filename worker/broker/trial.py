@@ -69,6 +69,17 @@ class Trial(RabbitMQ):
                 return Seen(states[error.reply_code])
             return self._learn(queue, int(answer.message_count), int(answer.consumer_count))
 
+    def is_there(self, name: str) -> bool:
+        """Whether more than one connection may use this queue; nothing is made."""
+        with self._translated():
+            try:
+                self._jobs_channel().queue_declare(name, passive=True)
+                return True
+            except exceptions.ChannelClosedByBroker as error:
+                if error.reply_code not in (_REFUSED, _NOT_FOUND, _LOCKED):
+                    raise
+                return False
+
     def _learn(self, queue: Queue, messages: int, consumers: int) -> Seen:
         durable, arguments = bool(queue.durable), dict(queue.arguments)
         differences: list[str] = []

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from time import monotonic
 
 from ..broker.making import LeaveIt, how_to_make, unsaid_warning
 from ..broker.trial import Seen, Trial
-from ..errors import Transient
+from ..errors import Damaged, Transient
+from ..facts import Message
+from ..folder import JobsFolder, read
 from ..settings import Credentials, Queue, Site
 from .network import Server, reach
 from .report import Report
@@ -16,6 +20,9 @@ from .subject import Subject
 _MIB = 2**20
 _TRIED_BYTES = 17 * _MIB
 """More than what RabbitMQ 4 takes unless it is told otherwise."""
+_SHORT = 3600.0
+"""Seconds that an answer may stay unread without a word."""
+_MOST_LOOKED_AT = 20
 _SLOW = 1.5
 """Seconds for a MiB."""
 _MEND_LOGIN = "Mend RABBITMQ_USER and RABBITMQ_PASSWORD in credentials.env."
@@ -94,12 +101,40 @@ def _look_inside(report: Report, trial: Trial, site: Site) -> None:
                      "Ask for the right to write to amq.default.")  # fmt: skip
         return
     _try_size(report, trial, site.replies.max_bytes)
+    _look_at_replies(report, trial, site)
     report.begin("clock")
     ahead = trial.clock_ahead()
     if ahead is None:
         report.skip("the broker's clock can't be asked without the right to make a queue")
     else:
         tell_clock(report, "the broker's", -ahead)
+
+
+def _look_at_replies(report: Report, trial: Trial, site: Site) -> None:
+    """A reply queue that many requests share gives back what is not theirs. What nobody wants goes round there, thousands of
+    times a second, until it expires."""
+    report.begin("unread answers")
+    life = site.replies.expiration
+    shared = [name for name in _reply_queues(site) if life > _SHORT and trial.is_there(name)]
+    if shared:
+        names, hours = ", ".join(shared), f"{life / _SHORT:g} h"
+        report.warn(f"an answer that nobody wants stays in {names} for {hours}; if requests share it and give back what is "
+                    "not theirs, it is redelivered thousands of times a second for so long",
+                    'Set expiration = "1h" in [replies] of site.toml, unless answers are read later than that.')  # fmt: skip
+    else:
+        report.ok(f"an answer that nobody reads is gone after {life / _SHORT:g} h")
+
+
+def _reply_queues(site: Site) -> list[str]:
+    """Those that site.toml names in full, and those that jobs in flight want their answers in."""
+    names = {str(each) for each in site.replies.patterns if not each.endswith("*")}
+    with contextlib.suppress(OSError):
+        for job in itertools.islice(JobsFolder(site.jobs_dir).active.iterdir(), _MOST_LOOKED_AT):
+            with contextlib.suppress(Damaged, OSError):
+                message = read(Message, job / "message.json")
+                reply_to = message.properties.get("reply_to") if message else None
+                names |= {reply_to} if isinstance(reply_to, str) else set()
+    return sorted(name for name in names if name and not name.startswith("amq."))[:_MOST_LOOKED_AT]
 
 
 def _tell_queue(report: Report, queue: Queue, seen: Seen) -> None:
