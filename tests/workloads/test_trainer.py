@@ -88,27 +88,29 @@ def test_the_same_seed_learns_the_same_and_what_is_outside_of_the_regions_is_not
 WATCH = """
 from types import SimpleNamespace as S
 from patchwise.training import Watch
-kept, told = [], []
-watch = Watch(lambda model, epoch: kept.append(epoch.number), lambda epoch: told.append(epoch.number), lambda: False)
-watch.set_model(S(get_weights=lambda: [len(told)], stop_training=False))
-for number, (loss, accuracy) in enumerate(LOGS):
-    watch.on_epoch_begin(number)
-    watch.on_epoch_end(number, {"loss": 1, "binary_accuracy": 1, "val_loss": loss, "val_binary_accuracy": accuracy})
-    if watch.model.stop_training:
-        break
-print(kept, watch.best_epoch, len(told), watch.best_weights)
+NAN = float("nan")
+for logs in (
+    [(.5, .99), (.4, .98), (.3, .97), (.31, .99), (.32, 1), (.33, 1), (.1, 1)],
+    [(NAN, .5), (.4, .5), (.3, .5)],
+    [(NAN, .5)] * 9,
+):
+    kept, told = [], []
+    watch = Watch(lambda model, epoch: kept.append(epoch.number), lambda epoch: told.append(epoch.number), lambda: False)
+    watch.set_model(S(get_weights=lambda: [len(told)], stop_training=False))
+    for number, (loss, accuracy) in enumerate(logs):
+        watch.on_epoch_begin(number)
+        watch.on_epoch_end(number, {"loss": 1, "binary_accuracy": 1, "val_loss": loss, "val_binary_accuracy": accuracy})
+        if watch.model.stop_training:
+            break
+    print(kept, watch.best_epoch, len(told), watch.best_weights)
 """
 
 
-@pytest.mark.parametrize(("logs", "kept"), [
-    ("[(.5, .99), (.4, .98), (.3, .97), (.31, .99), (.32, 1), (.33, 1), (.1, 1)]", "[1, 2, 3] 3 6 [2]"),
-    ("[(float('nan'), .5), (.4, .5), (.3, .5)]", "[1, 2, 3] 3 3 [2]"),
-    ("[(float('nan'), .5)] * 9", "[1] 1 4 [0]"),
-], ids=["accuracy gains where loss does not", "the first loss is no number", "no loss is a number"])  # fmt: skip
-def test_the_epoch_of_the_lowest_validation_loss_is_kept(logs: str, kept: str) -> None:
-    done = subprocess.run([PYTHON, "-c", f"LOGS = {logs}\n{WATCH}"], env=ENVIRONMENT, capture_output=True, text=True)
+def test_the_epoch_of_the_lowest_validation_loss_is_kept_whatever_the_accuracy() -> None:
+    """Also where the first loss, or each, is no number."""
+    done = subprocess.run([PYTHON, "-c", WATCH], env=ENVIRONMENT, capture_output=True, text=True)
 
-    assert done.stdout.splitlines()[-1] == kept, done.stderr
+    assert done.stdout.splitlines() == ["[1, 2, 3] 3 6 [2]", "[1, 2, 3] 3 3 [2]", "[1] 1 4 [0]"], done.stderr
 
 
 def test_a_model_that_learned_nothing_is_warned_of_in_the_report_the_log_and_its_file(
@@ -122,7 +124,7 @@ def test_a_model_that_learned_nothing_is_warned_of_in_the_report_the_log_and_its
     log, said = process.communicate(timeout=300)
 
     assert process.returncode == 0, said
-    (warning,) = work.report["warnings"]
+    (warning,) = (each for each in work.report["warnings"] if each.startswith('"Model 0"'))
     assert warning.startswith('"Model 0" has learned nothing:') and f"Warning: {warning}" in log.splitlines()
     assert work.report["labels"][1]["recall"] == 0 and work.report["labels"][0]["recall"] > 0
     show = "import sys, json; from pathlib import Path; from patchwise.model_file import read_card; " \
@@ -316,7 +318,7 @@ def test_the_models_that_come_back_separate_another_page(
 ) -> None:
     open_for_training(scene)
 
-    answer = scene.answer(ask(scene, page, layers), 900)
+    answer = scene.answer(ask(scene, page, layers), 1800)  # the job's own limit is half an hour
 
     assert answer.error is None and set(answer.body) == {*models, "Report", "Overlay"}
     assert answer.output("Overlay").startswith(b"\x89PNG")

@@ -6,13 +6,13 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import pytest
 from patchwise import curves, overlay
 from patchwise.job import Job, read_job
-from patchwise.report import Report, duration
+from patchwise.report import Report, duration, learned_nothing
 from patchwise.separation import Surest, separation
 from PIL import Image
 
@@ -182,6 +182,20 @@ def test_a_page_of_which_nothing_is_known_has_no_number_for_its_separation() -> 
     told = separation(np.zeros((2, 2), np.uint8), [np.ones((2, 2), bool)] * 2, np.ones((2, 2), bool))
 
     assert (told["accuracy"], told["mean_f1"], told["confusion"]) == (None, None, [[0, 0], [0, 0]])
+
+
+@pytest.mark.parametrize(("loss", "recall", "share", "warned"), [
+    (0.05, 0.9, 0.1, None), (0.05, 0.0, 0.1, "has learned nothing"), (0.05, None, 0.1, "has learned nothing"),
+    (0.33, 1.0, 0.1, "no better than a guess"), (float("nan"), 1.0, 0.1, "no better than a guess"),
+    (0.06, 1.0, 0.99, "no better than a guess"), (0.05, 1.0, 0.99, None), (0.1, 1.0, 1.0, "no better than a guess"),
+])  # fmt: skip
+def test_a_model_that_finds_nothing_or_only_guesses_is_warned_of(
+    tmp_path: Path, loss: float, recall: Optional[float], share: float, warned: Optional[str]
+) -> None:
+    """A tenth of the pixels belong: always to say "a tenth" costs 0.325."""
+    said = learned_nothing(job(tmp_path).labels[3], loss, recall, share)
+
+    assert said is None if warned is None else said is not None and warned in said and said.startswith('"Text Model"')
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.2, "0 s"), (89, "89 s"), (600, "10 min"), (20000, "5.6 h")])

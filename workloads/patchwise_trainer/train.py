@@ -126,8 +126,10 @@ def _train_one(
         index, epochs=len(trained.epochs), best_epoch=trained.best_epoch, **asdict(trained.measured),
         seconds=time.monotonic() - begun,
     )  # fmt: skip
-    if not trained.measured.recall:
-        report.warn(learned_nothing(job.labels[index]))
+    measured = trained.measured
+    warning = learned_nothing(job.labels[index], measured.loss, measured.recall, measured.share)
+    if warning is not None:
+        report.warn(warning)
     return trained.model
 
 

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 from . import curves
 from .job import Job, Label
 
 
-def learned_nothing(label: Label) -> str:
+def learned_nothing(label: Label, loss: float, recall: Optional[float], share: float) -> Optional[str]:
+    """A warning, or None. `share`: of the pixels that were measured, those that belong to the layer. Whoever knows no more
+    than that, and says the same of each pixel, has its entropy as loss."""
+    guess = -sum(each * math.log(each) for each in (share, 1 - share) if each > 0)
+    if recall and loss < guess:
+        return None
+    if recall:
+        return (
+            f'"{label.model}" has learned next to nothing: in the patches that were held out it knows the layer '
+            f'"{label.layer}" no better than a guess that is the same for each pixel. Allow more epochs or samples.'
+        )
     return (
         f'"{label.model}" has learned nothing: at a probability of one half it finds no pixel of the layer "{label.layer}" '
         "in the patches that were held out. Do not use it. Draw more of the layer, or allow more epochs or samples."

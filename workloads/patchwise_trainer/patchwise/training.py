@@ -47,6 +47,8 @@ class Measured:
     precision: Optional[float]
     recall: Optional[float]
     f1: Optional[float]
+    share: float
+    """Of the pixels that were measured, those that belong to the layer."""
 
 
 class Patches(keras.utils.PyDataset):  # type: ignore[misc,unused-ignore]
@@ -192,6 +194,7 @@ def measure(model: Any, patches: Patches, stop_asked: Callable[[], bool]) -> Mea
         precision=_share(hits, hits + false_alarms),
         recall=_share(hits, hits + misses),
         f1=_share(2 * hits, 2 * hits + false_alarms + misses),
+        share=(hits + misses) / known,
     )
 
 
