@@ -155,10 +155,10 @@ def holding(folder: Path) -> str:
     return wrapping(folder, 'exec sbatch --hold "$@"')
 
 
-def wrapping(folder: Path, script: str) -> str:
-    """A setting of [slurm] with which `script` is called as sbatch, as a site's own wrapper around it would be; in it,
-    `sbatch` is the real one. `folder`: where it may lie, beside others' files."""
-    wrapper = folder / "wrapper" / "sbatch"
+def wrapping(folder: Path, script: str, command: str = "sbatch") -> str:
+    """A setting of [slurm] with which `script` is called as `command`, as a site's own wrapper around it would be; in it,
+    `command` is the real one. `folder`: where it may lie, beside others' files."""
+    wrapper = folder / "wrapper" / command
     wrapper.parent.mkdir(exist_ok=True)
     # What comes first on its PATH is its own folder.
     wrapper.write_text(f"#!/bin/sh\nPATH=${{PATH#*:}}\n{script}\n")

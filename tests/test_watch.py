@@ -19,13 +19,12 @@ from typing import Callable
 import pytest
 
 import check
-from tests.installation import ROOT, Installation
+from tests.installation import ROOT, Installation, wrapping
 from tests.scene import Scene, make_scene
 from tests.services.broker import Broker
 from tests.services.daemon import poll
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.slurm import SlurmCluster
-from tests.services.upstream import Answer as Response
 from tests.services.upstream import Upstream
 from tests.test_alone import Alone
 
@@ -247,17 +246,19 @@ def test_a_watch_works_through_many_jobs_and_counts_what_it_did(
 
 
 @pytest.mark.unhurried
-@pytest.mark.fault(what="the login hangs for longer than lease_expires", moment="in a pass of a watch")
+@pytest.mark.fault(what="a Slurm command hangs for longer than lease_expires", moment="in a pass of a watch")
 def test_a_pass_that_hangs_ends_the_watch_so_that_the_next_one_goes_on(
     tmp_path: Path, upstream: Upstream, start: Start
 ) -> None:
     alone = Alone(tmp_path / "it's here", upstream)
     alone.installation.change_site("[timing]", '[timing]\nlease_expires = "2s"')
+    alone.installation.change_site('scheduler = "local"', 'scheduler = "slurm"')
+    hanging = wrapping(tmp_path, "exec sleep 300", command="squeue")
+    alone.installation.change_site("[timing]", f"[slurm]\n{hanging}\n[timing]")
     watch = start(alone.installation)
     time.sleep(4)
     assert watch.is_running(), "to wait is no pass"
 
-    upstream.script("/api/auth/token/", Response(delay=30))
     alone.ask()
     watch.says("took longer than lease_expires", 20)
     assert poll(lambda: not watch.is_running(), 60) and watch.told_to_stop() == os.EX_TEMPFAIL

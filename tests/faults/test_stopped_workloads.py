@@ -49,6 +49,7 @@ def test_a_workload_whose_script_is_missing_waits_while_the_other_one_runs(scene
     said = scene.installation.check("--drain", expect=os.EX_DATAERR)
     assert f"workload stopped, the others go on workload=other why='there is no {script}'" in said
     assert outcomes(scene, [well]) == ["succeeded"]
+    scene.installation.passes_until(lambda: len(scene.installation.active()) == 1)
     (job,) = scene.installation.active()
     assert job.held.exists() and not scene.requester.to(stopped)
     explained = " ".join(scene.installation.check("explain", job.id).split())
