@@ -17,6 +17,7 @@ from tests.installation import ROOT, holding
 from tests.scene import IMAGE, Scene, make_scene
 from tests.services.broker import Broker
 from tests.services.certificates import Certificates
+from tests.services.daemon import poll
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.slurm import SlurmCluster
 from tests.services.upstream import Upstream
@@ -104,7 +105,8 @@ def test_a_job_that_does_not_succeed_is_answered_once_with_the_true_cause(
 def test_a_job_that_is_cancelled_while_it_runs_is_answered_with_who_did_it(scene: Scene) -> None:
     scene.installation.change_site('visible_after = "3s"', 'visible_after = "20s"')  # accounting may lag by seconds
     correlation_id, slurm_id = scene.submit(sleep=300)
-    wait_for_state(scene, slurm_id, "RUNNING")
+    (job,) = scene.installation.active()
+    assert poll(job.attempt(1).started.exists, 120), "before its worker has begun, it would be its node's trouble"
 
     scene.slurm.run("scancel", slurm_id)
 
