@@ -149,9 +149,9 @@ def test_every_fault_of_a_site_file_with_its_line(examined: Examined) -> None:
     found = [line.found for line in examined.doctor(expect=os.EX_CONFIG) if line.check == "site.toml"]
 
     assert [re.sub(r"^.*: (?=must|unknown)", "", words) for words in found] == [
-        f"must be a whole number of 0 or more (line {number(examined, 'max_in_flight')})",
+        f"must be a whole number (line {number(examined, 'max_in_flight')})",
         f"unknown setting 'memory', did you mean memory_mb? (line {number(examined, 'memory = ')})",
-        f"must be a whole number of 0 or more (line {number(examined, 'memory_mb')})",
+        f"must be a whole number (line {number(examined, 'memory_mb')})",
     ]
 
 

@@ -118,7 +118,8 @@ def test_it_makes_both_files_from_a_file_of_answers_and_they_are_taken(newcomer:
 
 
 def test_what_it_made_is_what_the_doctor_wants(newcomer: Newcomer) -> None:
-    newcomer.init("--answers", str(newcomer.answers), "--add")
+    # The checkout's own jobs folder would be that of whoever came first.
+    newcomer.init("--answers", str(newcomer.answers), "--add", "--jobs-dir", str(newcomer.site.parent / "jobs"))
     argv = '["{python}", "{root}/tests/workloads/probe.py", "{job}"]'
     text = re.sub(r"(?m)^argv = .*$", f"argv = {argv}", newcomer.site.read_text())
     newcomer.site.write_text(f"python = {toml(sys.executable)}\n{text}")
@@ -245,12 +246,12 @@ def test_on_a_terminal_it_asks_and_shows_no_password(newcomer: Newcomer) -> None
         "rabbitmq_user": given["RABBITMQ_USER"], "rabbitmq_password": given["RABBITMQ_PASSWORD"],
         "api_url": given["API_URL"], "api_user": given["API_USER"],
         "api_password": given["API_PASSWORD"], "queue": newcomer.queue, "service_declares": "", "expiration": "2h",
-        "jobs_dir": "", "partition": "doomed", "account": "",
+        "jobs_dir": str(newcomer.site.parent / "jobs"), "partition": "doomed", "account": "",
     })  # fmt: skip
 
     assert not [secret for secret in newcomer.secrets if secret in shown]
     site, credentials, _ = read_separately(ROOT, newcomer.site, newcomer.credentials)
-    assert site is not None and (site.slurm.partition, site.jobs_dir) == ("doomed", ROOT / "jobs")
+    assert site is not None and (site.slurm.partition, site.jobs_dir) == ("doomed", newcomer.site.parent / "jobs")
     assert (site.queues[0].make, float(site.replies.expiration)) == (False, 7200.0)
     assert credentials is not None and credentials.api_password.reveal() == given["API_PASSWORD"]
 

@@ -49,6 +49,9 @@ def look_at_jobs_folder(report: Report, subject: Subject) -> None:
 
 
 def _is_the_one(report: Report, subject: Subject, site: Site) -> bool:
+    if site.jobs_dir.exists() and not site.jobs_dir.is_dir():
+        report.begin("jobs folder")
+        return True  # it is told in words of its own
     report.begin("mark")
     file = mark_file(subject.site_file)
     try:

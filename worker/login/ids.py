@@ -72,7 +72,7 @@ class Ids:
     def _load(self) -> None:
         """Another process may have written here since."""
         if os.path.lexists(self._path) and not self._path.is_dir():
-            log.error("damaged, put aside: jobs are done again if their messages come again what=%r at=%s",
+            log.error("damaged, put aside: jobs are done again if their messages come again what=%r now=%s",
                       f"{self._path} is not a folder", folder.put_aside(self._path))  # fmt: skip
             self.lost += 1
         folder.make_folder(self._path)
@@ -83,7 +83,7 @@ class Ids:
             try:
                 self._files[name] = _Sorted(_content(self._path / name))
             except Damaged as error:
-                log.error("damaged, put aside: a job that stands in it is done again if its message comes again what=%r at=%s",
+                log.error("damaged, put aside: its jobs are done again if their messages come again what=%r now=%s",
                           str(error), folder.put_aside(self._path / name))  # fmt: skip
                 self.lost += 1
 

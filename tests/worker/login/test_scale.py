@@ -90,6 +90,7 @@ class Site:
         self.config: Config = replace(config, site=site)
         self.jobs = JobsFolder(self.config.site.jobs_dir)
         self.jobs.prepare()
+        self.jobs.touched.touch()  # today's round for the purges is over
         self.cluster = Cluster(fill_active(self.jobs, many, time.time()))
 
     def one_pass(self) -> Counter[str]:

@@ -84,11 +84,16 @@ def test_a_job_that_an_operator_wants_gone_is_being_cancelled_wherever_it_stands
     assert state is not None and state.word == "cancelling"
 
 
-def test_a_folder_without_its_message_is_no_job_yet(tmp_path: Path) -> None:
-    put_there = put(jobs_in(tmp_path), "a", job())
-    put_there.message.unlink()
+def test_a_folder_without_its_message_is_no_job_yet_and_one_that_has_begun_is_damaged(tmp_path: Path) -> None:
+    being_claimed = jobs_in(tmp_path).active / "a"
+    being_claimed.mkdir()
+    lost_it = put(jobs_in(tmp_path), "b", job())
+    lost_it.message.unlink()
 
-    assert state_of(str(put_there.path)) is None
+    state = state_of(str(lost_it.path))
+
+    assert state_of(str(being_claimed)) is None
+    assert state is not None and state.word == "damaged"
 
 
 def test_a_job_that_moves_away_while_it_is_looked_at_is_passed_over(tmp_path: Path) -> None:
