@@ -114,11 +114,11 @@ class Story:
         printed, _ = self._running.communicate(timeout=150)
         return self.operator.note(self._running.returncode, printed)
 
-    def the_pass_failed_softly(self, ended: Optional[Pass]) -> None:
+    def the_pass_failed_softly(self, ended: Optional[Pass], away: str = AWAY) -> None:
         if ended is None:
             return
         assert ended.code == os.EX_UNAVAILABLE, f"{self.moment}\n{ended.log}"
-        assert (KEPT if self.moment.answer_by else AWAY) in ended.log, f"{self.moment}\n{ended.log}"
+        assert (KEPT if self.moment.answer_by else away) in ended.log, f"{self.moment}\n{ended.log}"
         assert "Traceback" not in ended.log
         assert bool(self.scene.installation.active()) == self.moment.taken, f"{self.moment}\n{ended.log}"
 
@@ -459,7 +459,7 @@ def test_a_message_that_is_claimed_when_its_queue_is_deleted_is_answered(
     ended = story.go_on()
     made = story.operator.one_pass()
 
-    story.the_pass_failed_softly(ended)
+    story.the_pass_failed_softly(ended, away="jobs queue can't be read")
     assert ended and "no queue" in ended.log and "queue missing, making it" in made.log
     story.ends_well(copies=[1])
 
