@@ -24,7 +24,7 @@ import psutil
 from tests.faults.crashing import AT_POINT, AT_RANDOM, CALM, FORGOTTEN, STOPPED, WITH_WORKLOAD, Event, Plan, point
 from tests.faults.kill_books import GOOD, KINDS, PAGE, PROVOKED_BY, Asked, Books, Consumer, draw
 from tests.faults.kill_tally import Tally, Where
-from tests.installation import ROOT, Installation, cron_environment, holding
+from tests.installation import ROOT, Installation, cron_environment, wrapping
 from tests.scene import IMAGE
 from tests.services.daemon import poll
 from tests.services.slurm import SlurmCluster
@@ -56,6 +56,8 @@ _KEPT = {
     "turns.json", "workloads.json", "touched",
 }  # fmt: skip
 """Files of the jobs folder itself that stay."""
+_HELD = ("held",)
+"""In place of options: Slurm does not start what this pass submits."""
 _SORRY = re.compile(r"Traceback|unforeseen|damaged|left alone|can't be used|please report")
 
 
@@ -129,8 +131,9 @@ class Round:
         here.site_file.write_text(
             f'scheduler = "{self.scheduler}"\n' + _adapted(here.site_file.read_text(), self.scheduler)
         )
-        self.holding = here.folder / "holding.toml"
-        self.holding.write_text(here.site_file.read_text().replace("[slurm]", f"[slurm]\n{holding(here.folder)}"))
+        self.holding = here.folder / "holding"
+        hold = f'[ ! -e {shlex.quote(str(self.holding))} ] || set -- --hold "$@"\nexec sbatch "$@"'
+        here.change_site("[slurm]\n", f"[slurm]\n{wrapping(here.folder, hold)}\n")
         self.refused = here.folder / "refused.env"
         self.refused.touch(mode=0o600)
         self.refused.write_text(here.credentials_file.read_text().replace(self.upstream.password, "not it"))
@@ -154,7 +157,7 @@ class Round:
         self.check(Plan(), ["--credentials", str(self.refused)])
         if self._slurm:
             self._held = True
-            self.check(Plan(), ["--site", str(self.holding)])
+            self.check(Plan(), _HELD)
             for kind in (GOOD, *KINDS):
                 self.ask(kind)
         poll(lambda: self.check(Plan()) < 0 or (self.plans / f"worker.{len(first)}").exists(), 30)
@@ -196,7 +199,7 @@ class Round:
         """A pass to which Slurm does not start what it submits, or which the API does not let in; or no pass, but a verb."""
         if self._slurm and self.dice.random() < (0.4 if self._tally.lacks("stuck.json") else 0.15):
             self._held = True
-            return ["--site", str(self.holding)]
+            return _HELD
         if self.dice.random() < (0.2 if self._tally.lacks("move to active") else 0.05):
             return ["resend", "--all"]
         refused = self.dice.random() < (0.3 if self._tally.lacks("site_fault.json") else 0.05)
@@ -204,9 +207,13 @@ class Round:
 
     def check(self, plan: Plan, options: Sequence[str] = ()) -> int:
         """One pass of check.py under this plan; returns how it ended."""
+        if options is _HELD:
+            self.holding.touch()
+        else:
+            self.holding.unlink(missing_ok=True)
         plan.write(self.plans, "login")
         module = ["-m", "tests.faults.crashing", str(self.plans), "login"]
-        with self._started(*module, *self._arguments(options)) as process:
+        with self._started(*module, *self._arguments(() if options is _HELD else options)) as process:
             self.printed.append(process.communicate(timeout=120)[0])
         assert process.returncode != os.EX_CONFIG, self.printed[-1]
         return process.returncode
