@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Optional, Union
 
 from .errors import Damaged
@@ -187,6 +188,10 @@ class Kept:
     spec: JobSpec
     intent: Intent
     started: Started
+
+    def files(self, job: JobFolder, attempt: AttemptFolder) -> tuple[tuple[Path, object], ...]:
+        """Where each of these facts belongs. Not the message: what becomes of it decides whether there is a job."""
+        return (job.spec, self.spec), (attempt.intent, self.intent), (attempt.started, self.started)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def _put_back(job: JobFolder, attempt: AttemptFolder, kept: Kept) -> bool:
         log.warning("message.json is gone, what it said is left for the login side job=%s", job.id)
         folder.write(attempt.kept, kept)
         return False
-    for path, fact in ((job.spec, kept.spec), (attempt.intent, kept.intent), (attempt.started, kept.started)):
+    for path, fact in kept.files(job, attempt):
         if not path.exists():
             log.warning("%s is gone, written again job=%s", path.name, job.id)
             folder.write(path, fact)

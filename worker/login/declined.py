@@ -106,14 +106,18 @@ def raise_if_away(tools: Tools, standing: Standing) -> None:
 
 def is_doubtful(tools: Tools) -> bool:
     """Whether Slurm took nothing when it was asked last: then at most one message is taken, to see."""
-    return any(shape.objection and not shape.full for shape in tools.shapes.all())
+    return bool(_away(tools))
 
 
 def may_take(tools: Tools) -> bool:
     """Not before a site that takes nothing would be tried again."""
     timing, now = tools.config.site.timing, tools.now()
-    away = [shape for shape in tools.shapes.all() if shape.objection and not shape.full]
-    return not any(isinstance(shapes.next_step(shape, timing, now, 0), shapes.Hold) for shape in away)
+    return not any(isinstance(shapes.next_step(shape, timing, now, 0), shapes.Hold) for shape in _away(tools))
+
+
+def _away(tools: Tools) -> list[Shape]:
+    """Those for which Slurm said that it takes nothing at all, and had nothing of ours that will make room."""
+    return [shape for shape in tools.shapes.all() if shape.objection and not shape.full]
 
 
 def _next_step(tools: Tools, step: Submit) -> shapes.Step:

@@ -67,7 +67,7 @@ def _remove_if_old(tools: Tools, job: JobFolder) -> bool:
 def _restore(job: JobFolder, number: int, kept: Kept) -> None:
     """The message comes last: without it this is done once more."""
     attempt = job.attempt(number)
-    for path, fact in ((job.spec, kept.spec), (attempt.intent, kept.intent), (attempt.started, kept.started)):
+    for path, fact in kept.files(job, attempt):
         if not os.path.lexists(path):
             folder.write(path, fact)
     with folder.prepared(job.message, kept.message, at=kept.claimed_at) as commit:
