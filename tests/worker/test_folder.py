@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -234,6 +235,28 @@ def test_a_disk_that_is_away_is_neither_damage_nor_absence(
     for read in (lambda: folder.read(Absent, tmp_path / "absent.json"), lambda: folder.names_in(tmp_path)):
         with pytest.raises(OSError, match=re.escape(os.strerror(error))):
             read()
+
+
+def test_a_fact_that_is_replaced_while_it_is_read_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS 3 and GlusterFS say ESTALE of a file that another host has just put another one in place of."""
+    path = tmp_path / "fact.json"
+    folder.write(path, Acked(1.0))
+    replaced: list[Path] = []
+
+    def stale_where_replaced(descriptor: int) -> os.stat_result:
+        found = fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and len(replaced) < 3:
+            replaced.append(path)
+            folder.write(path, Acked(1.0 + len(replaced)))
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return found
+
+    fstat = os.fstat
+    monkeypatch.setattr(os, "fstat", stale_where_replaced)
+
+    assert folder.read(Acked, path) == Acked(4.0)
 
 
 def test_of_many_writers_exactly_one_wins_and_all_read_the_same(tmp_path: Path) -> None:

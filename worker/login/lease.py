@@ -7,6 +7,7 @@ login nodes do not matter. Passes on one host are kept apart earlier, by `run_ch
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -51,13 +52,29 @@ class Lease:
     def check(self) -> None:
         """Renews the lease when that is due. Raises Lost when it is no longer ours."""
         try:
-            ours = os.stat(self._path).st_ino == os.fstat(self._file).st_ino
+            is_there = os.stat(self._path).st_ino
         except FileNotFoundError:
-            ours = False
-        if not ours:
-            raise Lost("another pass took over, because this one was silent for too long")
-        os.utime(self._file)
-        self.server_now = os.fstat(self._file).st_mtime
+            is_there = None
+        with _lost_if_gone():
+            if is_there != os.fstat(self._file).st_ino:
+                raise Lost(_TAKEN_OVER)
+            os.utime(self._file)
+            self.server_now = os.fstat(self._file).st_mtime
+
+
+_TAKEN_OVER = "another pass took over, because this one was silent for too long"
+
+
+@contextlib.contextmanager
+def _lost_if_gone() -> Iterator[None]:
+    """For what is done with the open file. Whoever takes over removes it, and then some file systems say ESTALE (seen with
+    NFS 3 and GlusterFS); others keep it for us, under a name of their own."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        raise Lost(_TAKEN_OVER) from None
 
 
 @contextlib.contextmanager
@@ -76,10 +93,13 @@ def hold(path: Path, expires: float, rest: float = 0) -> Iterator[Lease]:
     try:
         yield Lease(path, file)
     finally:
-        # The file stays, so that another login node waits until what this pass wrote can be seen there.
-        os.utime(file)
-        os.fchmod(file, _RELEASED)
-        os.close(file)
+        # The file stays, so that another login node waits until what this pass wrote can be seen there. Where it can't be
+        # marked, another one waits longer; why this pass ended is what has to be told.
+        with contextlib.suppress(OSError):
+            os.utime(file)
+            os.fchmod(file, _RELEASED)
+        with contextlib.suppress(OSError):
+            os.close(file)
 
 
 def _take_over(path: Path, me: _Holder, expires: float, rest: float) -> None:

@@ -9,7 +9,7 @@ import logging
 import os
 from typing import Optional
 
-from .. import answer, fence, folder, sentences
+from .. import answer, disk, fence, folder, sentences
 from ..errors import Damaged, Transient
 from ..facts import Cancel, Message, SiteFault
 from ..folder import JobFolder
@@ -19,7 +19,7 @@ from .budget import Spent
 from .reconcile import Standing
 from .submit import Ready, commands_for_one, next_batch, submit
 from .take import check_slurm, may_submit, take
-from .tools import SiteAway, Tools
+from .tools import SiteAway, Tools, disk_away
 from .touch import touch_in_flight
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,10 @@ def _run(tools: Tools, standing: Standing, drain: bool) -> int:
             folder.remove(tools.jobs.site_fault)
     except SiteAway as away:
         return _wait_for_the_site(tools, standing, away)
+    except OSError as error:
+        if not disk.is_away(error):
+            raise
+        return _wait_for_the_site(tools, standing, disk_away(error))
     except Spent:
         log.info("somebody else has used the last slurm command, the next pass goes on")
     except Transient as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import time
@@ -11,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
-from .. import folder
+from .. import disk, folder
 from ..broker import open_broker
 from ..errors import Damaged, LoginRefused, Transient
 from ..folder import Fact, JobsFolder, read
@@ -54,12 +53,12 @@ class SiteAway(Exception):
 
 
 def disk_away(error: OSError) -> SiteAway:
-    return SiteAway("disk", f"the jobs folder can't be written: {error.strerror}")
+    return SiteAway("disk", disk.words(error))
 
 
 def raise_if_disk(error: OSError) -> None:
     """Raises SiteAway where it is the disk that is at fault, and so every job's."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE):
+    if disk.is_away(error):
         raise disk_away(error) from None
 
 

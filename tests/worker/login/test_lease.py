@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -219,6 +221,49 @@ def test_a_holder_finds_out_that_its_lease_is_gone(tmp_path: Path) -> None:
 
         with pytest.raises(Lost):
             lease.check()
+
+
+def test_where_a_file_that_was_taken_away_can_t_be_asked_any_more_the_lease_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lease.json"
+    stale_once_removed(monkeypatch)
+
+    with pytest.raises(Lost), hold(path, EXPIRES) as lease:
+        path.unlink()
+        leave(path, "elsewhere", 1)
+        lease.check()
+
+
+def test_a_pass_whose_lease_was_taken_away_at_its_very_end_is_over_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lease.json"
+    stale_once_removed(monkeypatch)
+
+    with hold(path, EXPIRES):
+        path.unlink()
+        leave(path, "elsewhere", 1)
+
+    assert json.loads(path.read_text())["host"] == "elsewhere"
+
+
+def stale_once_removed(patch: pytest.MonkeyPatch) -> None:
+    """As NFS 3 and GlusterFS do it: what is asked of an open file that another host has removed says ESTALE."""
+    fstat = os.fstat
+
+    def stale(name: str) -> Callable[..., object]:
+        right = getattr(os, name)
+
+        def call(file: object, *more: object, **options: object) -> object:
+            if isinstance(file, int) and fstat(file).st_nlink == 0:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            return right(file, *more, **options)
+
+        return call
+
+    for name in ("fstat", "utime", "fchmod"):
+        patch.setattr(os, name, stale(name))
 
 
 def test_a_pass_that_fails_gives_its_lease_back(tmp_path: Path) -> None:

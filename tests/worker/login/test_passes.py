@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 import pytest
 
@@ -282,6 +284,40 @@ def test_a_damaged_job_does_not_stop_the_others(login: Login) -> None:
 
     assert len(login.broker.sent) == 1
     assert len(login.active()) == 1
+
+
+@pytest.mark.parametrize("code", [errno.ENOTCONN, errno.ESHUTDOWN, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EHOSTDOWN])
+@pytest.mark.parametrize("name", ["active", "message.json", "intent.json"])
+def test_a_disk_that_is_away_is_said_once_for_all_jobs_and_nothing_is_taken(
+    login: Login, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int, name: str
+) -> None:
+    for number in range(3):
+        login.broker.ask(GOOD, f"c-{number}")
+    login.one_pass(drain=True)
+    login.broker.ask(GOOD, "later")
+    caplog.clear()
+
+    with monkeypatch.context() as patch:
+        for call in ("open", "listdir"):
+            patch.setattr(os, call, fails_at(getattr(os, call), name, code))
+        login.one_pass()
+
+    said = [line.getMessage() for line in caplog.records if line.levelno >= logging.ERROR]
+    assert len(said) == 1 and said[0].startswith("site away, jobs wait and no message is taken kind=disk")
+    assert f"the jobs folder can't be reached: {os.strerror(code)}" in said[0]
+    assert len(login.active()) == 3
+    login.run_jobs(answers, "succeeded")
+    login.one_pass()
+    assert sorted(reply.correlation_id or "" for reply in login.broker.sent) == ["c-0", "c-1", "c-2"]
+
+
+def fails_at(right: Callable[..., Any], name: str, code: int) -> Callable[..., Any]:
+    def call(path: Any, *more: Any, **options: Any) -> Any:
+        if os.path.basename(os.fspath(path)) == name:
+            raise OSError(code, os.strerror(code), str(path))
+        return right(path, *more, **options)
+
+    return call
 
 
 def test_a_job_that_slurm_refuses_is_rejected_in_words(login: Login) -> None:
