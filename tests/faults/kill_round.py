@@ -3,6 +3,7 @@ the books."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -280,9 +281,17 @@ class Round:
             code = self.check(Plan())
             self._look()
             time.sleep(0.2)
+        self._let_time_pass()
         for _ in range(2):
             self.check(Plan())
         self._look()
+
+    def _let_time_pass(self) -> None:
+        """What a writer that was killed left aside may be a living one's, until the lease has expired."""
+        for aside in self.installation.jobs.path.glob(".*.????????"):
+            with contextlib.suppress(FileNotFoundError):
+                written = aside.lstat().st_mtime - 3600
+                os.utime(aside, (written, written))
 
     def _waiting(self) -> int:
         channel = self._publisher.channel()
