@@ -16,6 +16,7 @@ import pytest
 
 from tests.services.broker import Broker as Service
 from tests.services.daemon import poll
+from tests.services.proxy import SERVER, Proxy
 from worker.broker import Broker, Properties, QueueFault, Unroutable
 from worker.broker.embedded import Embedded
 from worker.broker.rabbitmq import RabbitMQ, parameters
@@ -326,6 +327,83 @@ def test_a_queue_that_gives_everything_to_one_reader_lets_the_second_one_go(over
     over_amqp.send_all(9)
 
     assert len(broker.get_many(queue.name, 5, wait=0.1)) <= 1
+
+
+# --- what goes back, and what does not: a quorum queue drops a message that goes back too often
+
+
+@pytest.fixture
+def quorum(over_amqp: Kind) -> Kind:
+    over_amqp.queue = replace(over_amqp.queue, durable=True, arguments={"x-queue-type": "quorum"})
+    over_amqp.open().waiting(over_amqp.queue)
+    return over_amqp
+
+
+def test_a_quorum_queue_says_how_often_a_message_went_back(quorum: Kind) -> None:
+    quorum.send(quorum.queue.name, b"one", {"headers": {"x-delivery-count": "mine", "made-up": {"a": 1}}})
+
+    counts = []
+    for _ in range(3):
+        broker = quorum.open()
+        delivery = broker.get(quorum.queue.name)
+        assert delivery
+        counts.append(delivery.returns)
+        broker.close()
+
+    assert counts == [0, 1, 2]
+
+
+def test_what_came_before_the_connection_broke_is_here_to_be_claimed(
+    quorum: Kind, rabbitmq: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Over a line that breaks each time, all of it would go back, and in the end be dropped unanswered."""
+    quorum.send_all(60)
+    direct = quorum.open()
+    assert isinstance(direct, RabbitMQ)
+    with Proxy(rabbitmq.port) as proxy:
+        broker = RabbitMQ(replace(direct._credentials, rabbitmq_port=proxy.port), Replies(), None)
+        broker.waiting(quorum.queue)
+        broken = proxy.halt_at(SERVER, "basic.deliver", skip=10)
+
+        def break_it() -> None:
+            broken.wait()
+            proxy.reset()
+
+        breaks = threading.Thread(target=break_it)
+        breaks.start()
+
+        got = broker.get_many(quorum.queue.name, 60, wait=0)
+        breaks.join()
+
+        assert 1 <= len(got) <= 11 and [each.body for each in got] == [b"%d" % number for number in range(len(got))]
+        assert "those that are here are claimed" in caplog.text
+        with pytest.raises(Transient, match="come again"):
+            broker.ack_many(got)
+        broker.close()
+    again = direct.get_many(quorum.queue.name, 60, wait=5)
+    assert {each.body for each in got} <= {each.body for each in again}
+
+
+def test_neither_listening_nor_making_a_queue_costs_a_return_where_another_queue_is_refused(quorum: Kind) -> None:
+    broker = quorum.open()
+    stream = replace(quorum.queue, name=f"{quorum.queue.name}-stream", arguments={"x-queue-type": "stream"})
+    broker.waiting(stream)
+    quorum.send_all(1)
+    quorum.send(stream.name, b"stays", {})
+
+    with pytest.raises(QueueFault, match="is a stream"):
+        broker.listen([stream.name, quorum.queue.name], wait=5)
+    assert broker.listen([quorum.queue.name, stream.name], wait=5)
+    for arguments in ({"x-expires": 10**30}, {"x-max-length": "many"}):
+        with pytest.raises(QueueFault):
+            broker.waiting(replace(quorum.queue, name=f"{quorum.queue.name}-bad", arguments=arguments))
+
+    (delivery,) = broker.get_many(quorum.queue.name, 5, wait=0)
+    assert (delivery.returns, delivery.redelivered) == (0, False)
+    broker.ack(delivery)
+    broker.settle()
+    broker.close()
+    assert quorum.open().waiting(quorum.queue) == 0
 
 
 def _sent(broker: RabbitMQ, reply: Reply, through: str) -> bool:

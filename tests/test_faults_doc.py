@@ -48,6 +48,15 @@ def test_every_row_names_tests_that_exist() -> None:
     assert not [row[0] for row in rows() if not named(row)]
 
 
+def test_every_row_about_returns_names_tests_that_exist() -> None:
+    known = {function.name for function in functions()}
+    lines = (ROOT / "docs" / "queues.md").read_text().splitlines()
+    shown = [re.findall(r"`(test_\w+)", line) for line in lines if line.startswith("| ") and "shown by" not in line]
+
+    assert len(shown) >= 9 and all(shown)
+    assert not {name for names in shown for name in names} - known
+
+
 def test_every_row_is_whole() -> None:
     assert not [row for row in rows() if len(row) != 5 or not all(row)]
 

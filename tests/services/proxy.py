@@ -18,7 +18,8 @@ CLIENT, SERVER = "client", "server"
 _METHODS = {
     (10, 11): "connection.start-ok", (10, 31): "connection.tune-ok", (10, 50): "connection.close",
     (20, 10): "channel.open", (50, 10): "queue.declare", (60, 10): "basic.qos", (60, 40): "basic.publish",
-    (60, 70): "basic.get", (60, 71): "basic.get-ok", (60, 80): "basic.ack", (85, 10): "confirm.select",
+    (60, 60): "basic.deliver", (60, 70): "basic.get", (60, 71): "basic.get-ok", (60, 80): "basic.ack",
+    (85, 10): "confirm.select",
 }  # fmt: skip
 _OTHER_FRAMES = {2: "header", 3: "body", 8: "heartbeat"}
 _PIECE = 1 << 16

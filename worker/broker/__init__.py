@@ -41,6 +41,8 @@ class Delivery:
     properties: Properties
     redelivered: bool
     tag: int
+    returns: int = 0
+    """How often it went back before, where the queue counts it; as little to be trusted as its properties."""
 
 
 class Unroutable(Exception):
@@ -73,7 +75,8 @@ class Broker(Protocol):
 
     def get_many(self, queue: str, most: int, wait: float) -> list[Delivery]:
         """Up to `most` messages, to be acked or given back, in the queue's order. Waits at most `wait` seconds for the
-        first one, and returns when the queue is empty or `most` are there."""
+        first one, and returns when the queue is empty or `most` are there. Where the connection is lost in the middle, those
+        that are here by then: they come again, and are known then."""
 
     def ack(self, delivery: Delivery) -> None:
         """Raises Transient, too, where the connection that it came over is gone: then the message comes again."""
@@ -83,7 +86,8 @@ class Broker(Protocol):
 
     def listen(self, queues: Sequence[str], wait: float) -> bool:
         """Whether a message is there; waits at most `wait` seconds for one. Of each queue one message may be held from
-        then on: the next get brings it first, and `hush` gives it back."""
+        then on: the next get brings it first, and `hush` gives it back. While one is held, nothing that may be refused is
+        asked, because it would go back."""
 
     def hush(self) -> None:
         """No message is brought before it is asked for, and none is held that was not got."""

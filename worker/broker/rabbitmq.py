@@ -32,6 +32,7 @@ from .making import (
     unsaid_warning,
     unsaid_warning_for_reply,
 )
+from .returns import returns_of
 
 if TYPE_CHECKING:
     from ..outcome import Reply
@@ -138,7 +139,9 @@ class RabbitMQ:
         log.info("queue missing, making it queue=%s durable=%s", queue.name, str(how.durable).lower())
         if how.unsaid:
             log.warning("queue made without a word in site.toml queue=%s why=%r", queue.name, unsaid_warning())
-        channel = self._open().channel()
+        # What a broker refuses roughly (541) ends the connection, and all that is held on it would go back.
+        apart = self._connect() if self._held else None
+        channel = (apart or self._open()).channel()
         try:
             return channel.queue_declare(queue.name, durable=how.durable, arguments=dict(how.arguments))
         except (exceptions.ChannelClosedByBroker, exceptions.ConnectionClosedByBroker) as error:
@@ -151,12 +154,13 @@ class RabbitMQ:
                 why = f"does not exist, and {instead_of_transient('durable')}"
             raise QueueFault(queue.name, why) from None
         except (exceptions.UnsupportedAMQPFieldException, struct.error, TypeError, ValueError, OverflowError) as error:
-            self.close()  # half of it may be sent
+            _close(apart or self._connection)  # half of it may be sent
             why = f"has arguments in site.toml that can't be sent to a broker ({_words(error)})"
             raise QueueFault(queue.name, why) from None
         finally:
             if channel.is_open:
                 channel.close()
+            _close(apart)
 
     def get(self, queue: str) -> Optional[Delivery]:
         with self._reading(queue):
@@ -175,13 +179,22 @@ class RabbitMQ:
         found = [first] if first else []
         if len(found) == most or not (found or wait > 0):
             return found
-        with self._reading(queue):
-            channel = self._jobs_channel()
-            channel.basic_qos(prefetch_count=min(most - len(found), _MOST_PREFETCH))
-            consumer = channel.basic_consume(queue, lambda _, *delivered: found.append(self._hold(queue, *delivered)))
-            self._collect(channel, queue, found, most, wait)
-            if channel.is_open:
-                channel.basic_cancel(consumer)
+        try:
+            with self._reading(queue):
+                channel = self._jobs_channel()
+                channel.basic_qos(prefetch_count=min(most - len(found), _MOST_PREFETCH))
+                consumer = channel.basic_consume(
+                    queue, lambda _, *delivered: found.append(self._hold(queue, *delivered))
+                )
+                self._collect(channel, queue, found, most, wait)
+                if channel.is_open:
+                    channel.basic_cancel(consumer)
+        except Transient as error:
+            if not found:
+                raise
+            # Over a connection that breaks each time, they would be returned until the broker drops them.
+            log.warning("the connection was lost while messages came, those that are here are claimed queue=%s "
+                        "messages=%d why=%r", queue, len(found), str(error))  # fmt: skip
         return found
 
     def _collect(self, channel: BlockingChannel, queue: str, found: list[Delivery], most: int, wait: float) -> None:
@@ -203,8 +216,9 @@ class RabbitMQ:
             channel = self._jobs_channel()
             if set(self._ears) != set(queues):
                 self._stop_listening()
-                first = [self.get(queue) for queue in queues]  # a stream refuses this
-                self._heard += [delivery for delivery in first if delivery]
+                # A stream refuses a get, and the channel goes with it: the first message ends the round.
+                first = next((delivery for queue in queues if (delivery := self.get(queue))), None)
+                self._heard += [first] if first else []
                 if not self._heard:
                     self._start_listening(channel, queues)
             if not self._heard:
@@ -236,8 +250,13 @@ class RabbitMQ:
         with self._translated():
             self._stop_listening()
             heard, self._heard = self._heard, []
+            self._say_what_goes_back(len(heard))
             for delivery in heard:
                 self.give_back(delivery)
+
+    def _say_what_goes_back(self, messages: int) -> None:
+        if messages:
+            log.warning("messages go back to their queue, and a quorum queue counts it messages=%d", messages)
 
     def _hold(self, queue: str, method: Any, properties: Any, body: Optional[bytes]) -> Delivery:
         delivery = Delivery(
@@ -246,6 +265,7 @@ class RabbitMQ:
             properties=_plain(properties),
             redelivered=bool(method.redelivered),
             tag=int(method.delivery_tag),
+            returns=returns_of(_as_bytes(properties.headers)),
         )
         self._held[delivery.tag] = delivery
         return delivery
@@ -267,7 +287,7 @@ class RabbitMQ:
         """Tags are counted anew on each channel: on another one they would be those of other messages."""
         channel = self._jobs_channel()
         if not all(self._held.get(delivery.tag) is delivery for delivery in deliveries):
-            raise Transient("the connection was lost, its messages come again")
+            raise Transient(f"the connection was lost, its messages come again ({len(deliveries)})")
         return channel
 
     def settle(self) -> None:
@@ -322,10 +342,9 @@ class RabbitMQ:
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
-        self._ears, self._heard = {}, []
-        if connection is not None and connection.is_open:
-            with contextlib.suppress(exceptions.AMQPError, OSError):
-                connection.close()
+        self._say_what_goes_back(len(self._held))
+        self._held, self._ears, self._heard = {}, {}, []
+        _close(connection)
 
     def _send(self, reply: Reply, mandatory: bool) -> None:
         self._answers_channel().basic_publish(
@@ -347,12 +366,14 @@ class RabbitMQ:
 
     def _open(self) -> pika.BlockingConnection:
         if self._connection is None or not self._connection.is_open:
-            told = parameters(self._credentials, self._ca_file, self._blocked_timeout)
-            try:
-                self._connection = pika.BlockingConnection(told)
-            except ValueError as error:  # pika's word for a peer that was gone right after it was connected to
-                raise Transient(f"the broker can't be reached: {_words(error)}") from None
+            self._connection = self._connect()
         return self._connection
+
+    def _connect(self) -> pika.BlockingConnection:
+        try:
+            return pika.BlockingConnection(parameters(self._credentials, self._ca_file, self._blocked_timeout))
+        except ValueError as error:  # pika's word for a peer that was gone right after it was connected to
+            raise Transient(f"the broker can't be reached: {_words(error)}") from None
 
     @contextlib.contextmanager
     def _reading(self, queue: str) -> Iterator[None]:
@@ -377,6 +398,12 @@ class RabbitMQ:
             raise Transient(f"the broker closed the connection: {_words(error)}") from None
         except (exceptions.AMQPError, exceptions.ChannelError, AMQPConnectorException, OSError) as error:
             raise Transient(f"the broker can't be reached or refused: {_words(error)}") from None
+
+
+def _close(connection: Optional[pika.BlockingConnection]) -> None:
+    if connection is not None and connection.is_open:
+        with contextlib.suppress(exceptions.AMQPError, OSError):
+            connection.close()
 
 
 def is_direct(routing_key: str) -> bool:

@@ -27,12 +27,22 @@ def claim(jobs: JobsFolder, delivery: Delivery, keep_bytes: int, now: float) -> 
         log.info("claimed before, acked again job=%s", digest(delivery))
         return None
     job = jobs.job(job_id)
-    folder.make_folder(job.path)
+    _make_folder(job)
     if not folder.claim_name(job.message, as_message(delivery, keep_bytes, now)):
         return None
-    log.info("claimed job=%s queue=%s bytes=%d correlation_id=%r", job.id, delivery.queue, len(delivery.body),
-             delivery.properties.correlation_id)  # fmt: skip
+    log.info("claimed job=%s queue=%s bytes=%d correlation_id=%r%s", job.id, delivery.queue, len(delivery.body),
+             delivery.properties.correlation_id, f" returns={delivery.returns}" if delivery.returns else "")  # fmt: skip
     return job
+
+
+def _make_folder(job: JobFolder) -> None:
+    """Something else in its place must not send the message back again and again, until a quorum queue drops it."""
+    try:
+        folder.make_folder(job.path)
+    except FileExistsError:
+        aside = folder.put_aside(job.path)
+        log.error("something else stood in the place of a new job, put aside as %s job=%s", aside, job.id)
+        folder.make_folder(job.path)
 
 
 def _sync_claim(jobs: JobsFolder, job_id: JobId) -> None:

@@ -17,6 +17,7 @@ from typing import Optional
 from .. import folder
 from ..batches import Pool
 from ..broker import Delivery, QueueFault
+from ..broker.returns import MANY
 from ..errors import InvalidSpec
 from ..folder import JobFolder
 from ..settings import Queue
@@ -151,6 +152,7 @@ def _claim_from(tools: Tools, queue: Queue, most: int, drain: bool) -> Iterator[
         deliveries = tools.broker.get_many(queue.name, wanted, wait=0)
         if not deliveries:
             return
+        _say_what_came_often(deliveries)
         for alike in _with_ids_together(deliveries):
             claimed = _claim_or_give_back(tools, queue, pool, alike)
             folder.passing("before ack")
@@ -164,6 +166,14 @@ def _claim_from(tools: Tools, queue: Queue, most: int, drain: bool) -> Iterator[
         if not tools.reserve.held:
             raise SiteAway("disk", "the jobs folder's disk is full, or our quota of it")
         room -= len(deliveries)
+
+
+def _say_what_came_often(deliveries: Sequence[Delivery]) -> None:
+    for delivery in deliveries:
+        if delivery.returns >= MANY:
+            log.warning("went back to its queue many times, a quorum queue drops it at its 21st return unless it was told "
+                        "otherwise; claimed now queue=%s returns=%d correlation_id=%r",
+                        delivery.queue, delivery.returns, delivery.properties.correlation_id)  # fmt: skip
 
 
 def _with_ids_together(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
@@ -185,11 +195,31 @@ def _claim_or_give_back(
                 # A claim that failed may stand all the same, and without ids only this mark tells it from the next message.
                 again = [replace(delivery, redelivered=True) for delivery in deliveries]
                 return _claim_all(tools, queue, pool, again)
-        except OSError as still:
-            error = still
-        for delivery in reversed(deliveries):
-            tools.broker.give_back(delivery)
-        raise disk_away(error) from None
+        except OSError:
+            log.warning("a claim failed again, each message is tried alone queue=%s messages=%d",
+                        queue.name, len(deliveries))  # fmt: skip
+        return _claim_one_by_one(tools, queue, pool, deliveries)
+
+
+def _claim_one_by_one(
+    tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Delivery]
+) -> list[JobFolder]:
+    """What the disk takes is claimed and acked, and only the rest goes back: each return counts."""
+    claimed, left = list[JobFolder](), list[Delivery]()
+    why: Optional[OSError] = None
+    for delivery in deliveries:
+        try:
+            claimed += _claim_all(tools, queue, pool, [replace(delivery, redelivered=True)])
+        except OSError as error:
+            left, why = [*left, delivery], error
+    if why is None:
+        return claimed
+    tools.broker.ack_many([delivery for delivery in deliveries if all(delivery is not each for each in left)])
+    log.warning("messages go back, because they can't be claimed queue=%s messages=%d why=%r",
+                queue.name, len(left), why.strerror)  # fmt: skip
+    for delivery in reversed(left):
+        tools.broker.give_back(delivery)
+    raise disk_away(why) from None
 
 
 def _claim_all(tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Delivery]) -> list[JobFolder]:
@@ -206,14 +236,30 @@ def _claim(tools: Tools, queue: Queue, delivery: Delivery) -> Optional[JobFolder
     return job
 
 
+def disk_takes_a_claim(tools: Tools, try_it: bool) -> bool:
+    """Whether a message that came now could be claimed. `try_it`: also writes a file, which costs a sync."""
+    try:
+        _check_disk(tools) if try_it else _check_room(tools)
+    except (SiteAway, OSError) as away:
+        if tools.is_news("disk", str(away)):
+            log.warning("messages are not listened for why=%r", str(away))
+        return False
+    tools.complaints.pop("disk", None)
+    return True
+
+
 def _check_disk(tools: Tools) -> None:
     """Raises SiteAway where a message might not fit: to give it back counts against a quorum queue's delivery limit."""
+    _check_room(tools)
+    try:
+        tools.reserve.hold()
+    except OSError as error:
+        raise disk_away(error) from None
+
+
+def _check_room(tools: Tools) -> None:
     disk = os.statvfs(tools.jobs.path)
     # Some file systems count no inodes, and say 0 of 0.
     no_inodes = disk.f_files > 0 and disk.f_favail < _INODES_OF_A_JOB
     if no_inodes or disk.f_bavail * disk.f_frsize < 2 * tools.config.site.limits.message_bytes:
         raise SiteAway("disk", "the jobs folder's disk is full")
-    try:
-        tools.reserve.hold()
-    except OSError as error:
-        raise disk_away(error) from None

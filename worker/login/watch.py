@@ -19,7 +19,7 @@ from ..settings import Config, Queue
 from . import one_pass, pilots
 from .guard import guarded, tell_what_is_new
 from .reconcile import Standing
-from .take import places
+from .take import disk_takes_a_claim, places
 from .tools import Tools
 from .turns import Turns
 
@@ -90,6 +90,7 @@ class _Watch:
             self._count[name] += times
         self._back_off = 0 if standing.well else min(_LONGEST_BACK_OFF, max(1, 2 * self._back_off))
         may_take = standing.well and one_pass.may_listen(self._tools, standing)
+        may_take = may_take and disk_takes_a_claim(self._tools, try_it=not self._free)
         most = self._site.max_in_flight
         self._free = max(0, most - standing.in_flight) if may_take else 0
         if time.monotonic() - begun > _HEARTBEAT:
