@@ -17,9 +17,12 @@ import pytest
 from tests.services.broker import Broker as Service
 from tests.services.daemon import poll
 from tests.services.proxy import SERVER, Proxy
+from tests.services.rabbitmq import RabbitMQ as Refusing
+from tests.services.rabbitmq import version
 from worker.broker import Broker, Properties, QueueFault, Unroutable
 from worker.broker.embedded import Embedded
 from worker.broker.rabbitmq import RabbitMQ, parameters
+from worker.broker.trial import Trial
 from worker.broker.window import Window
 from worker.errors import Transient
 from worker.outcome import Reply
@@ -466,6 +469,34 @@ def test_other_kinds_of_queues_are_read_or_refused(over_amqp: Kind, kind_of_queu
 
     assert [delivery.body for delivery in got] == [b"%d" % number for number in range(20)]
     assert not any(delivery.redelivered for delivery in got)
+
+
+@pytest.mark.skipif(version() < (3, 12), reason="RabbitMQ can be told to refuse them from 3.12 on")
+def test_a_broker_that_refuses_queues_that_are_not_durable_says_so_of_one_queue_alone(tmp_path: Path) -> None:
+    with Refusing(tmp_path / "rabbitmq", transient=False) as service:
+        credentials = Credentials(
+            service.host, service.port, service.user, Secret(service.password), "/", False, "", "", Secret("")
+        )
+        broker = RabbitMQ(credentials, Replies(create=(Pattern("*"),), create_durable=False), None)
+        jobs = Queue("jobs", "", durable=True, arguments={"x-queue-type": "quorum"})
+        for _ in range(2):
+            with pytest.raises(QueueFault, match="refuses queues that are not durable. Write durable = true"):
+                broker.waiting(Queue("old", "", durable=False))
+            assert broker.waiting(jobs) == 0
+        with pytest.raises(Unroutable, match="Write create_durable = true"):
+            broker.publish(replace(REPLY, routing_key="answers"))
+        broker.publish(replace(REPLY, routing_key="jobs"))
+        held = broker.get("jobs")
+        with pytest.raises(QueueFault):
+            broker.waiting(Queue("old", "", durable=False))
+
+        assert held is not None
+        broker.ack(held)
+        broker.settle()
+        broker.close()
+        trial = Trial(credentials, None)
+        assert not trial.makes_transient() and trial.look(jobs).state == "there"
+        trial.close()
 
 
 @pytest.mark.parametrize("arguments", [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import pty
 import re
@@ -15,6 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -23,11 +26,11 @@ from tests.doctor.examined import Crontab, connect
 from tests.installation import ROOT, cron_environment
 from tests.requester import Requester
 from tests.services.broker import Broker
-from tests.services.daemon import free_ports
-from tests.services.rabbitmq import RabbitMQ
+from tests.services.daemon import free_ports, poll
+from tests.services.rabbitmq import RabbitMQ, version
 from tests.services.slurm import SlurmCluster
 from tests.services.upstream import Upstream
-from worker.broker.management import list_queues
+from worker.broker.management import Management
 from worker.config import credentials_text, read_separately, read_variables
 from worker.doctor.crontab import pass_lines
 from worker.install.files import create, site_text, toml
@@ -178,10 +181,21 @@ def test_the_queues_of_a_broker_with_its_management_plugin_are_listed(tmp_path: 
             broker.host, broker.port, broker.user, Secret(broker.password), "/", False, "http://x", "", Secret("")
         )
 
-        found = list_queues(known, None, port)
-        refused = list_queues(replace(known, rabbitmq_password=Secret("wrong")), None, port)
+        found = Management(known, None, port).queues()
+        refused = Management(replace(known, rabbitmq_password=Secret("wrong")), None, port).queues()
 
-    assert sorted(found) == [("hpc results", 0), ("hpc-jobs", 0)] and refused == []
+        policy = json.dumps({"pattern": "^hpc-jobs$", "definition": {"max-length": 5}}).encode()
+        login = base64.b64encode(f"{broker.user}:{broker.password}".encode()).decode()
+        url = f"http://127.0.0.1:{port}/api/policies/%2F/short"
+        request = Request(url, policy, {"Authorization": f"Basic {login}"}, method="PUT")
+        urlopen(request).close()  # noqa: S310
+        assert poll(lambda: Management(known, None, port).policy_of("hpc-jobs") == {"max-length": 5}, 60)
+        assert Management(known, None, port).policy_of("hpc results") == {}
+        deprecated = Management(known, None, port).deprecated_in_use()
+        assert (deprecated is None) == (version() < (3, 13)), "transient queues are in use"
+        assert deprecated is None or "transient_nonexcl_queues" in deprecated
+
+    assert sorted(found or []) == [("hpc results", 0), ("hpc-jobs", 0)] and refused is None
 
 
 def test_files_that_exist_stay_as_they_are(newcomer: Newcomer) -> None:

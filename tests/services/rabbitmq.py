@@ -32,11 +32,14 @@ default_pass = {password}
 disk_free_limit.absolute = 50MB
 """
 
+_PERMIT = "deprecated_features.permit.transient_nonexcl_queues = true\n"
+_REFUSE = "deprecated_features.permit.transient_nonexcl_queues = false\n"
+
 _BY_VERSION = (
     # What RabbitMQ 3 takes; 4 takes 16 MiB unless it is told.
     ((4, 0), "max_message_size = 134217728\n"),
     # The platform's own queues; refused from here on unless they are permitted, and an unknown word before.
-    ((4, 3), "deprecated_features.permit.transient_nonexcl_queues = true\n"),
+    ((4, 3), _PERMIT),
 )
 
 _TLS_CONFIGURATION = """\
@@ -57,17 +60,18 @@ def version() -> tuple[int, int]:
 class RabbitMQ:
     """A broker with its own epmd. Its data are in `folder` and outlive stop(), kill() and restart().
 
-    A second object on the same folder, also in another process, steers the same broker.
+    A second object on the same folder, also in another process, steers the same broker. `transient`: whether it makes
+    queues that are neither durable nor exclusive, as the platform has them; to be refused from 3.12 on.
     """
 
     host = "127.0.0.1"
     vhost = "/"
     user = "tester"
 
-    def __init__(self, folder: Path, tls: Optional[Certificates] = None) -> None:
+    def __init__(self, folder: Path, tls: Optional[Certificates] = None, transient: bool = True) -> None:
         self.folder = folder.absolute()
         if not self._facts_file.exists():
-            self._prepare(tls)
+            self._prepare(tls, transient)
         facts = json.loads(self._facts_file.read_text())
         self.port: int = facts["port"]
         self.tls_port: Optional[int] = facts["tls_port"]
@@ -83,7 +87,7 @@ class RabbitMQ:
     def _facts_file(self) -> Path:
         return self.folder / "facts.json"
 
-    def _prepare(self, tls: Optional[Certificates]) -> None:
+    def _prepare(self, tls: Optional[Certificates], transient: bool) -> None:
         require("RabbitMQ", {"rabbitmq-server": "rabbitmq-server", "epmd": "rabbitmq-server"})
         self.folder.mkdir(parents=True, exist_ok=True)
         port, tls_port, epmd_port, distribution_port = free_ports(4)
@@ -98,6 +102,8 @@ class RabbitMQ:
         }
         configuration = _CONFIGURATION.format(user=self.user, **facts)
         configuration += "".join(words for least, words in _BY_VERSION if version() >= least)
+        if not transient:
+            configuration = configuration.replace(_PERMIT, "") + _REFUSE
         if tls:
             configuration += _TLS_CONFIGURATION.format(tls_port=tls_port, folder=alias)
             for source, name in ((tls.cert, "cert.pem"), (tls.key, "key.pem"), (tls.ca, "ca.pem")):

@@ -18,6 +18,7 @@ import pika
 from pika import data, exceptions
 
 from ..settings import Credentials, Queue, Replies
+from .making import refused_because_transient
 from .rabbitmq import RabbitMQ
 
 _REFUSED, _NOT_FOUND, _LOCKED, _OTHER_ARGUMENTS = 403, 404, 405, 406
@@ -68,6 +69,31 @@ class Trial(RabbitMQ):
                     raise
                 return Seen(states[error.reply_code])
             return self._learn(queue, int(answer.message_count), int(answer.consumer_count))
+
+    def makes_transient(self) -> bool:
+        """Whether it makes queues that are neither durable nor exclusive; False only where it says so. One is made, and
+        removed at once."""
+        with self._translated():
+            try:
+                channel = self._open().channel()
+                name = channel.queue_declare(_nobody(), auto_delete=True, arguments={"x-expires": 60_000}).method.queue
+                channel.queue_delete(name)
+                return True
+            except (exceptions.ChannelClosedByBroker, exceptions.ConnectionClosedByBroker) as error:
+                return not refused_because_transient(error.reply_code, error.reply_text)
+
+    def has_exchange(self, name: str) -> bool:
+        """False only where the broker says so. The one without a name is always there."""
+        if not name:
+            return True
+        with self._translated():
+            try:
+                channel = self._open().channel()
+                channel.exchange_declare(name, passive=True)
+                channel.close()
+                return True
+            except exceptions.ChannelClosedByBroker as error:
+                return bool(error.reply_code != _NOT_FOUND)
 
     def is_there(self, name: str) -> bool:
         """Whether more than one connection may use this queue; nothing is made."""

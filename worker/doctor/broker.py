@@ -6,12 +6,14 @@ import contextlib
 import itertools
 from time import monotonic
 
-from ..broker.making import LeaveIt, how_to_make, unsaid_warning
+from ..broker.making import LeaveIt, how_to_make, instead_of_transient, unsaid_warning
+from ..broker.management import Management
 from ..broker.trial import Seen, Trial
 from ..errors import Damaged, Transient
 from ..facts import Message
 from ..folder import JobsFolder, read
 from ..settings import Credentials, Queue, Site
+from .drops import tell_deprecated, tell_what_is_dropped
 from .network import Server, reach
 from .report import Report
 from .service import tell_clock
@@ -42,7 +44,7 @@ def look_at_broker(report: Report, subject: Subject) -> None:
         trial = Trial(credentials, subject.ca_file)
         try:
             if _log_in(report, trial, credentials):
-                _look_inside(report, trial, site)
+                _look_inside(report, trial, site, Management(credentials, subject.ca_file))
         except Transient as error:
             report.fault(str(error), _mend_loss(str(error)))
         finally:
@@ -86,13 +88,16 @@ def _mend_loss(words: str) -> str:
     return "See the broker's log for why it closed the connection."
 
 
-def _look_inside(report: Report, trial: Trial, site: Site) -> None:
+def _look_inside(report: Report, trial: Trial, site: Site, management: Management) -> None:
+    ours = dict[str, Seen]()
     for queue in site.queues:
         report.begin(f"queue {queue.name}")
-        seen = trial.look(queue)
-        _tell_queue(report, queue, seen)
+        seen = ours[queue.name] = trial.look(queue)
+        _tell_queue(report, trial, queue, seen)
         if seen.state == "there" and seen.kind != "stream":
             _try_reading(report, trial, queue, seen.messages)
+            tell_what_is_dropped(report, trial, management, queue.name, seen)
+    tell_deprecated(report, management, ours)
     report.begin("right to answer")
     if trial.may_answer():
         report.ok("we may publish to the default exchange")
@@ -102,6 +107,7 @@ def _look_inside(report: Report, trial: Trial, site: Site) -> None:
         return
     _try_size(report, trial, site.replies.max_bytes)
     _look_at_replies(report, trial, site)
+    _try_making_reply_queues(report, trial, site)
     report.begin("clock")
     ahead = trial.clock_ahead()
     if ahead is None:
@@ -125,6 +131,13 @@ def _look_at_replies(report: Report, trial: Trial, site: Site) -> None:
         report.ok(f"an answer that nobody reads is gone after {life / _SHORT:g} h")
 
 
+def _try_making_reply_queues(report: Report, trial: Trial, site: Site) -> None:
+    report.begin("queues for answers")
+    if site.replies.create and not site.replies.create_durable and not trial.makes_transient():
+        found, _, mend = instead_of_transient("create_durable").partition(". ")
+        report.fault(f"replies.create names queues to be made, and {found}", f"{mend}.")
+
+
 def _reply_queues(site: Site) -> list[str]:
     """Those that site.toml names in full, and those that jobs in flight want their answers in."""
     names = {str(each) for each in site.replies.patterns if not each.endswith("*")}
@@ -137,9 +150,9 @@ def _reply_queues(site: Site) -> list[str]:
     return sorted(name for name in names if name and not name.startswith("amq."))[:_MOST_LOOKED_AT]
 
 
-def _tell_queue(report: Report, queue: Queue, seen: Seen) -> None:
+def _tell_queue(report: Report, trial: Trial, queue: Queue, seen: Seen) -> None:
     if seen.state == "missing":
-        _tell_missing(report, queue)
+        _tell_missing(report, trial, queue)
     elif seen.state == "locked":
         report.fault("belongs to another connection alone (exclusive)", "Ask the service for a queue that is shared.")
     elif seen.state == "refused":
@@ -151,11 +164,14 @@ def _tell_queue(report: Report, queue: Queue, seen: Seen) -> None:
         _tell_what_it_is(report, queue, seen)
 
 
-def _tell_missing(report: Report, queue: Queue) -> None:
+def _tell_missing(report: Report, trial: Trial, queue: Queue) -> None:
     how = how_to_make(queue)
     if isinstance(how, LeaveIt):
         found, _, mend = how.why.partition(". ")
         report.warn(found, f"{mend}.") if queue.make is False else report.fault(found, f"{mend}.")
+    elif not how.durable and not trial.makes_transient():
+        found, _, mend = instead_of_transient("durable").partition(". ")
+        report.fault(f"does not exist, and {found}", f"{mend}.")
     elif how.unsaid:
         found, _, mend = unsaid_warning().partition(". ")
         report.warn(f"does not exist; the first pass makes it: {found}", f"{mend}.")

@@ -94,9 +94,13 @@ def _accounting(slurm: Survey, notes: list[str]) -> _Settings:
 
 def ask_for_queues(credentials: Credentials, ca_file: Optional[str]) -> Proposals:
     """What the broker has, where it tells; proposes the queue if there is one whose name speaks of jobs."""
-    from ..broker.management import list_queues
+    from ..broker.management import Management
 
-    queues = [(name, messages) for name, messages in list_queues(credentials, ca_file) if not name.startswith("amq.")]
+    queues = [
+        (name, messages)
+        for name, messages in Management(credentials, ca_file).queues() or ()
+        if not name.startswith("amq.")
+    ]
     if not queues:
         return Proposals()
     shown = [f"{name} ({messages} waiting)" for name, messages in sorted(queues)[:_MOST_SHOWN]]

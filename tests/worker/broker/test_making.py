@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Optional
 
 import pytest
 from pika import exceptions
 
+from tests.worker.examples import config_for
 from worker.broker import QueueFault, Unroutable
 from worker.broker.making import LeaveIt, Make, how_to_make, how_to_make_for_reply
 from worker.broker.rabbitmq import RabbitMQ
+from worker.broker.trial import Seen, Trial
+from worker.doctor.broker import _tell_queue, _try_making_reply_queues
+from worker.doctor.report import Report
 from worker.outcome import Reply
 from worker.settings import Credentials, Pattern, Queue, Replies, Secret
 
@@ -79,11 +85,16 @@ class _Connection:
 
 
 def broker_that_refuses(monkeypatch: pytest.MonkeyPatch, refuse: Callable[[], Exception], replies: Replies) -> RabbitMQ:
-    broker, channel = RabbitMQ(CREDENTIALS, replies, None), _Channel(refuse)
+    broker = RabbitMQ(CREDENTIALS, replies, None)
+    make_it_refuse(monkeypatch, broker, refuse)
+    return broker
+
+
+def make_it_refuse(monkeypatch: pytest.MonkeyPatch, broker: RabbitMQ, refuse: Callable[[], Exception]) -> None:
+    channel = _Channel(refuse)
     monkeypatch.setattr(broker, "_open", lambda: _Connection(channel))
     monkeypatch.setattr(broker, "_jobs_channel", lambda: channel)
     monkeypatch.setattr(broker, "_answers_channel", lambda: channel)
-    return broker
 
 
 @pytest.mark.parametrize("durable", [None, False])
@@ -118,3 +129,27 @@ def test_the_same_for_a_reply_queue(
         broker.publish(Reply("answers", "c", b"{}", "result", "m", 0, 60_000, {}))
 
     assert ("create_durable" in caplog.text) == (durable is None)
+
+
+@pytest.mark.parametrize(("code", "words", "makes"), [
+    (541, REFUSED, False), (541, "INTERNAL_ERROR", False), (403, "ACCESS_REFUSED - access to queue", True),
+])  # fmt: skip
+def test_the_doctor_tries_whether_the_broker_makes_queues_that_are_not_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str, makes: bool
+) -> None:
+    trial, site = Trial(CREDENTIALS, None), config_for(tmp_path).site
+    make_it_refuse(monkeypatch, trial, lambda: exceptions.ConnectionClosedByBroker(code, words))
+    report = Report("broker")
+    report.begin("queue jobs")
+
+    assert trial.makes_transient() is makes
+    _tell_queue(report, trial, Queue("jobs", "w", durable=False), Seen("missing"))
+    _try_making_reply_queues(report, trial, replace(site, replies=Replies(create=(Pattern("*"),))))
+
+    faults = [each for each in report.findings if each.mark == "fault"]
+    assert len(faults) == (0 if makes else 2)
+    assert makes or "refuses queues that are not durable" in faults[0].found
+    assert makes or [each.mend for each in faults] == [
+        "Write durable = true in site.toml, or make it by hand.",
+        "Write create_durable = true in site.toml, or make it by hand.",
+    ]
