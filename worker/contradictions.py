@@ -13,7 +13,8 @@ from .settings import ApiSettings, Queue, Site, Workload
 Path = tuple[Union[str, int], ...]
 """Where a setting stands, as in `("queues", 0, "resources", "cpus")`."""
 
-_MAY_PASS = ("node_failed", "preempted", "lost", "out_of_memory", "timed_out", "fetch", "pack", "start")
+_MAY_PASS = ("node_failed", "preempted", "lost", "out_of_memory", "timed_out", "fetch", "pack", "start",
+             "no_result")  # fmt: skip
 """Ends, and steps that failed for a cause outside the job, after which another attempt makes sense."""
 
 

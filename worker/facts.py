@@ -82,6 +82,8 @@ class Started:
     restarts: int
     node: str
     at: float
+    says_begun: bool = False
+    """Its worker links this file to begun.json before it starts the program. Workers of versions before say nothing."""
 
     @property
     def closed(self) -> bool:
@@ -180,7 +182,8 @@ class NotTaken:
 
 @dataclass(frozen=True)
 class Kept:
-    """What a worker had read when it began, left where the job's own files were gone when it ended."""
+    """What a worker had read when it began, left where the job's own files were gone when it ended. begun.json decides only
+    where there is no result, and a worker that leaves this has one."""
 
     message: Message
     claimed_at: float

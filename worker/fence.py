@@ -15,6 +15,19 @@ from .facts import Cancel, Started, closed_at
 from .folder import AttemptFolder, claim_name, read
 
 
+def close_program(attempt: AttemptFolder, now: float) -> bool:
+    """For an attempt that has ended without a result, and of which nothing says that its program had begun: then none ever
+    will. False where it had. Whatever names a network file system hides, a link to one that is there fails.
+    Raises OSError and Damaged.
+    """
+    if claim_name(attempt.begun, closed_at(now)):
+        return True
+    first = read(Started, attempt.begun)
+    if first is None:
+        raise Damaged(f"{attempt.path.name}/{attempt.begun.name} exists and can't be read")
+    return first.closed
+
+
 def close(attempt: AttemptFolder, why: Optional[Cancel], now: float) -> bool:
     """False where the attempt has begun: then it is asked to end, or left to. True as often as this is repeated.
 

@@ -70,6 +70,7 @@ class AttemptFolder:
         self.submission = path / "submission.json"
         self.token = path / "token"
         self.started = path / "started.json"
+        self.begun = path / "begun.json"
         self.log = path / "job.log"
         self.slurm_log = path / "slurm.log"
         self.work = path / "work"
@@ -317,6 +318,21 @@ def claim_name(path: Path, fact: Fact) -> bool:
                 return False
         sync_folder(path.parent)
         passing(f"after {path.name}")
+    return True
+
+
+def claim_link(existing: Path, path: Path) -> bool:
+    """An exclusive fact that says what another one says, which is on disk: one link and one sync. False if another writer was
+    first. Raises OSError; after that it may stand all the same, and is ours when it is asked for again."""
+    passing(f"before {path.name}")
+    try:
+        os.link(existing, path)
+    except FileExistsError:
+        if not os.path.samestat(os.lstat(existing), os.lstat(path)):
+            sync_folder(path.parent)
+            return False
+    sync_folder(path.parent)
+    passing(f"after {path.name}")
     return True
 
 

@@ -12,6 +12,9 @@ from .outcome import Result
 from .settings import RetryPolicy
 from .spec import JobSpec, Resources
 
+NO_RESULT = "no_result"
+"""In a policy: jobs whose program had begun and that ended without a result."""
+
 
 def is_final(result: Result, spec: JobSpec, had: Resources) -> bool:
     """Whether this attempt's result is the job's. `had`: what the attempt was given."""
@@ -21,9 +24,11 @@ def is_final(result: Result, spec: JobSpec, had: Resources) -> bool:
 
 
 def _allowed(result: Result, policy: RetryPolicy) -> bool:
-    """A step that failed is tried again only where its cause may pass."""
+    """A step that failed is tried again only where its cause may pass. Of `run` that is so where no result was left: then
+    the program may have done its work, and the site has to ask for it by another word."""
     if result.outcome == "failed":
-        return result.may_work_again and result.step in policy.on
+        word = NO_RESULT if result.step == "run" else result.step
+        return result.may_work_again and word in policy.on
     return result.outcome in policy.on
 
 

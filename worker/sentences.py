@@ -27,9 +27,27 @@ def of_end(
         return "The cluster stopped the job to make room for a more urgent one. Run it again."
     if outcome == "lost":
         return "The cluster lost track of the job and its result. Run it again."
+    return without_result(exit_code)
+
+
+def without_result(exit_code: str, begun: bool = False) -> str:
+    """`begun`: its program is known to have begun."""
     number, _, signal = exit_code.partition(":")
     code = f" (signal {signal})" if signal not in ("", "0") else f" (exit code {number})" if number else ""
-    return f"The job ended{code} without leaving a result. Somebody who runs the service must look into it."
+    when = " after its program had begun" if begun else ""
+    return f"The job ended{code} without leaving a result{when}. Somebody who runs the service must look into it."
+
+
+def never_began() -> str:
+    return "The job ended before its program could begin. This was no fault of the job; run it again."
+
+
+def disk_away(why: str) -> str:
+    found = f" ({why})" if why else ""
+    return (
+        f"The program was not started, because the cluster's disk could not be used{found}. This was no fault of the job; "
+        "run it again."
+    )
 
 
 def node_refused() -> str:

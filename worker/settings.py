@@ -151,7 +151,8 @@ class RetryPolicy:
     attempts: int = said("how often a job is tried in all", 3, least=1, most=100)
     on: tuple[str, ...] = said(
         "ends, and steps that failed for a cause outside the job, after which it is tried again; with out_of_memory or "
-        "timed_out among them, the next attempt gets twice the memory or the time, up to the queue's caps",
+        "timed_out among them, the next attempt gets twice the memory or the time, up to the queue's caps; with no_result, "
+        "also a job whose program had begun and that ended without a result, so that it may run to its end more than once",
         ("node_failed", "preempted", "fetch", "start"),
     )
     wait: float = said("time before the second attempt; doubled for each one after", 60.0, least=0, most=DAY)

@@ -3,7 +3,7 @@ host does to it.
 
 `altered.py HOW PYTHON PROGRAM ...` or `altered.py HOW PYTHON -m MODULE ...`; HOW is a JSON object:
 `shift` seconds are added to the time of day, from the durable step `since` on, if given; at the step `halt` it stops itself
-(SIGSTOP); `pause` is a step and how many seconds it takes.
+(SIGSTOP), the first time it comes there; `pause` is a step and how many seconds it takes.
 """
 
 from __future__ import annotations
@@ -46,11 +46,13 @@ def _change_steps(clock: _Clock, how: Mapping[str, Any]) -> None:
     from worker import folder
 
     slow, seconds = how.get("pause", ("", 0.0))
+    to_halt = [how["halt"]] if "halt" in how else []
 
     def passing(step: str) -> None:
         if step == how.get("since"):
             clock.wrong = True
-        if step == how.get("halt"):
+        if step in to_halt:
+            to_halt.clear()
             os.kill(os.getpid(), signal.SIGSTOP)
         if step == slow:
             time.sleep(seconds)

@@ -9,20 +9,25 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.faults.passes import (
     Operator,
+    altered,
     hold_back,
     is_slurm_id,
     job_of,
     let_start,
     runs,
+    use_python,
     wait_until,
     wait_until_ended,
 )
@@ -337,6 +342,73 @@ def test_a_job_that_starts_on_a_read_only_disk_gets_another_attempt(scene: Scene
     is_success(operator.answer(correlation_id), attempt=2)
     assert f"submitted job={job_of(scene, correlation_id).id} attempt=2" in operator.log
     assert runs(record) == 1
+
+
+class Worker:
+    """Of the next job: it stops itself just before it would note that its program begins."""
+
+    def __init__(self, scene: Scene, place: Path) -> None:
+        self._site = str(scene.installation.site_file)
+        flag, python = place / "halt", place / "python"
+        flag.touch()
+        halting = shlex.join([*altered(halt="before begun.json"), sys.executable])
+        python.write_text(f'#!/bin/sh\nrm {shlex.quote(str(flag))} 2>/dev/null && exec {halting} "$@"\n'
+                          f'exec {shlex.quote(sys.executable)} "$@"\n')  # fmt: skip
+        python.chmod(0o700)
+        use_python(scene, python)
+
+    def wait_until_it_has_stopped(self) -> None:
+        wait_until(lambda: [each.status() for each in self._found()] == [psutil.STATUS_STOPPED])
+
+    def wake(self) -> None:
+        for each in self._found():
+            each.resume()
+
+    def _found(self) -> list[psutil.Process]:
+        running = psutil.process_iter(["cmdline"])
+        return [each for each in running if {self._site, "--scheduler-id"} <= set(each.info["cmdline"] or ())]
+
+
+@pytest.mark.fault(what="the disk is away for longer than publish_patience", moment="when a program is to begin")
+@pytest.mark.long(seconds=40)
+def test_a_program_whose_beginning_can_t_be_noted_is_not_started_and_its_job_is_tried_again(
+    scene: Scene, disk: Disk, scratch: Disk, tmp_path: Path
+) -> None:
+    operator, record, worker = Operator(scene), tmp_path / "record", Worker(scene, tmp_path)
+    correlation_id = scene.ask(record=str(record))
+    operator.one_pass()
+    worker.wait_until_it_has_stopped()
+
+    disk.use_up_inodes(leave=0)  # nor can it leave a result
+    worker.wake()
+    wait_until_ended(scene, correlation_id)
+    left = sorted(path.name for path in job_of(scene, correlation_id).attempt(1).path.glob("*.json"))
+    disk.give_room()
+
+    assert "started.json" in left and not {"begun.json", "result.json"} & set(left)
+    is_success(operator.answer(correlation_id), attempt=2)
+    assert "ended without a result" in operator.log and runs(record) == 1
+
+
+@pytest.mark.fault(what="the disk is away for a moment", moment="when a program is to begin")
+def test_a_program_waits_for_a_disk_that_comes_back_and_runs_once(
+    scene: Scene, disk: Disk, scratch: Disk, tmp_path: Path
+) -> None:
+    operator, record, worker = Operator(scene), tmp_path / "record", Worker(scene, tmp_path)
+    scene.installation.change_site('publish_patience = "3s"', 'publish_patience = "120s"')
+    correlation_id = scene.ask(record=str(record))
+    operator.one_pass()
+    worker.wait_until_it_has_stopped()
+    job_log = job_of(scene, correlation_id).attempt(1).log
+
+    disk.use_up_inodes(leave=0)
+    worker.wake()
+    wait_until(lambda: "the program waits for the disk" in job_log.read_text())
+    ran_before = runs(record)
+    disk.give_room()
+
+    is_success(operator.answer(correlation_id))
+    assert (ran_before, runs(record)) == (0, 1)
 
 
 @pytest.mark.parametrize(

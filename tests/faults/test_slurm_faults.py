@@ -30,7 +30,8 @@ from worker.folder import JobFolder
 SITE_AWAY = "site away, jobs wait and no message is taken kind=slurm"
 NO_ANSWER = "slurm gives no answer, its jobs are left as they are"
 NODE_FAILED = "The computer that the job ran on failed. This was no fault of the job; run it again."
-NO_RESULT = "The job ended without leaving a result. Somebody who runs the service must look into it."
+BEGUN = "The job ended without leaving a result after its program had begun."
+NO_RESULT = f"{BEGUN} Somebody who runs the service must look into it."
 SLOW_IMAGE = "/uploads/slow"
 
 

@@ -11,14 +11,14 @@ from typing import Any, Callable, Optional
 import pytest
 
 from slurm import JobView
-from worker import answer, facts, fence, folder
+from worker import answer, facts, fence, folder, retry
 from worker.answer import conclude
 from worker.batches import Pool
 from worker.broker import Delivery
 from worker.broker.embedded import Embedded
 from worker.facts import Ended, Outcome, Started
 from worker.folder import AttemptFolder, JobFolder, JobId, JobsFolder
-from worker.in_job import run
+from worker.in_job import run, steps
 from worker.in_job.publish import publish as publish_answer
 from worker.in_job.steps import Placement
 from worker.login import archive, claim, judge, quiet, reconcile, take
@@ -217,6 +217,16 @@ def a_job_that_has_begun_is_withdrawn_all_the_same(patch: pytest.MonkeyPatch) ->
 
     fence_close = fence.close
     patch.setattr(fence, "close", wrong)
+
+
+@bug
+def a_program_begins_before_it_is_on_disk_that_it_does(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(steps, "note_begun", lambda *_: None)
+
+
+@bug
+def what_had_begun_and_left_nothing_is_tried_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(retry, "NO_RESULT", "start")
 
 
 @bug

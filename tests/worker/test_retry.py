@@ -34,6 +34,17 @@ def test_a_failed_step_is_tried_again_where_its_cause_may_pass(step: str, may_wo
     assert is_final(Result("failed", 1, step=step, may_work_again=may_work_again), spec(), HAD) == final
 
 
+@pytest.mark.parametrize("on", [("no_result",), ("fetch", "start", "pack"), ()])
+@pytest.mark.parametrize("may_work_again", [True, False])
+def test_what_had_begun_and_left_no_result_is_tried_again_for_a_word_of_its_own(
+    on: tuple[str, ...], may_work_again: bool
+) -> None:
+    """A program that failed by itself leaves a result, and is never tried again."""
+    again = not is_final(Result("failed", 1, step="run", may_work_again=may_work_again), spec(on=on), HAD)
+
+    assert again == (may_work_again and on == ("no_result",))
+
+
 @pytest.mark.parametrize(("attempts", "attempt", "final"), [
     (3, 1, False), (3, 2, False), (3, 3, True), (3, 4, True), (1, 1, True), (0, 1, True),
 ])  # fmt: skip

@@ -72,7 +72,7 @@ def _put_back(job: JobFolder, attempt: AttemptFolder, kept: Kept) -> bool:
 
 def _start(job: JobFolder, attempt: AttemptFolder, place: Placement) -> Optional[Started]:
     """None for a second copy of this attempt, which leaves without a word; and when the job has its outcome already."""
-    started = Started(place.scheduler_id, place.restarts, place.node, time.time())
+    started = Started(place.scheduler_id, place.restarts, place.node, time.time(), says_begun=True)
     if job.outcome.exists():
         log.info("the job has been answered, nothing to do job=%s attempt=%d", job.id, attempt.number)
         return None

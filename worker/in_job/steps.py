@@ -23,6 +23,7 @@ from ..folder import AttemptFolder, JobId
 from ..outcome import Result, Used, readable_tail
 from ..settings import Config, Workload
 from ..spec import JobSpec, Resources
+from .begin import note_begun
 from .execute import Exit, execute
 from .fetch import Fetcher, fetch
 from .interrupt import Interrupted, Interrupts
@@ -153,6 +154,9 @@ def _steps(work: Work) -> Packed:
         _write_job_file(work, scratch)
         argv = _argv(work, scratch)
         environment = _environment(work, scratch)
+        if work.pilot is None:  # a pilot's journal says it of its jobs
+            patience = work.config.site.timing.publish_patience
+            note_begun(work.job_id, work.attempt, patience, work.interrupts)
         with work.meter.step("run"), _progress_watched(work, scratch):
             exit = execute(argv, scratch, environment, work.attempt.log, work.interrupts, work.workload.stop_wait)
         _check_exit(work, exit)

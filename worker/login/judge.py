@@ -98,6 +98,13 @@ class Close:
 
 
 @dataclass(frozen=True)
+class CloseProgram:
+    """The attempt has ended without a result, and nothing says that its program had begun: see to it that none will."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
 class AskToCancel:
     attempt: int
     cancel: Cancel
@@ -110,7 +117,9 @@ class Archive:
     pass
 
 
-Step = Union[Wait, Understand, Submit, Record, GiveVerdict, Conclude, Deliver, Close, AskToCancel, Archive]
+Step = Union[
+    Wait, Understand, Submit, Record, GiveVerdict, Conclude, Deliver, Close, CloseProgram, AskToCancel, Archive
+]
 
 
 # --- what the scheduler's answer adds
@@ -327,8 +336,11 @@ def given_up(a: AttemptFacts, timing: Timing, clock: Clock) -> Optional[Cancel]:
 
 def _while_running(job: JobFacts, a: AttemptFacts, timing: Timing, clock: Clock) -> Step:
     if a.ended is not None:
-        visible = _all_visible(a, timing, clock)
-        return Record(_from_end(job, a, a.ended)) if visible else Wait("for files to become visible")
+        if not _all_visible(a, timing, clock):
+            return Wait("for files to become visible")
+        came_to = _from_end(job, a, a.ended)
+        undecided = a.begun is None and a.started is not None and a.started.says_begun
+        return CloseProgram(a.number) if undecided and came_to.outcome == "failed" else Record(came_to)
     if is_lost(a, timing):
         return Record(_lost(job, a, clock))
     if a.stuck is not None and a.stuck.reason == _REQUEUED:
@@ -433,13 +445,15 @@ def _from_end(job: JobFacts, a: AttemptFacts, ended: Ended) -> Result:
         if outcome == "timed_out" and had and a.started and ended.at - a.started.at < 0.9 * had.time_seconds:
             had = None  # an administrator has shortened it; nobody tells us to what
         reason = sentences.of_end(outcome, had, ended.exit_code, ended.by, asked)
-    never_began = a.started is None
+        if outcome == "failed" and a.begun is not None:
+            reason = sentences.without_result(ended.exit_code, begun=True) if a.begun else sentences.never_began()
+    never_began = a.started is None or a.begun is False
     return Result(
         outcome=outcome,
         attempt=a.number,
         reason=reason,
         step="" if outcome != "failed" else "start" if never_began else "run",
-        may_work_again=outcome == "failed" and never_began,
+        may_work_again=outcome == "failed" and (never_began or a.begun is True),
         node=ended.node,
         slurm_job_id=a.slurm_id or "",
         started_at=a.started.at if a.started else None,
@@ -472,7 +486,9 @@ def _verdict(job: JobFacts, a: AttemptFacts, result: Result, ended: Ended) -> Re
         return replace(result, needs_verdict=False)
     told = _from_end(job, a, ended)
     if ended.end in ("succeeded", "failed"):
-        told = replace(told, outcome="node_failed", step="", reason=sentences.of_end("node_failed"))
+        told = replace(
+            told, outcome="node_failed", step="", may_work_again=False, reason=sentences.of_end("node_failed")
+        )
     return replace(told, started_at=result.started_at, exit_code=result.exit_code, signal=result.signal)
 
 

@@ -183,6 +183,9 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing
         return _deliver(tools, job)
     elif isinstance(step, judge.Close):
         _close(tools, job, step, standing)
+    elif isinstance(step, judge.CloseProgram):
+        begun = not fence.close_program(job.attempt(step.attempt), tools.now())
+        log.info("ended without a result job=%s attempt=%d begun=%s", job.id, step.attempt, "yes" if begun else "no")
     elif isinstance(step, judge.AskToCancel):
         _cancel(job, step, standing)
         return False

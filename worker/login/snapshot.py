@@ -44,6 +44,8 @@ class AttemptFacts:
     """None also where it was closed."""
     closed: bool = False
     """The login side has won started.json: nothing of this attempt can begin any more."""
+    begun: Optional[bool] = None
+    """Where it ended without a result: whether its program had begun. None while nobody knows, and of older workers."""
     result: Optional[Result] = None
     verdict: Optional[Result] = None
     ended: Optional[Ended] = None
@@ -150,6 +152,7 @@ def read_attempt(attempt: AttemptFolder) -> AttemptFacts:
     ended, started = read(Ended, attempt.ended), read(Started, attempt.started)
     closed = started is not None and started.closed
     intents, declined = _read_intents(attempt)
+    result = read(Result, attempt.result)
     facts = AttemptFacts(
         number=attempt.number,
         intent=intents[-1] if intents else None,
@@ -158,7 +161,8 @@ def read_attempt(attempt: AttemptFolder) -> AttemptFacts:
         submission=read(Submission, attempt.submission),
         started=None if closed else started,
         closed=closed,
-        result=read(Result, attempt.result),
+        begun=_read_begun(attempt) if ended and started and started.says_begun and result is None else None,
+        result=result,
         verdict=read(Result, attempt.verdict),
         ended=ended,
         ended_noted=attempt.ended.stat().st_mtime if ended else 0,
@@ -172,6 +176,12 @@ def read_attempt(attempt: AttemptFolder) -> AttemptFacts:
         if seen or attempt.declined(1).exists():
             raise Damaged(f"{attempt.intent} is gone, though the attempt was submitted")
     return facts
+
+
+def _read_begun(attempt: AttemptFolder) -> Optional[bool]:
+    """Looked for only where it decides."""
+    begun = read(Started, attempt.begun)
+    return None if begun is None else not begun.closed
 
 
 def _read_intents(attempt: AttemptFolder) -> tuple[list[Intent], Optional[Declined]]:

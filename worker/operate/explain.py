@@ -306,6 +306,8 @@ def _next(scene: _Scene) -> Iterator[str]:
         yield "The next pass sends the answer."
     elif isinstance(step, judge.Close):
         yield f"The next pass withdraws it: {step.why.reason if step.why else 'Slurm says that it ended before it began.'}"
+    elif isinstance(step, judge.CloseProgram):
+        yield "The next pass sees to it that its program can't begin any more, and notes whether it had."
     elif isinstance(step, judge.AskToCancel):
         yield f"The next pass asks Slurm to cancel it: {step.cancel.reason}"
     else:

@@ -26,6 +26,7 @@ from worker.login.judge import (
     Archive,
     AskToCancel,
     Close,
+    CloseProgram,
     Conclude,
     Deliver,
     GiveVerdict,
@@ -40,7 +41,7 @@ from worker.login.judge import (
 from worker.login.snapshot import AttemptFacts, JobFacts
 from worker.outcome import Result
 from worker.settings import RetryPolicy
-from worker.spec import deadline_of
+from worker.spec import JobSpec, deadline_of
 
 ENDS = ["succeeded", "failed", "out_of_memory", "timed_out", "node_failed", "preempted", "cancelled"]
 DAY = 86400.0
@@ -432,6 +433,51 @@ REFUSED = [
     *states.parse_sacct("7|CANCELLED by 0|0:0|1|n1|bf-here-1\n7|CANCELLED by 64030|0:0|1|n1|bf-here-1\n", own="1000"),
 ]
 """Rows of one whose node was to begin it, and did not."""
+
+
+SAYS_BEGUN = Started("7", 0, "n1", LONG_AGO, says_begun=True)
+UNASKED = replace(SPEC, retry=RetryPolicy(attempts=3, wait=0))
+ASKED_FOR = replace(SPEC, retry=RetryPolicy(attempts=3, wait=0, on=("no_result",)))
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_what_ended_without_a_result_is_asked_whether_it_had_begun_only_where_that_decides(end: str) -> None:
+    next_step = step(job(replace(started(ended=ended(end)), started=SAYS_BEGUN)))
+
+    asks = next_step == CloseProgram(1)
+    assert asks == (end in ("succeeded", "failed"))
+    assert asks or isinstance(next_step, Record)
+
+
+def test_whether_it_had_begun_is_asked_only_when_its_files_can_be_seen() -> None:
+    assert isinstance(step(job(replace(started(ended=ended("failed", ago=89)), started=SAYS_BEGUN))), Wait)
+
+
+@pytest.mark.parametrize("spec", [UNASKED, ASKED_FOR])
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_had_begun_is_tried_again_only_where_the_site_asks_for_it(begun: bool, spec: JobSpec) -> None:
+    ran = replace(started(ended=ended("failed", exit_code="0:9")), started=SAYS_BEGUN, begun=begun)
+
+    next_step = step(job(ran, spec=spec))
+
+    assert isinstance(next_step, Record)
+    failed = next_step.result
+    assert (failed.outcome, failed.step) == ("failed", "run" if begun else "start")
+    words = (
+        "(signal 9) without leaving a result after its program had begun" if begun else "before its program could begin"
+    )
+    assert words in failed.reason
+    after_it = step(job(replace(ran, result=failed), spec=spec))
+    again = spec is ASKED_FOR if begun else spec is UNASKED
+    assert isinstance(after_it, Submit if again else Conclude)
+
+
+def test_a_job_of_an_older_worker_which_does_not_say_whether_it_began_is_judged_as_it_was() -> None:
+    next_step = step(job(started(ended=ended("failed")), spec=ASKED_FOR))
+
+    assert isinstance(next_step, Record)
+    failed = next_step.result
+    assert (failed.step, failed.may_work_again) == ("run", False) and "begun" not in failed.reason
 
 
 @pytest.mark.parametrize("view", REFUSED)

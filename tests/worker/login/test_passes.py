@@ -155,6 +155,10 @@ class Login:
         self.broker, self.cluster = Broker(), Cluster()
         self.refused = False
 
+    def use_retry(self, retry: RetryPolicy) -> None:
+        workloads = {n: replace(w, retry=retry) for n, w in self.config.site.workloads.items()}
+        self.config = replace(self.config, site=replace(self.config.site, workloads=workloads))
+
     def one_pass(self, drain: bool = True) -> int:
         tools = Tools(self.config, self.jobs)
         tools.__dict__.update(broker=self.broker, scheduler=self.cluster)
@@ -198,6 +202,15 @@ def dies(login: Login, job: JobFolder, number: int) -> None:
 
 def starts_and_dies(login: Login, job: JobFolder, number: int) -> None:
     folder.claim_name(job.attempt(number).started, Started(login.cluster.running, 0, "n1", 1.0))
+
+
+def starts_and_says_so(login: Login, job: JobFolder, number: int) -> None:
+    folder.claim_name(job.attempt(number).started, Started(login.cluster.running, 0, "n1", 1.0, says_begun=True))
+
+
+def begins_and_dies(login: Login, job: JobFolder, number: int) -> None:
+    starts_and_says_so(login, job, number)
+    folder.claim_link(job.attempt(number).started, job.attempt(number).begun)
 
 
 def answers(login: Login, job: JobFolder, number: int) -> None:
@@ -258,6 +271,55 @@ def test_a_job_that_slurm_killed_is_answered_with_the_true_cause(login: Login) -
     login.one_pass()
 
     assert login.errors() == ["The job used all of the 8000 MB it asked for and was stopped. Ask for more memory."]
+
+
+def test_a_job_whose_program_never_began_is_tried_again_and_one_that_had_begun_is_not(login: Login) -> None:
+    login.use_retry(RetryPolicy(attempts=2, wait=Seconds(0.0)))
+    login.broker.ask(GOOD, "never began")
+    login.one_pass()
+    login.run_jobs(starts_and_says_so, "failed")
+    login.one_pass()
+    submitted = len(login.cluster.jobs)
+    login.run_jobs(answers, "succeeded")
+    login.broker.ask(GOOD, "had begun")
+    login.one_pass()
+    login.run_jobs(begins_and_dies, "failed")
+
+    login.one_pass()
+
+    assert (submitted, len(login.cluster.jobs)) == (2, 3)
+    first, second = login.broker.sent
+    assert (first.headers["outcome"], first.headers["attempt"]) == ("succeeded", 2)
+    assert (second.headers["outcome"], second.headers["attempt"]) == ("failed", 1)
+    assert "without leaving a result after its program had begun" in json.loads(second.body)["error"]
+
+
+def test_a_begun_json_that_can_not_be_seen_yet_is_found_by_the_link_that_fails(
+    login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS 3 may hide a name until the folder changes; EEXIST is its server's word."""
+    login.use_retry(RetryPolicy(attempts=2, wait=Seconds(0.0)))
+    login.broker.ask()
+    login.one_pass()
+    login.run_jobs(begins_and_dies, "failed")
+    open_file, link, hidden = os.open, os.link, [True]
+
+    def hides(path: Any, *more: Any, **options: Any) -> int:
+        if hidden[0] and str(path).endswith("/begun.json"):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return open_file(path, *more, **options)
+
+    def shows(source: Any, target: Any) -> None:
+        hidden[0] = hidden[0] and not str(target).endswith("/begun.json")
+        link(source, target)
+
+    monkeypatch.setattr(os, "open", hides)
+    monkeypatch.setattr(os, "link", shows)
+
+    login.one_pass()
+
+    (error,) = login.errors()
+    assert "after its program had begun" in error and len(login.cluster.jobs) == 1
 
 
 def test_a_message_that_is_no_job_is_answered_and_the_next_one_runs(login: Login) -> None:

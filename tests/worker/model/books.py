@@ -96,6 +96,7 @@ class Books:
         db.close()
         self._check_taken(waiting, jobs, now)
         self._check_outcomes(jobs)
+        self._check_attempts(jobs)
         for answer in self.answers.values():
             promise(
                 answer.headers["outcome"] != "rejected" or not self.began.get(answer.attempt),
@@ -204,6 +205,17 @@ class Books:
                 now = outcome.read_bytes()
                 before = self._outcomes.setdefault(file.parent.name, now)
                 promise(before == now, f"the outcome of {file.parent.name} has changed: {before!r} to {now!r}")
+
+    def _check_attempts(self, jobs: Path) -> None:
+        """What is said to have never begun did not, and what has begun runs again only where its site asks for that."""
+        for file in jobs.glob("active/*/attempts/*/result.json"):
+            attempt = (file.parents[2].name, int(file.parent.name))
+            result = json.loads(file.read_text())
+            if result["outcome"] == "failed" and result["step"] == "start":
+                promise(not self.began.get(attempt), f"{attempt} is said to have never begun, and it had")
+            if result["outcome"] == "failed" and result["step"] == "run":
+                again = file.parent.with_name(str(attempt[1] + 1)) / "intent.json"
+                promise(not again.exists(), f"{attempt} had begun and left nothing, and is tried again")
 
     def note_declined(self, now: float) -> None:
         """It may be all that Slurm declines: then the site is away."""

@@ -24,9 +24,17 @@ TIMES = (1.0, 60.0, 60.0, 100.0, 130.0, 400.0, 700.0, 4000.0, 90000.0)
 LUCK = ("late", "unheard", "unheard and late", "not taken", "refused", "refused and taken", "declined", "declined and taken",
         "declined and taken late")  # fmt: skip
 OF_A_PASS = ("message.json", "ack", "spec.json", "intent.json", "sbatch", "submission.json", "ended.json", "cancel.json",
-             "started.json", "result.json", "reply-", "outcome.json", "publish", "delivered.json", "move to")  # fmt: skip
-OF_A_WORKER = ("started.json", "result.json", "reply-", "outcome.json", "publish", "delivered.json")
-AT_WORK = ("before started.json", "program runs", "program has ended", "before result.json", "before outcome.json")
+             "started.json", "begun.json", "result.json", "reply-", "outcome.json", "publish", "delivered.json",
+             "move to")  # fmt: skip
+OF_A_WORKER = ("started.json", "begun.json", "result.json", "reply-", "outcome.json", "publish", "delivered.json")
+AT_WORK = (
+    "before started.json",
+    "before begun.json",
+    "program runs",
+    "program has ended",
+    "before result.json",
+    "before outcome.json",
+)
 
 AT_WITHDRAWAL = ("before cancel.json", "after cancel.json", "before started.json", "after started.json", "after result.json",
                  "before outcome.json")  # fmt: skip

@@ -439,6 +439,7 @@ class World:
     def _run_program(self, work: Path, fate: str) -> int:
         number, job = int(work.parent.name), work.parents[2].name
         attempt = (job, number)
+        promise((work.parent / "begun.json").exists(), f"{attempt} begins, and nothing on disk says so")
         self.books.began[attempt] += 1
         self.moment("while the program runs")
         if fate == "fails":
