@@ -82,5 +82,16 @@ OF_A_FOLDER: dict[str, Callable[[Path], None]] = {
     "a link to itself": lambda path: _instead(path).symlink_to(path.name),
     "a fifo": lambda path: os.mkfifo(_instead(path)),
 }
+OF_A_NAME: dict[str, str] = {
+    "a path upwards": "../../../elsewhere",
+    "a path from the root": "/nowhere/elsewhere",
+    "nothing": "",
+    "a NUL": "x\0elsewhere",
+    "far too long": "x" * 4096,
+    "an option": "--elsewhere",
+    "a dot": ".",
+    "a line of its own": "x\nelsewhere",
+}
+"""What may stand, in a fact that is JSON as it was, where a name did."""
 UNREADABLE = _unreadable
 """Means nothing to root."""

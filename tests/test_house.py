@@ -44,7 +44,7 @@ ONLY_IN = {
 }
 PURE = {
     "slurm/commands.py", "slurm/details.py", "slurm/options.py", "slurm/states.py",
-    "worker/spec.py", "worker/outcome.py", "worker/retry.py", "worker/sentences.py",
+    "worker/names.py", "worker/spec.py", "worker/outcome.py", "worker/retry.py", "worker/sentences.py",
     "worker/login/judge.py", "worker/operate/history.py",
 }  # fmt: skip
 PURE_ENOUGH = {"slurm", "worker.errors", "worker.settings", "worker.facts", "worker.login.snapshot"}

@@ -48,6 +48,8 @@ def conclude(job: JobFolder, attempt: AttemptFolder, result: Result, replies: Re
     earlier = _earlier(job, attempt.number)
     stem = f"reply-{secrets.token_hex(4)}"
     if result.outcome == "succeeded":
+        if not result.body:
+            raise Damaged(f"{attempt.result} is not what was written there (a success without a reply)")
         stem = result.body
     else:
         write_bytes(attempt.reply_body(stem), failure_body(result, earlier))

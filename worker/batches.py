@@ -33,6 +33,7 @@ from . import folder
 from .errors import Damaged
 from .facts import Message
 from .folder import JobFolder, JobId, JobsFolder, from_json, to_json
+from .names import Name, NameIfAny
 from .outcome import Reply, Result
 from .spec import Resources
 
@@ -44,7 +45,6 @@ LARGEST = 1 << 32
 """Bytes of a file of a batch."""
 _COUNT = re.compile(r"[0-9]{1,9}")
 _OF_A_LEASE = re.compile(r"(?:journal-|sent-|handed-)([0-9]{1,6})(?:\.jsonl?)?")
-_ID = re.compile(r"[A-Za-z0-9-]{1,100}")
 _NOT_WRITTEN = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, AssertionError)
 """What reading meets where somebody else has written."""
 
@@ -60,7 +60,7 @@ class Pilot:
 class Handed:
     """These jobs left the batch for folders of their own."""
 
-    jobs: tuple[str, ...]
+    jobs: tuple[Name, ...]
 
 
 @dataclass(frozen=True)
@@ -250,10 +250,10 @@ def read_jobs(batch: Batch) -> list[Claimed]:
 
 def _claimed(line: Mapping[str, Any]) -> Claimed:
     resources = from_json(Resources, {name: line[name] for name in ("cpus", "memory_mb", "time_seconds")})
-    more = {name: str(line[name]) for name in ("rerun_of", "workload") if name in line}
-    if not _ID.fullmatch(line["id"]):
-        raise ValueError(f"{line['id']!r} is no job's id")
-    return Claimed(JobId(line["id"]), from_json(Message, line["message"]), resources, **more)
+    more = {
+        name: from_json(of, line[name]) for name, of in (("rerun_of", NameIfAny), ("workload", str)) if name in line
+    }
+    return Claimed(JobId(from_json(Name, line["id"])), from_json(Message, line["message"]), resources, **more)
 
 
 # --- closed ones
@@ -325,9 +325,7 @@ def _add_line(progress: Progress, line: Mapping[str, Any]) -> None:
         progress.started[line["start"]] = from_json(float, line["at"])
     else:
         reply = None if line["reply"] is None else _reply(line["reply"])
-        body_file = str(line.get("body_file", ""))
-        if "/" in body_file:
-            raise ValueError(f"{body_file!r} is no file's name")
+        body_file = from_json(NameIfAny, line.get("body_file", ""))
         progress.came.setdefault(line["id"], Came(from_json(Result, line["result"]), reply, body_file))
 
 

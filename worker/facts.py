@@ -9,6 +9,7 @@ from typing import Any, Optional, Union
 
 from .errors import Damaged
 from .folder import AttemptFolder, JobFolder, claim_name, read
+from .names import Name, SlurmId, SlurmIdIfAny, Word, WordIfAny
 from .outcome import Reply, Result
 from .spec import JobSpec, Resources
 
@@ -47,8 +48,8 @@ class Acked:
 class Intent:
     """About to be submitted, in this group, under this Slurm name."""
 
-    group: str
-    name: str
+    group: Name
+    name: Name
     element: int
     resources: Resources
     """What this attempt is given; more than the message asked for where an earlier one had too little."""
@@ -59,7 +60,7 @@ class Intent:
 class Submission:
     """Submitted. `adopted`: found by name after an unclear sbatch."""
 
-    slurm_id: str
+    slurm_id: SlurmId
     at: float
     adopted: bool = False
 
@@ -78,7 +79,7 @@ class Started:
     """Running: exclusive, so that a second copy of the attempt finds it. Closed: the login side was first, and nothing of the
     attempt will ever run (fence.py)."""
 
-    slurm_id: str
+    slurm_id: SlurmIdIfAny
     restarts: int
     node: str
     at: float
@@ -94,7 +95,7 @@ class Started:
 class Ended:
     """Slurm said that the attempt has ended, and how."""
 
-    end: str
+    end: Word
     state: str
     at: float
     exit_code: str = ""
@@ -126,10 +127,10 @@ class Stuck:
 class Cancel:
     """It shall end; if that works, or nothing of it has begun, this is what it came to."""
 
-    outcome: str
+    outcome: Word
     reason: str
     at: float
-    step: str = ""
+    step: WordIfAny = ""
     """Of `failed`: what could not be done."""
 
 
@@ -146,9 +147,9 @@ class Progress:
 class Outcome:
     """What the job came to: exclusive, final. `reply` is the stem of the reply's two files in the attempt's folder."""
 
-    outcome: str
+    outcome: Word
     attempt: int
-    reply: str
+    reply: Name
     by: str
     """"job": its worker won, and publishes; "login": nobody else ever will."""
     at: float
@@ -213,7 +214,7 @@ class Asked:
 class Origin:
     """This job was made of an earlier one's message, because an operator asked for it."""
 
-    of: str
+    of: Name
     verb: str
     by: str
     at: float
@@ -225,7 +226,7 @@ class Origin:
 class Again:
     """In the earlier job's folder: it runs once more, as this job."""
 
-    job: str
+    job: Name
     verb: str
     by: str
     at: float
@@ -254,7 +255,7 @@ class SiteFault:
 class Group:
     """One submission. An array's elements that a crash kept from being intended are missing here, and never submitted."""
 
-    members: Mapping[str, tuple[str, int]]
+    members: Mapping[str, tuple[Name, int]]
     """Element (a number, as JSON has it: a string) -> (job id, attempt)."""
 
 
@@ -310,7 +311,15 @@ def read_spec(job: JobFolder) -> Optional[JobSpec]:
 
 def read_result(attempt: AttemptFolder) -> Optional[Result]:
     """What the attempt came to. Where the worker could not know, the login side's verdict is what counts."""
-    return read(Result, attempt.verdict) or read(Result, attempt.result)
+    return result_in(attempt, attempt.verdict) or result_in(attempt, attempt.result)
+
+
+def result_in(attempt: AttemptFolder, path: Path) -> Optional[Result]:
+    """Raises Damaged, also where it is not of this attempt."""
+    result = read(Result, path)
+    if result is not None and result.attempt != attempt.number:
+        raise Damaged(f"{path} is not what was written there (it is of attempt {result.attempt})")
+    return result
 
 
 def closed_at(now: float) -> Started:

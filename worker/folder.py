@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Callable, NewType, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Callable, NewType, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import Damaged
 
@@ -551,6 +551,10 @@ def from_json(kind: Any, value: Any) -> Any:
             raise ValueError(f"{value!r} is no object")
         return kind(**{name: from_json(of, value[name]) for name, of in _fields(kind) if name in value})
     origin, of = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        word = from_json(of[0], value)
+        of[1].check(word)
+        return word
     if origin is Union:
         return _from_json_union(of, value)
     if origin is tuple:
@@ -573,7 +577,7 @@ def from_json(kind: Any, value: Any) -> Any:
 @functools.cache
 def _fields(kind: Any) -> tuple[tuple[str, Any], ...]:
     """To work them out takes ten times as long as to read a fact."""
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     return tuple((field.name, hints[field.name]) for field in fields(kind))
 
 

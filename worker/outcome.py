@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
+from .names import NameIfAny, Word, WordIfAny
+
 OUTCOMES = ("succeeded", "rejected", "failed", "out_of_memory", "timed_out", "node_failed", "preempted", "cancelled",
             "expired", "lost")  # fmt: skip
 
@@ -39,11 +41,11 @@ class Used:
 class Result:
     """What one attempt came to."""
 
-    outcome: str
+    outcome: Word
     attempt: int
     reason: str = ""
     """A sentence for the requester; empty for a success."""
-    step: str = ""
+    step: WordIfAny = ""
     may_work_again: bool = False
     needs_verdict: bool = False
     """The worker could not know the whole truth (it was told to stop, or could not see whether memory ran out): the
@@ -55,7 +57,7 @@ class Result:
     started_at: Optional[float] = None
     ended_at: Optional[float] = None
     outputs: Mapping[str, Output] = field(default_factory=dict)
-    body: str = ""
+    body: NameIfAny = ""
     """For a success: the name of the file in the attempt's folder that holds the packed reply."""
     used: Optional[Used] = None
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Optional, Union
 from urllib.parse import urlsplit
 
 from .errors import InvalidSpec, UnknownWorkload
+from .names import FileName, Line
 from .settings import Form, GpuRule, Limits, Queue, ResourceRules, RetryPolicy, Workload
 
 _DEEPEST = 50
@@ -26,8 +27,8 @@ class Resources:
     cpus: int
     memory_mb: int
     time_seconds: int
-    gres: Optional[str] = None
-    email: Optional[str] = None
+    gres: Optional[Line] = None
+    email: Optional[Line] = None
 
     @property
     def minutes(self) -> int:
@@ -54,7 +55,7 @@ class Input:
     """One input: the address it comes from, the file it becomes, and whether the API's token may go along."""
 
     url: str
-    file: str
+    file: FileName
     with_token: bool
 
 
@@ -64,7 +65,7 @@ class JobSpec:
 
     workload: str
     inputs: Mapping[str, Input]
-    outputs: Mapping[str, str]
+    outputs: Mapping[str, FileName]
     settings: Mapping[str, Any]
     resources: Resources
     """What the message asks for: the first attempt's."""

@@ -155,7 +155,7 @@ def test_a_list_of_jobs_whose_ids_lead_elsewhere_is_damaged(pool: Pool) -> None:
     batch = batches.add(pool, [claimed(1)], 0)
     batch.jobs.write_text(batch.jobs.read_text().replace(claimed(1).id, "../../../etc"))
 
-    with pytest.raises(Damaged, match="no job's id"):
+    with pytest.raises(Damaged, match="is no name"):
         batches.read_jobs(batch)
 
 

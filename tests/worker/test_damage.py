@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 
-from tests.damage import OF_A_FILE, OF_A_FOLDER
+from tests.damage import OF_A_FILE, OF_A_FOLDER, OF_A_NAME
 from tests.worker.busy import Busy
+from worker import folder
 from worker.doctor import disk
 from worker.doctor.report import Report
 from worker.doctor.subject import Subject
+from worker.errors import Damaged
+from worker.facts import Group, Origin, Started
 from worker.login import metrics, tally
 from worker.operate import explain, pilots, places, report, show, status
+from worker.spec import JobSpec
 
 ITSELF = {"installation.json": (os.EX_CANTCREAT,), "lease.json": (os.EX_OK, os.EX_TEMPFAIL)}
 """Files of which no pass may be sure: it does nothing, and says what to do."""
@@ -87,6 +94,161 @@ def test_one_lost_file_stops_no_other_job(busy: Busy, caplog: pytest.LogCaptureF
         (busy.jobs.path / path).unlink()
 
         check_a_pass(busy, path, caplog)
+
+
+Keys = tuple[object, ...]
+NAMES: tuple[tuple[str, Keys], ...] = (
+    ("intent.json", ("group",)),
+    ("intent.json", ("name",)),
+    ("submission.json", ("slurm_id",)),
+    ("spec.json", ("outputs", "Model 0")),
+    ("spec.json", ("inputs", "Image", "file")),
+    ("outcome.json", ("reply",)),
+    ("outcome.json", ("outcome",)),
+    ("result.json", ("outcome",)),
+    ("result.json", ("step",)),
+    ("ended.json", ("end",)),
+    ("cancel.json", ("outcome",)),
+)
+"""Of which a path, a name in Slurm or a word of a command line is made; each pass reads them."""
+IN_A_WORD = ("a path upwards", "a path from the root", "an option", "a dot")
+"""Harmless behind the name of an option."""
+READ_LATER: tuple[tuple[str, Keys, Any, tuple[str, ...]], ...] = (
+    ("groups/*.json", ("members", "0", 0), Group, ()),
+    ("active/*/origin.json", ("of",), Origin, ()),
+    ("pilots/crew/*/attempts/1/started.json", ("slurm_id",), Started, ("nothing",)),
+    ("active/*/spec.json", ("resources", "gres"), JobSpec, IN_A_WORD),
+    ("active/*/spec.json", ("resources", "email"), JobSpec, IN_A_WORD),
+)
+MAY_BE_EMPTY = ("step",)
+
+
+def words_in(value: Any, above: Keys = ()) -> Iterator[Keys]:
+    """Where in a fact a text stands."""
+    if isinstance(value, str):
+        yield above
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inner:
+        yield from words_in(each, (*above, key))
+
+
+def put(path: Path, keys: Keys, word: str) -> None:
+    """The file's time stays: it is a fact too."""
+    fact, times = json.loads(path.read_text()), path.stat()
+    inner = fact
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = word
+    path.write_text(json.dumps(fact))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+class Ways:
+    """Which paths this process uses that lead elsewhere (audit hooks are never removed)."""
+
+    def __init__(self) -> None:
+        self.used: list[str] = []
+        self.watching = False
+        sys.addaudithook(self.see)
+
+    def see(self, event: str, arguments: tuple[object, ...]) -> None:
+        if self.watching and event.partition(".")[0] in ("open", "os", "shutil"):
+            self.used += [f"{event} {each}" for each in map(str, arguments) if "elsewhere" in each]
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        self.used, self.watching = [], True
+        try:
+            yield
+        finally:
+            self.watching = False
+
+
+@pytest.fixture(scope="module")
+def ways() -> Ways:
+    return Ways()
+
+
+@pytest.mark.parametrize("hostile", OF_A_NAME)
+def test_no_name_in_a_fact_leads_elsewhere(
+    busy: Busy, ways: Ways, caplog: pytest.LogCaptureFixture, hostile: str
+) -> None:
+    busy.restore()
+    word, turn = OF_A_NAME[hostile], list(OF_A_NAME).index(hostile)
+    facts = [path for path in busy.files() if path.suffix == ".json" and path.name not in ITSELF]
+    kinds = {
+        (path.name, keys): path for path in facts for keys in words_in(json.loads((busy.jobs.path / path).read_text()))
+    }
+    for (_, keys), path in list(kinds.items())[turn :: len(OF_A_NAME)]:
+        put(busy.jobs.path / path, keys, word)
+
+        with ways.watched():
+            check_a_pass(busy, path, caplog)
+
+        assert not ways.used, f"{path} {keys}: {ways.used}"
+        busy.restore()
+
+
+@pytest.mark.parametrize("hostile", OF_A_NAME)
+def test_a_fact_with_a_name_that_is_none_is_named_and_left_alone(
+    busy: Busy, ways: Ways, caplog: pytest.LogCaptureFixture, hostile: str
+) -> None:
+    word = OF_A_NAME[hostile]
+    for name, keys in NAMES:
+        if word == "" and keys[-1] in MAY_BE_EMPTY:
+            continue
+        busy.restore()
+        path = max(busy.jobs.active.rglob(name), key=is_about_to_be_put_away)
+        put(path, keys, word)
+        damaged = path.read_bytes()
+
+        with ways.watched():
+            code = busy.guarded_pass()
+
+        assert not ways.used, f"{path} {keys}: {ways.used}"
+        assert code == os.EX_DATAERR, f"{path} {keys}: {caplog.text}"
+        assert str(path) in caplog.text
+        assert path.read_bytes() == damaged
+        caplog.clear()
+
+
+def is_about_to_be_put_away(path: Path) -> bool:
+    """Then all its files are used."""
+    return any((above / "delivered.json").exists() for above in path.parents)
+
+
+@pytest.mark.parametrize("hostile", OF_A_NAME)
+def test_a_name_that_is_none_is_found_where_its_fact_is_read(busy: Busy, hostile: str) -> None:
+    word = OF_A_NAME[hostile]
+    for pattern, keys, kind, allowed in READ_LATER:
+        busy.restore()
+        path = next(busy.jobs.path.glob(pattern))
+        assert folder.read(kind, path) is not None
+        put(path, keys, word)
+
+        if hostile in allowed:
+            continue
+        with pytest.raises(Damaged, match=re.escape(str(path))):
+            folder.read(kind, path)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"attempt": 2}, {"outcome": "succeeded", "body": ""}],
+    ids=["of another attempt", "a success without its reply"],
+)
+def test_a_result_that_can_t_be_of_its_attempt_is_left_alone(
+    busy: Busy, caplog: pytest.LogCaptureFixture, changed: dict[str, Any]
+) -> None:
+    busy.restore()
+    job = next(busy.jobs.active.glob("*/unroutable.json")).parent
+    (job / "outcome.json").unlink()
+    path = job / "attempts/1/result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+
+    assert busy.guarded_pass() == os.EX_DATAERR
+
+    assert f"{path} is not what was written there" in caplog.text
 
 
 def said(verb: object, *words: str) -> Callable[[Busy], int]:

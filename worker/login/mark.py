@@ -18,6 +18,7 @@ from typing import Optional
 
 from ..errors import Damaged
 from ..folder import JobsFolder, claim_name, read, sync_folder, write
+from ..names import Place
 from ..settings import Config
 from .other_place import OtherPlace, look_at
 
@@ -33,7 +34,7 @@ class NotOurs(Exception):
 @dataclass(frozen=True)
 class Mark:
     id: str
-    jobs_dir: str = ""
+    jobs_dir: Place = ""
     """Where the jobs folder is."""
     site_file: str = ""
     """Of the installation that made it; empty in one of an older version."""

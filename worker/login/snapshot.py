@@ -24,6 +24,7 @@ from ..facts import (
     Submission,
     Undeliverable,
     read_spec,
+    result_in,
 )
 from ..folder import AttemptFolder, JobFolder, read
 from ..outcome import Result
@@ -152,7 +153,7 @@ def read_attempt(attempt: AttemptFolder) -> AttemptFacts:
     ended, started = read(Ended, attempt.ended), read(Started, attempt.started)
     closed = started is not None and started.closed
     intents, declined = _read_intents(attempt)
-    result = read(Result, attempt.result)
+    result = result_in(attempt, attempt.result)
     facts = AttemptFacts(
         number=attempt.number,
         intent=intents[-1] if intents else None,
@@ -163,7 +164,7 @@ def read_attempt(attempt: AttemptFolder) -> AttemptFacts:
         closed=closed,
         begun=_read_begun(attempt) if ended and started and started.says_begun and result is None else None,
         result=result,
-        verdict=read(Result, attempt.verdict),
+        verdict=result_in(attempt, attempt.verdict),
         ended=ended,
         ended_noted=attempt.ended.stat().st_mtime if ended else 0,
         absent=read(Absent, attempt.absent),

@@ -95,7 +95,7 @@ def hostile_job(jobs: JobsFolder) -> None:
     told = message(correlation_id=HOSTILE, reply_to=HOSTILE)
     a = started(result=result("failed", reason=HOSTILE))
     assert a.started is not None and a.submission is not None
-    a = replace(a, started=replace(a.started, node=HOSTILE, slurm_id=HOSTILE))
+    a = replace(a, started=replace(a.started, node=HOSTILE))
     facts = job(a, spec=spec, outcome=outcome("job", word="failed"))
     place = put(
         jobs,
