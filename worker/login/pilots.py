@@ -27,7 +27,7 @@ from ..broker import Delivery, digest
 from ..errors import Damaged, InvalidSpec
 from ..facts import Cancel, Ended, Origin, Outcome, Unfit, write_reply
 from ..fit import unfit_for_pilots
-from ..folder import JobFolder, JobId, JobsFolder, claim_name, read, write
+from ..folder import AttemptFolder, JobFolder, JobId, JobsFolder, claim_name, read, write
 from ..outcome import Result
 from ..settings import Config, Queue, Timing
 from ..spec import JobSpec, Resources
@@ -445,12 +445,19 @@ def want(tools: Tools, standing: Standing) -> None:
             crew = [each for each in batches.crew(tools.jobs) if _works_for(each, queue)]
         except Damaged:  # reported where they are tended; nobody knows how many there are
             continue
-        alive = [each for each in crew if each.attempt(1).intent.exists() and not each.attempt(1).ended.exists()]
+        if any(each.attempt(1).unfit.exists() for each in crew):
+            continue  # its verdict waits until all that it wrote can be seen, and another one would find the same
+        alive = [each for each in crew if _keeps_its_place(each.attempt(1))]
         ready = [each for each in crew if each.id in waiting]
         rules = queue.pilot
         worthwhile = min(rules.most, math.ceil(_open_jobs(pool) / rules.jobs_per_pilot))
         for _ in range(worthwhile - len(alive) - len(ready)):
             standing.ready.append((_hire(tools, queue), _submission(queue)))
+
+
+def _keeps_its_place(attempt: AttemptFolder) -> bool:
+    """Until it has ended; one that never began, until it is counted as a failure."""
+    return attempt.intent.exists() and not (attempt.ended.exists() and attempt.started.exists())
 
 
 def _jobs_to_do(pool: Pool) -> int:

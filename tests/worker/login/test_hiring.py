@@ -1,0 +1,93 @@
+"""How many pilots are wanted while the end of earlier ones is not judged yet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.worker.examples import NOW, config_for
+from tests.worker.test_batches import claimed
+from worker import batches, folder
+from worker.batches import Pilot, Pool
+from worker.facts import Ended, Intent, Started, Submission, Unfit, closed_at
+from worker.folder import AttemptFolder, JobFolder, JobsFolder
+from worker.login.pilots import want
+from worker.login.reconcile import Standing
+from worker.login.tools import Tools
+from worker.settings import PilotRules
+from worker.spec import Resources
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Tools:
+    config = config_for(tmp_path)
+    (queue,) = [replace(each, mode="pilot", pilot=PilotRules(most=2, jobs_per_pilot=2)) for each in config.site.queues]
+    jobs = JobsFolder(config.site.jobs_dir)
+    jobs.prepare()
+    pool = Pool(jobs, queue.name)
+    pool.prepare()
+    batches.add(pool, [claimed(number) for number in range(8)], NOW)
+    made = Tools(replace(config, site=replace(config.site, queues=(queue,))), jobs)
+    made.stopped = dict.fromkeys(config.site.workloads, "")
+    return made
+
+
+def hired(tools: Tools) -> int:
+    standing = Standing()
+    want(tools, standing)
+    return len(standing.ready)
+
+
+def pilots(tools: Tools, *names: str) -> list[AttemptFolder]:
+    """They were submitted."""
+    found = []
+    for name in names:
+        crew = JobFolder(batches.crew_of(tools.jobs) / f"pilot-{name}")
+        folder.make_folder(crew.attempt(1).path)
+        folder.write(batches.pilot_file(crew), Pilot(tools.config.site.queues[0].name))
+        folder.write(crew.attempt(1).intent, Intent("g", f"bf-{name}", 0, Resources(1, 1000, 3600), NOW))
+        folder.write(crew.attempt(1).submission, Submission("7", NOW))
+        found.append(crew.attempt(1))
+    return found
+
+
+def end(attempt: AttemptFolder) -> None:
+    folder.write(attempt.ended, Ended("succeeded", "COMPLETED", NOW))
+
+
+def test_as_many_are_wanted_as_jobs_justify_and_their_places_are_free_when_they_have_worked(tools: Tools) -> None:
+    before = hired(tools)
+    first, second = pilots(tools, "a", "b")
+    working = hired(tools)
+    for each in (first, second):
+        folder.claim_name(each.started, Started("7", 0, "n1", NOW))
+    end(first)
+
+    assert (before, working, hired(tools)) == (2, 0, 1)
+
+
+def test_while_the_verdict_on_one_that_is_unfit_waits_none_follows(tools: Tools) -> None:
+    (unfit,) = pilots(tools, "a")
+    folder.claim_name(unfit.started, Started("7", 0, "n1", NOW))
+    folder.write(unfit.unfit, Unfit("it can't see whether memory ran out", NOW))
+    end(unfit)
+
+    assert hired(tools) == 0
+
+
+def test_one_that_ended_before_it_began_keeps_its_place_until_it_is_counted(tools: Tools) -> None:
+    failed, other = pilots(tools, "a", "b")
+    for each in (failed, other):
+        end(each)
+
+    assert hired(tools) == 0
+
+
+def test_one_that_was_closed_because_slurm_declined_it_keeps_none(tools: Tools) -> None:
+    (declined, _) = pilots(tools, "a", "b")
+    folder.claim_name(declined.started, closed_at(NOW))
+    end(declined)
+
+    assert hired(tools) == 1
