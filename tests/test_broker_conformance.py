@@ -17,9 +17,9 @@ import pytest
 from tests.services.broker import Broker as Service
 from tests.services.daemon import poll
 from tests.services.proxy import SERVER, Proxy
-from tests.services.rabbitmq import RabbitMQ as Refusing
+from tests.services.rabbitmq import RabbitMQ as PrivateRabbitMQ
 from tests.services.rabbitmq import version
-from worker.broker import Broker, Properties, QueueFault, Unroutable
+from worker.broker import Broker, Properties, QueueFault, TooLarge, Unroutable
 from worker.broker.embedded import Embedded
 from worker.broker.rabbitmq import RabbitMQ, parameters
 from worker.broker.trial import Trial
@@ -82,19 +82,14 @@ def embedded(odd_folder: Path) -> Iterator[Kind]:
     kind.close()
 
 
+def of(service: Service) -> Credentials:
+    password = Secret(service.password)
+    return Credentials(service.host, service.port, service.user, password, service.vhost, False, "", "", Secret(""))
+
+
 @pytest.fixture
 def over_amqp(rabbitmq: Service) -> Iterator[Kind]:
-    credentials = Credentials(
-        rabbitmq.host,
-        rabbitmq.port,
-        rabbitmq.user,
-        Secret(rabbitmq.password),
-        rabbitmq.vhost,
-        False,
-        "",
-        "",
-        Secret(""),
-    )
+    credentials = of(rabbitmq)
     login = pika.PlainCredentials(rabbitmq.user, rabbitmq.password)
     parameters = pika.ConnectionParameters(rabbitmq.host, rabbitmq.port, rabbitmq.vhost, login)
 
@@ -473,11 +468,8 @@ def test_other_kinds_of_queues_are_read_or_refused(over_amqp: Kind, kind_of_queu
 
 @pytest.mark.skipif(version() < (3, 12), reason="RabbitMQ can be told to refuse them from 3.12 on")
 def test_a_broker_that_refuses_queues_that_are_not_durable_says_so_of_one_queue_alone(tmp_path: Path) -> None:
-    with Refusing(tmp_path / "rabbitmq", transient=False) as service:
-        credentials = Credentials(
-            service.host, service.port, service.user, Secret(service.password), "/", False, "", "", Secret("")
-        )
-        broker = RabbitMQ(credentials, Replies(create=(Pattern("*"),), create_durable=False), None)
+    with PrivateRabbitMQ(tmp_path / "rabbitmq", transient=False) as service:
+        broker = RabbitMQ(of(service), Replies(create=(Pattern("*"),), create_durable=False), None)
         jobs = Queue("jobs", "", durable=True, arguments={"x-queue-type": "quorum"})
         for _ in range(2):
             with pytest.raises(QueueFault, match="refuses queues that are not durable. Write durable = true"):
@@ -494,9 +486,26 @@ def test_a_broker_that_refuses_queues_that_are_not_durable_says_so_of_one_queue_
         broker.ack(held)
         broker.settle()
         broker.close()
-        trial = Trial(credentials, None)
+        trial = Trial(of(service), None)
         assert not trial.makes_transient() and trial.look(jobs).state == "there"
         trial.close()
+
+
+def test_a_broker_that_takes_no_large_message_says_how_large_one_may_be(tmp_path: Path) -> None:
+    service = PrivateRabbitMQ(tmp_path / "rabbitmq")
+    file = service.folder / "rabbitmq.conf"
+    others = [line for line in file.read_text().splitlines(keepends=True) if "max_message_size" not in line]
+    file.write_text("".join([*others, "max_message_size = 65536\n"]))
+    with service:
+        broker = RabbitMQ(of(service), Replies(), None)
+        broker.waiting(Queue("answers", "", durable=True))
+
+        with pytest.raises(TooLarge) as raised:
+            broker.publish(replace(REPLY, routing_key="answers", body=bytes(65537)))
+        broker.publish(replace(REPLY, routing_key="answers", body=bytes(65536)))
+
+        assert raised.value.most == 65536
+        broker.close()
 
 
 @pytest.mark.parametrize("arguments", [

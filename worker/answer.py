@@ -6,22 +6,37 @@ sent; so whatever is interrupted, the next pass finds exactly one outcome and se
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Callable, Optional, Union
 
 from . import folder
 from .broker import Broker, TooLarge, Unroutable, matches
 from .errors import Damaged
-from .facts import Delivered, Message, NotTaken, Origin, Outcome, Undeliverable, read_reply, read_result, write_reply
-from .folder import AttemptFolder, JobFolder, claim_name, prepared, read, write, write_bytes
+from .facts import (
+    Delivered,
+    LargestAnswer,
+    Message,
+    NotTaken,
+    Origin,
+    Outcome,
+    Undeliverable,
+    read_reply,
+    read_result,
+    write_reply,
+)
+from .folder import AttemptFolder, JobFolder, JobsFolder, claim_name, prepared, read, write, write_bytes
 from .outcome import Reply, Result, failure_body, headers
-from .sentences import duration
+from .sentences import duration, outputs_too_large
 from .settings import Replies, Site
 
 log = logging.getLogger(__name__)
 
+_BELIEVED = 86400.0
+"""Seconds for which what the broker said of its largest message is believed; then it is asked by an answer again."""
 _LONGEST_WAIT = 3600.0
 """Seconds between two tries to send an answer that the broker does not take."""
 
@@ -84,7 +99,7 @@ def deliver(job: JobFolder, outcome: Outcome, broker: Broker, site: Site, now: C
     elif refusal:
         _give_up(job, refusal, now())
     else:
-        _send(job, reply, broker, site.replies, now)
+        _send(job, outcome, reply, broker, site, now)
 
 
 def refused_reply_to(name: Union[str, bytes, int, None], site: Site) -> Optional[str]:
@@ -98,15 +113,36 @@ def refused_reply_to(name: Union[str, bytes, int, None], site: Site) -> Optional
     return None if matches(name, site.replies.patterns) else "reply_to is not among replies.patterns of the site file"
 
 
-def _send(job: JobFolder, reply: Reply, broker: Broker, replies: Replies, now: Callable[[], float]) -> None:
+def _send(job: JobFolder, outcome: Outcome, reply: Reply, broker: Broker, site: Site, now: Callable[[], float]) -> None:
     try:
         try:
             _publish(job, reply, broker, now(), "")
         except TooLarge as error:
-            log.error("answer too large for the broker job=%s: set replies.max_bytes lower (%s)", job.id, error)
-            _publish(job, _instead(reply), broker, now(), "too large for the broker; an error was sent in its place")
-    except Unroutable as error:
-        _note_unroutable(job, str(error), replies, now())
+            log.error("answer too large for the broker job=%s bytes=%d: ask for a larger max_message_size (%s)",
+                      job.id, len(reply.body), error)  # fmt: skip
+            if outcome.outcome != "succeeded":
+                raise
+            _remember(site, error.most, now())
+            instead = _fail_instead(job, outcome, reply, error.most)
+            _publish(job, instead, broker, now(), "too large for the broker; an error was sent in its place")
+    except (Unroutable, TooLarge) as error:
+        _note_unroutable(job, str(error), site.replies, now())
+
+
+def largest_answer(site: Site, now: float) -> int:
+    """In bytes: what the site file says, or what the broker has said within a day, if that is less."""
+    try:
+        told = read(LargestAnswer, JobsFolder(site.jobs_dir).largest_answer)
+    except (Damaged, OSError):
+        told = None
+    known = told is not None and told.max_bytes > 0 and 0 <= now - told.at < _BELIEVED
+    return min(site.replies.max_bytes, told.max_bytes) if known and told is not None else site.replies.max_bytes
+
+
+def _remember(site: Site, most: int, now: float) -> None:
+    if most > 0:
+        with contextlib.suppress(OSError):
+            write(JobsFolder(site.jobs_dir).largest_answer, LargestAnswer(most, now))
 
 
 def _publish(job: JobFolder, reply: Reply, broker: Broker, now: float, note: str) -> None:
@@ -119,10 +155,21 @@ def _publish(job: JobFolder, reply: Reply, broker: Broker, now: float, note: str
     log.info("delivered job=%s to=%s bytes=%d", job.id, reply.routing_key, len(reply.body))
 
 
-def _instead(reply: Reply) -> Reply:
-    """What is sent for a success that no message can carry. Made of the reply alone, so a second copy is equal."""
-    text = f"The job succeeded, but its outputs ({len(reply.body)} bytes) are too large to be sent back."
-    failed = Result(outcome="failed", attempt=0, step="publish", reason=text)
+def _fail_instead(job: JobFolder, outcome: Outcome, reply: Reply, most: int) -> Reply:
+    """Of a success that no message can carry, everything says the same from here on: outcome, reply, and who reads them."""
+    reason = outputs_too_large(most)
+    instead = _instead(reply, reason)
+    attempt, stem = job.attempt(outcome.attempt), f"{outcome.reply}-instead"
+    write_bytes(attempt.reply_body(stem), instead.body)
+    write_reply(attempt, stem, instead)
+    write(job.outcome, replace(outcome, outcome="failed", reply=stem, reason=reason))
+    log.info("outcome job=%s outcome=failed attempt=%d reason=%r", job.id, outcome.attempt, reason)
+    return instead
+
+
+def _instead(reply: Reply, reason: str) -> Reply:
+    """Made of the reply alone, so a second copy is equal."""
+    failed = Result(outcome="failed", attempt=0, step="publish", reason=reason)
     facts = {name: value for name, value in reply.headers.items() if name != "outputs"}
     return Reply(
         routing_key=reply.routing_key,

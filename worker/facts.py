@@ -145,13 +145,28 @@ class Progress:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the job came to: exclusive, final. `reply` is the stem of the reply's two files in the attempt's folder."""
+    """What the job came to: exclusive, final; only a success that no message can carry becomes a failure, before anything
+    of it was taken. `reply` is the stem of the reply's two files in the attempt's folder."""
 
     outcome: Word
     attempt: int
     reply: Name
     by: str
     """"job": its worker won, and publishes; "login": nobody else ever will."""
+    at: float
+    reason: str = ""
+    """Where it is not its attempt's own."""
+
+    def why(self, result: Optional[Result]) -> str:
+        """What the requester is told; empty for a success. `result`: its attempt's."""
+        return self.reason or (result.reason if result else "")
+
+
+@dataclass(frozen=True)
+class LargestAnswer:
+    """What the broker said it takes when it refused one. A hint: it may be lost, and it may be set otherwise meanwhile."""
+
+    max_bytes: int
     at: float
 
 

@@ -156,6 +156,7 @@ class JobsFolder:
         self.operator_log = path / "operator.log"
         self.tally = path / "tally.json"
         self.touched = path / "touched"
+        self.largest_answer = path / "largest_answer.json"
         self.history = path / "history.json"
 
     def prepare(self) -> None:

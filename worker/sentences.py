@@ -69,6 +69,12 @@ def no_place_to_work(why: str) -> str:
     )
 
 
+def outputs_too_large(most: int) -> str:
+    """`most`: bytes, or 0 where nobody says how many."""
+    allowed = f" (at most {most} bytes are allowed)" if most else ""
+    return f"The outputs are too large to be sent back{allowed}."
+
+
 def beside_one_without_memory() -> str:
     return "A job beside this one ran out of memory, so its own end can't be trusted. Run it again."
 

@@ -245,7 +245,7 @@ def test_outputs_that_no_message_can_carry_are_answered_with_an_error(job: JobFo
     concluded(job, success(job.attempt(1)))
     wire = Wire(TooLarge("larger than max size"))
 
-    send(job, wire)
+    send(job, wire, site=replace(SITE, jobs_dir=job.path.parent))
 
     (reply,) = wire.sent
     assert "too large to be sent back" in json.loads(reply.body)["error"]

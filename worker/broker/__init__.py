@@ -59,7 +59,11 @@ class QueueFault(Transient):
 
 
 class TooLarge(Exception):
-    """The broker does not take a message of this size."""
+    """The broker does not take a message of this size. `most`: what it takes, where it says so, or 0."""
+
+    def __init__(self, words: str, most: int = 0) -> None:
+        super().__init__(words)
+        self.most = most
 
 
 class Broker(Protocol):

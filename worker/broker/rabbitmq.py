@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import ssl
 import struct
 import time
@@ -309,7 +310,7 @@ class RabbitMQ:
                 raise Unroutable(f"the reply queue {reply.routing_key} does not exist, or is full") from None
             except exceptions.ChannelClosedByBroker as error:
                 if error.reply_code == 406 and "larger than" in error.reply_text:
-                    raise TooLarge(error.reply_text) from None
+                    raise TooLarge(error.reply_text, largest_in(error.reply_text)) from None
                 raise Unroutable(f"the broker refuses it: {error.reply_text}") from None
             except exceptions.ConnectionClosedByBroker as error:
                 if error.reply_code < OUR_FAULT:
@@ -404,6 +405,12 @@ def _close(connection: Optional[pika.BlockingConnection]) -> None:
     if connection is not None and connection.is_open:
         with contextlib.suppress(exceptions.AMQPError, OSError):
             connection.close()
+
+
+def largest_in(refusal: str) -> int:
+    """What a broker takes that refuses a message for its size, or 0: "... larger than configured max size 16777216"."""
+    told = re.search(r"max size (\d+)", refusal)
+    return int(told.group(1)) if told else 0
 
 
 def is_direct(routing_key: str) -> bool:

@@ -19,7 +19,7 @@ from pika import data, exceptions
 
 from ..settings import Credentials, Queue, Replies
 from .making import refused_because_transient
-from .rabbitmq import RabbitMQ
+from .rabbitmq import RabbitMQ, largest_in
 
 _REFUSED, _NOT_FOUND, _LOCKED, _OTHER_ARGUMENTS = 403, 404, 405, 406
 _MOST_DIFFERENCES = 20
@@ -165,8 +165,7 @@ class Trial(RabbitMQ):
             except exceptions.ChannelClosedByBroker as error:
                 if error.reply_code != _OTHER_ARGUMENTS:
                     raise
-                told = re.search(r"max size (\d+)", error.reply_text)
-                return int(told.group(1)) if told else 0
+                return largest_in(error.reply_text)
             return size
 
     def clock_ahead(self) -> Optional[float]:

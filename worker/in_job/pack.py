@@ -9,20 +9,26 @@ import json
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from .. import folder
+from ..answer import largest_answer
 from ..errors import StepFailed
 from ..folder import AttemptFolder
 from ..outcome import Output
+from ..sentences import outputs_too_large
 from ..settings import Site
 from ..spec import JobSpec
 
 _PIECE = 3 * (1 << 18)
 """Bytes at a time; divisible by three, so that the pieces' base64 can be joined."""
+
+_TAKEN_EVERYWHERE = 1 << 20
+"""Bytes that any broker takes, as a rule (RabbitMQ 4: 16 MiB); no file is looked at for smaller answers."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,10 @@ def pack_into(reply: BinaryIO, spec: JobSpec, outputs: Path, site: Site) -> dict
             packed[name] = _append(reply, name, outputs / file, left, site.limits.output_bytes)
             left -= packed[name].size
         reply.write(b"}" if spec.outputs else b"{}")
-        if reply.tell() > site.replies.max_bytes:
-            raise StepFailed("pack", _too_large(site.replies.max_bytes))
+        size = reply.tell()
+        most = site.replies.max_bytes if size <= _TAKEN_EVERYWHERE else largest_answer(site, time.time())
+        if size > most:
+            raise StepFailed("pack", outputs_too_large(most))
     return packed
 
 
@@ -80,7 +88,7 @@ def _append(reply: BinaryIO, name: str, path: Path, room: int, most: int) -> Out
     with _open_plain(name, path) as source:
         size = os.fstat(source.fileno()).st_size
         if size > room:
-            raise StepFailed("pack", _too_large(most))
+            raise StepFailed("pack", outputs_too_large(most))
         reply.write(json.dumps(name).encode() + b': "')
         left = size
         while left:
@@ -115,7 +123,3 @@ def _open_plain(name: str, path: Path) -> BinaryIO:
             "pack", f'The output "{name}" is a hard link to a file outside of the outputs. The program must copy it.'
         )
     return open(descriptor, "rb")
-
-
-def _too_large(most: int) -> str:
-    return f"The outputs are too large to be sent back (at most {most} bytes are allowed)."

@@ -71,8 +71,7 @@ def _outcome(facts: JobFacts) -> str:
 def _reason(facts: JobFacts) -> str:
     """What the requester was told; empty for a success."""
     results = {a.number: a.what_counts for a in facts.attempts}
-    result = results.get(facts.outcome.attempt) if facts.outcome else None
-    return result.reason if result else ""
+    return facts.outcome.why(results.get(facts.outcome.attempt)) if facts.outcome else ""
 
 
 def _end_group(jobs: JobsFolder, job: JobFolder, group: str, log_file: Path) -> None:

@@ -244,9 +244,8 @@ def _must_start_by(scene: _Scene) -> Iterator[str]:
 
 
 def _after_outcome(scene: _Scene, outcome: Outcome) -> Iterator[str]:
-    result = read_result(scene.job.attempt(outcome.attempt))
-    reason = f": {result.reason}" if result and result.reason else "."
-    yield f"It came to {outcome.outcome} {_ago(scene, outcome.at)}{reason}"
+    why = outcome.why(read_result(scene.job.attempt(outcome.attempt)))
+    yield f"It came to {outcome.outcome} {_ago(scene, outcome.at)}{f': {why}' if why else '.'}"
     kept = scene.facts.not_taken
     if scene.facts.delivered:
         yield "Its requester has the answer."
@@ -271,8 +270,8 @@ def _of_the_past(found: Found) -> Iterator[str]:
         yield f"It is over, but its folder {job.path} can't be read: {error}."
         return
     if outcome is not None:
-        came = f"It came to {outcome.outcome} at {screen.when(outcome.at)}"
-        yield f"{came}{f': {result.reason}' if result and result.reason else '.'}"
+        why = outcome.why(result)
+        yield f"It came to {outcome.outcome} at {screen.when(outcome.at)}{f': {why}' if why else '.'}"
     if delivered is not None:
         yield f"Its answer was delivered at {screen.when(delivered.at)}{f' to {delivered.to}' if delivered.to else ''}."
     if gone is not None:

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from .. import VERSION, batches
 from ..batches import Pool
 from ..errors import Damaged
+from ..facts import Outcome
 from ..folder import JobFolder, JobsFolder, remove
 from ..login.snapshot import AttemptFacts, JobFacts, read_facts
-from ..outcome import OUTCOMES
+from ..outcome import OUTCOMES, Result
 from ..settings import Config
 from . import history, places, screen, status
 from .history import Day, Looked, Past, Try
@@ -214,16 +215,21 @@ def _past(job: JobFolder, facts: JobFacts) -> Past:
         day=job.path.parent.name if job.path.parent.name not in _PLACES else _day(ended_at),
         workload=facts.spec.workload if facts.spec else "",
         outcome=word,
-        cause=history.cause_of(word, result.step, result.exit_code, result.signal)
-        if result
-        else history.cause_of(word),
-        reason=result.reason if result else "",
+        cause=_cause(outcome, result),
+        reason=outcome.why(result) if outcome else "",
         claimed_at=message.claimed_at,
         ended_at=ended_at,
         queued=queued if 0 <= queued < _UP_TO_A_YEAR else None,  # a sender's clock may say anything
         tries=tuple(tried for a in facts.attempts if (tried := _try(a))),
         correlation_id=screen.plain(message.properties.get("correlation_id") or ""),
     )
+
+
+def _cause(outcome: Optional[Outcome], result: Optional[Result]) -> str:
+    if outcome is None or result is None:
+        return history.cause_of(outcome.outcome if outcome else "unknown")
+    step = "publish" if outcome.reason else result.step  # the job itself had succeeded
+    return history.cause_of(outcome.outcome, step, result.exit_code, result.signal)
 
 
 def _try(a: AttemptFacts) -> Optional[Try]:

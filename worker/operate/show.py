@@ -143,7 +143,7 @@ def _story(config: Config, jobs: JobsFolder, found: Found, lines: int, offline: 
         body=_body(message) if message and not spec else "",
         asks_for=resources(spec.resources) if spec else "",
         outcome=outcome.outcome if outcome else "",
-        reason=result.reason if result else "",
+        reason=outcome.why(result) if outcome else "",
         progress=read_progress(last) if last else None,
         # What follows the question mark may be a signature that lets anybody fetch it.
         inputs={name: each.url.partition("?")[0] for name, each in spec.inputs.items()} if spec else {},

@@ -259,7 +259,7 @@ def _of_the_job(found: Found) -> dict[str, Any]:
         "workload": spec.workload if spec else "",
         "attempts": spec.retry.attempts if spec else 1,
         "outcome": outcome.outcome if outcome else "",
-        "why": result.reason if result else "",
+        "why": outcome.why(result) if outcome else "",
     }
 
 

@@ -154,7 +154,8 @@ def _answer(job: JobFolder) -> Iterator[Event]:
     who = {"job": "its own worker answers", "login": "a pass answers"}.get(outcome.by, "")
     body = job.attempt(outcome.attempt).reply_body(outcome.reply)
     length = f", {screen.size(body.stat().st_size)}" if body.exists() else ""
-    yield Event(outcome.at, "outcome", f"{outcome.outcome}; {who}{length}")
+    why = f": {screen.plain(outcome.reason)}" if outcome.reason else ""
+    yield Event(outcome.at, "outcome", f"{outcome.outcome}{why}; {who}{length}")
     kept, delivered = read(NotTaken, job.unroutable), read(Delivered, job.delivered)
     gone = read(Undeliverable, job.undeliverable)
     if kept is not None:

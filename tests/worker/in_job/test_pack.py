@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import tempfile
+import time
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,8 @@ from hypothesis import strategies as st
 from tests.worker.examples import SPEC
 from worker import folder
 from worker.errors import StepFailed
-from worker.folder import AttemptFolder
+from worker.facts import LargestAnswer
+from worker.folder import AttemptFolder, JobsFolder
 from worker.in_job.pack import pack
 from worker.outcome import Output
 from worker.settings import Limits, Queue, Replies, Site
@@ -228,6 +230,16 @@ def test_the_reply_has_a_limit_of_its_own(attempt: AttemptFolder) -> None:
 
     assert f"at most {size - 1} bytes" in refusal(attempt, SPEC, site(max_bytes=size - 1))
     assert len(body(attempt, SPEC, site(max_bytes=size))) == size
+
+
+def test_what_the_broker_said_it_takes_is_a_limit_too(attempt: AttemptFolder) -> None:
+    where = replace(site(), jobs_dir=attempt.path.parent / "jobs")
+    folder.make_folder(where.jobs_dir)
+    folder.write(JobsFolder(where.jobs_dir).largest_answer, LargestAnswer(2 * 2**20, time.time()))
+    put(attempt, **{"00_Copy.png": b"x" * (2 * 2**20)})
+
+    assert "at most 2097152 bytes" in refusal(attempt, SPEC, where)
+    assert body(attempt, SPEC, site())
 
 
 def test_a_file_with_a_hole_of_any_size_is_refused_before_it_is_read(attempt: AttemptFolder) -> None:
