@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,8 @@ from ..folder import JobsFolder
 from ..login.mark import Marked, NotOurs, check_mark, mark_file
 from ..sentences import duration
 from ..settings import Site
+from .aside import own_folder
+from .mounts import look_at_options, mount_of
 from .report import Report
 from .service import tell_clock
 from .subject import Subject
@@ -42,8 +43,8 @@ def look_at_jobs_folder(report: Report, subject: Subject) -> None:
     _look_for_purges(report, site)
     report.begin("writing")
     try:
-        with tempfile.TemporaryDirectory(prefix=".doctor-", dir=site.jobs_dir) as made:
-            _try_writing(report, Path(made))
+        with own_folder(site.jobs_dir) as made:
+            _try_writing(report, made)
     except OSError as error:
         report.fault(f"{site.jobs_dir}: {error.strerror}", "See whether the disk is full, read-only or over quota.")
 
@@ -135,7 +136,8 @@ def _look_at_room(report: Report, site: Site) -> None:
 
 def _look_at_kind(report: Report, site: Site, on_node: bool) -> None:
     report.begin("file system")
-    kind = file_system(site.jobs_dir)
+    mount = mount_of(site.jobs_dir)
+    kind = mount.kind if mount else ""
     if kind in _GONE_AFTER_A_REBOOT:
         report.fault(
             f"{kind}: jobs and answers would be gone after a reboot", "Set jobs_dir in site.toml to a real disk."
@@ -144,6 +146,8 @@ def _look_at_kind(report: Report, site: Site, on_node: bool) -> None:
         report.warn(f"{kind}, which as a rule only this host sees", "Run ./check.py doctor --from-node to know.")
     else:
         report.ok(kind or "unknown")
+    if mount is not None:
+        look_at_options(report, mount, site.timing.visible_after)
 
 
 def _look_for_purges(report: Report, site: Site) -> None:
@@ -181,28 +185,6 @@ def looks_like_scratch(path: Path, environment: Mapping[str, str]) -> str:
         ):
             return f"${variable}"
     return ""
-
-
-def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
-    """Its type, such as "nfs4" or "lustre"; empty where it can't be told."""
-    device = path.stat().st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    kinds = [line.partition(" - ")[2].split(" ")[0] for line in lines if line.split(" ")[2:3] == [wanted]]
-    if kinds:
-        return kinds[-1]
-    # The numbers differ for some network file systems and overlays: then the longest mount point above it counts.
-    points = [(_plain(line.split(" ")[4]), line.partition(" - ")[2].split(" ")[0]) for line in lines if " - " in line]
-    real = str(path.resolve())
-    above = [(point, kind) for point, kind in points if real == point or real.startswith(point.rstrip("/") + "/")]
-    return max(above, key=lambda each: len(each[0]))[1] if above else ""
-
-
-def _plain(point: str) -> str:
-    return re.sub(r"\\(\d{3})", lambda found: chr(int(found.group(1), 8)), point)
 
 
 def _try_writing(report: Report, place: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import socket
 import time
@@ -20,9 +19,10 @@ from slurm import BatchRequest, Declined, JobView, Phase, Refused, SlurmJobId, U
 from slurm.cluster import Slurm
 
 from ..errors import Damaged
-from ..folder import make_folder, read, remove_tree, write, write_bytes
+from ..folder import read, write, write_bytes
 from ..settings import Site
 from . import workloads
+from .aside import own_folder
 from .report import Finding, Report
 from .subject import Subject
 
@@ -52,16 +52,13 @@ def look_from_node(report: Report, subject: Subject, patience: float) -> list[Fi
     if subject.site.scheduler != "slurm":
         report.skip('there is none: scheduler = "local"')
         return []
-    place = subject.site.jobs_dir / f".doctor-{secrets.token_hex(4)}"
     try:
-        make_folder(place)
-        write(place / "word.json", _Word(place.name, socket.gethostname()))
-        return _run(report, subject, subject.site, place, patience)
+        with own_folder(subject.site.jobs_dir) as place:
+            write(place / "word.json", _Word(place.name, socket.gethostname()))
+            return _run(report, subject, subject.site, place, patience)
     except OSError as error:
         report.fault(f"{subject.site.jobs_dir}: {error.strerror}", "See the lines about the jobs folder.")
         return []
-    finally:
-        remove_tree(place)
 
 
 def _run(report: Report, subject: Subject, site: Site, place: Path, patience: float) -> list[Finding]:
