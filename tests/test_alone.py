@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.installation import Installation
+from tests.installation import ROOT, Installation
 from tests.scene import IMAGE
 from tests.services.upstream import Upstream
 from tests.workloads.probe import output
@@ -85,6 +87,58 @@ def test_a_failing_program_is_answered_with_its_last_words(alone: Alone) -> None
     body = alone.answer(alone.ask(exit=3))
 
     assert body == {"error": "The program ended with exit code 3. Its last words: probe runs / the image is empty"}
+
+
+def away_for_a_while(alone: Alone, tmp_path: Path, how: str) -> tuple[Path, Path]:
+    """Of the workload's program: where it is looked for, and where it is."""
+    place, kept = tmp_path / "program", tmp_path / "kept"
+    probe = shlex.join([sys.executable, str(ROOT / "tests/workloads/probe.py")])
+    kept.write_text(f'#!/bin/sh\nexec {probe} "$@"\n')
+    kept.chmod(0o700)
+    if how == "not executable":
+        place.write_text(kept.read_text())
+    words = [*(["/bin/sh"] if how == "an interpreter's script" else []), str(place), "{job}"]
+    alone.installation.change_site('argv = ["{python}", "{root}/tests/workloads/probe.py", "{job}"]',
+                                   f"argv = {json.dumps(words)}")  # fmt: skip
+    alone.installation.change_site("retry = { attempts = 1 }", 'retry = { attempts = 3, wait = "0s" }')
+    return place, kept
+
+
+@pytest.mark.parametrize("how", ["missing", "not executable", "an interpreter's script"])
+def test_a_program_that_is_not_on_one_node_is_tried_again_elsewhere(alone: Alone, tmp_path: Path, how: str) -> None:
+    place, kept = away_for_a_while(alone, tmp_path, how)
+    correlation_id = alone.ask()
+    alone.installation.check("--drain")
+    (job,) = alone.installation.active()
+    wait_until(lambda: job.attempt(1).result.exists())
+    first = json.loads(job.attempt(1).result.read_text())
+
+    place.unlink(missing_ok=True)
+    place.symlink_to(kept)
+
+    assert (first["outcome"], first["step"], first["may_work_again"]) == ("failed", "start", True)
+    assert first["reason"].startswith("The computer that the job was sent to could not start the program (")
+    assert str(tmp_path) not in first["reason"]
+    assert list(alone.answer(correlation_id)) == ["Result"]
+    assert alone.installation.job(job.id).attempt_numbers() == [1, 2]
+
+
+def test_a_program_that_is_on_no_node_is_answered_when_all_attempts_are_over(alone: Alone, tmp_path: Path) -> None:
+    away_for_a_while(alone, tmp_path, "missing")
+
+    error = alone.answer(alone.ask())["error"]
+
+    assert "could not start the program" in error and "please report it" in error
+    assert error.endswith("(This was attempt 3; before: failed to start, failed to start.)")
+
+
+def test_a_program_that_says_127_by_itself_is_not_tried_again(alone: Alone, tmp_path: Path) -> None:
+    place, kept = away_for_a_while(alone, tmp_path, "missing")
+    place.symlink_to(kept)
+
+    error = alone.answer(alone.ask(exit=127))["error"]
+
+    assert error.startswith("The program ended with exit code 127.") and "attempt" not in error
 
 
 @pytest.mark.long(seconds=50)

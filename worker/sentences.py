@@ -75,6 +75,14 @@ def outputs_too_large(most: int) -> str:
     return f"The outputs are too large to be sent back{allowed}."
 
 
+def program_not_started(why: str) -> str:
+    found = f" ({why})" if why else ""
+    return (
+        f"The computer that the job was sent to could not start the program{found}. This was no fault of the job; run it "
+        "again. If this keeps happening, please report it to the people who run the service."
+    )
+
+
 def beside_one_without_memory() -> str:
     return "A job beside this one ran out of memory, so its own end can't be trusted. Run it again."
 

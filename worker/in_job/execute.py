@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -12,8 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import sentences
 from ..errors import StepFailed
 from .interrupt import Interrupted, Interrupts
+
+log = logging.getLogger(__name__)
 
 _TAIL_BYTES = 4096
 _REAP_SECONDS = 10.0
@@ -41,7 +45,7 @@ def execute(
 ) -> Exit:
     """Runs to the end. On `Interrupted` everything is stopped first: SIGTERM, `stop_wait` seconds, SIGKILL.
 
-    Raises StepFailed where the program can't be started.
+    Raises StepFailed where the program can't be started: that says nothing of the job, and another node may have it.
     """
     begun = time.monotonic()
     with open(log_file, "ab") as output:
@@ -52,7 +56,9 @@ def execute(
                 start_new_session=True,
             )  # fmt: skip
         except OSError as error:
-            raise StepFailed("run", f"The program could not be started ({error.strerror}). {_ASK}") from None
+            log.warning("the program can't be started on this node argv=%s why=%r", argv[:1], str(error))
+            words = sentences.program_not_started(error.strerror or "")
+            raise StepFailed("start", words, may_work_again=True) from None
     try:
         with interrupts.allowed():
             code = process.wait()
@@ -68,9 +74,6 @@ def execute(
         seconds=time.monotonic() - begun,
         tail=_tail(log_file, start) if code else "",
     )
-
-
-_ASK = "Somebody who runs the service must look into it."
 
 
 def _stop(process: subprocess.Popen[bytes], stop_wait: float) -> None:

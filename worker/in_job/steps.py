@@ -20,6 +20,7 @@ from .. import folder, sentences
 from ..errors import Damaged, StepFailed
 from ..facts import Progress
 from ..folder import AttemptFolder, JobId
+from ..installed import needed, trouble
 from ..outcome import Result, Used, readable_tail
 from ..settings import Config, Workload
 from ..spec import JobSpec, Resources
@@ -108,7 +109,7 @@ class Work:
     def workload(self) -> Workload:
         workload = self.config.site.workloads.get(self.spec.workload)
         if workload is None:  # it has left the site file since
-            raise StepFailed("start", "The program is no longer installed.", may_work_again=True)
+            raise StepFailed("start", sentences.program_not_started("it is no longer installed"), may_work_again=True)
         return workload
 
 
@@ -144,6 +145,7 @@ def _after_memory_ran_out(work: Work, result: Result) -> Result:
 
 
 def _steps(work: Work) -> Packed:
+    _look_for_program(work)
     with _scratch(work) as scratch:
         try:
             with work.meter.step("fetch"), work.interrupts.allowed():
@@ -162,6 +164,16 @@ def _steps(work: Work) -> Packed:
         _check_exit(work, exit)
         with work.meter.step("pack"):
             return _pack(work, scratch / "outputs")
+
+
+def _look_for_program(work: Work) -> None:
+    """A script that its interpreter does not find ends like one that failed by itself. So it is looked for before, and what
+    is missing on this node is not the job's fault. Raises StepFailed."""
+    for need in needed(work.workload, work.config.root, Path(sys.executable)):
+        missing = trouble(need) if need.sure else ""
+        if missing:
+            log.warning("the program is not on this node job=%s why=%r", work.job_id, missing)
+            raise StepFailed("start", sentences.program_not_started("it is not there"), may_work_again=True)
 
 
 def _fetch(work: Work, inputs: Path) -> int:

@@ -99,11 +99,26 @@ def test_bytes_that_are_no_text_do_no_harm(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("argv", "why"), [("/no/such/program", "No such file"), ("/etc/passwd", "Permission denied")])
-def test_a_program_that_can_t_be_started_is_a_failed_step(tmp_path: Path, argv: str, why: str) -> None:
-    with pytest.raises(StepFailed, match=f"The program could not be started \\({why}") as failed:
+def test_a_program_that_can_t_be_started_is_its_node_s_fault(tmp_path: Path, argv: str, why: str) -> None:
+    with pytest.raises(StepFailed, match=f"could not start the program \\({why}") as failed:
         run(tmp_path, argv)
 
-    assert failed.value.step == "run" and argv not in failed.value.reason
+    assert failed.value.step == "start" and failed.value.may_work_again and argv not in failed.value.reason
+
+
+def test_a_program_for_another_kind_of_machine_is_its_node_s_fault(tmp_path: Path) -> None:
+    (tmp_path / "program").write_bytes(b"\x7fELF of no machine")
+    (tmp_path / "program").chmod(0o700)
+
+    with pytest.raises(StepFailed, match="Exec format error") as failed:
+        run(tmp_path, str(tmp_path / "program"))
+
+    assert failed.value.step == "start" and failed.value.may_work_again
+
+
+def test_a_program_that_ends_as_a_shell_ends_that_finds_none_has_run(tmp_path: Path) -> None:
+    assert bash(tmp_path, "no_such_program").code == 127
+    assert bash(tmp_path, "/etc/passwd").code == 126
 
 
 def test_a_signal_that_we_ignore_is_not_ignored_by_the_program(tmp_path: Path) -> None:
