@@ -60,6 +60,8 @@ def test_the_same_checks_are_made_on_a_node(examined: Examined, slurm: SlurmClus
     made = {(line.group, line.check) for line in there if line.mark == "ok"}
     assert {("jobs folder", "shared"), ("python", "packages"), ("broker", "login"), ("API", "login")} <= made
     assert ("workloads", "workload probe") in made
+    delays = ("a new name", "a removed name", "a folder that was moved away")
+    assert all(one(lines, "compute node", each).mark == "ok" for each in delays)
     assert left_behind(examined) == []
 
 

@@ -23,6 +23,7 @@ from ..folder import read, write, write_bytes
 from ..settings import Site
 from . import workloads
 from .aside import own_folder
+from .delays import Watch, do_what_is_watched
 from .report import Finding, Report
 from .subject import Subject
 
@@ -55,7 +56,11 @@ def look_from_node(report: Report, subject: Subject, patience: float) -> list[Fi
     try:
         with own_folder(subject.site.jobs_dir) as place:
             write(place / "word.json", _Word(place.name, socket.gethostname()))
-            return _run(report, subject, subject.site, place, patience)
+            with Watch(place) as watch:
+                found = _run(report, subject, subject.site, place, patience)
+                if found:
+                    watch.tell(report, subject.site.timing.visible_after)
+            return found
     except OSError as error:
         report.fault(f"{subject.site.jobs_dir}: {error.strerror}", "See the lines about the jobs folder.")
         return []
@@ -148,6 +153,7 @@ def _tell_silence(report: Report, slurm_id: SlurmJobId, view: JobView, place: Pa
 
 def answer_from_node(found: Iterable[list[Finding]], place: Path) -> None:
     """Writes what was found here, for the login node to read."""
+    do_what_is_watched(place)
     node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     report = Report("jobs folder")
     report.begin("shared")
