@@ -82,9 +82,13 @@ def slurm_jobs(scene: Scene, *options: str) -> list[str]:
 
 
 def start_now(scene: Scene, *slurm_ids: str) -> None:
-    """Jobs that were to begin later."""
+    """Jobs that were to begin later, unless they have begun."""
     for slurm_id in slurm_ids:
-        scene.slurm.run("scontrol", "update", f"jobid={slurm_id}", "starttime=now")
+        try:
+            scene.slurm.run("scontrol", "update", f"jobid={slurm_id}", "starttime=now")
+        except RuntimeError as error:
+            if "no longer pending" not in str(error):
+                raise
 
 
 def runs(record: Path) -> int:

@@ -45,7 +45,8 @@ def _live(config: Config, job: JobFolder, number: int, place: Placement) -> None
             config, job.id, attempt, spec, intent.resources, place, started.at, interrupts, MemoryWatch(place.confined)
         )
         result = steps.attempt(work)
-        if not attempt.path.exists() and JobsFolder(config.site.jobs_dir).find(job.id) is not None:
+        gone = not attempt.path.exists() and not job.message.exists()
+        if gone and JobsFolder(config.site.jobs_dir).find(job.id) is not None:
             log.info("the job has been put away meanwhile, leaving job=%s attempt=%d", job.id, number)
             return
         folder.make_folder(attempt.path)  # the program may have deleted it
