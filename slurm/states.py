@@ -1,6 +1,7 @@
 """Slurm's words and ours: job states, reasons for waiting, and the tables that squeue and sacct print. Pure.
 
-Words: squeue(1) "JOB STATE CODES" and "JOB REASON CODES", sacct(1) "JOB STATE CODES", Slurm 22.05 to 24.11.
+Words: squeue(1) "JOB STATE CODES" and "JOB REASON CODES", sacct(1) "JOB STATE CODES", Slurm 22.05 to 26.05; SchedMD's page
+"Job Reason Codes" (job_reason_codes.html), src/common/job_state_reason.c.
 """
 
 from __future__ import annotations
@@ -46,13 +47,26 @@ _HOPELESS = {
     "InvalidAccount": "the account is not valid on this cluster",
     "InvalidQOS": "the quality of service is not valid on this cluster",
     "MaxMemPerLimit": "it asks for more memory than is allowed",
+    "ReservationDeleted": "the reservation that it was to run in was deleted",
+    "ReservationInvalid": "the reservation that it was to run in is not valid",
 }
+_RUN_MINUTES = re.compile(r"Max\w+RunMinsPer(Account|User)")
+"""From Slurm 26.05 on; src/common/job_state_reason.c, and "Max*PerAccount" in SchedMD's page "Job Reason Codes"."""
 _LIMIT_ON_ONE_JOB = re.compile(r"(Assoc|QOS)Max\w*Per(Job|Node)")
 """Limits on what one job may ask for never pass; limits on all jobs together (AssocMaxJobsLimit, AssocGrp...,
 QOSMax...PerUser) pass as other jobs end, so waiting for those is left to the queue's `max_wait`."""
 
 SQUEUE_FORMAT = "%i|%T|%e|%r|%N|%j"
 SACCT_FIELDS = "JobID,State,ExitCode,End,NodeList,JobName"
+
+
+def passing(reason: str) -> Optional[str]:
+    """What a limit on all jobs together means, in words, where its name says so; it passes as other jobs go on."""
+    found = _RUN_MINUTES.fullmatch(reason)
+    if not found:
+        return None
+    whose = "of your account" if found.group(1) == "Account" else "of yours"
+    return f"the jobs {whose} that run now may use as much as the quality of service allows at a time"
 
 
 def hopeless(reason: str) -> Optional[str]:

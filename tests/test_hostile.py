@@ -82,9 +82,13 @@ BODIES = [
     rejected("5000 digits", text('"x": ' + "9" * 5000), "holds a number that is too large"),
     rejected("inputs twice", b'{"inputs": {"Image": "/a"}, "inputs": {}, "settings": {}}', 'gives "inputs" twice'),
     rejected("a key of settings twice", text('"x": {"y": 1, "y": 2}'), 'gives "y" twice'),
-    rejected("10,000 lists in one another", b"[" * 10_000 + b"]" * 10_000, "is not valid JSON"),
-    rejected("10,000 objects in one another", b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "is not valid JSON"),
-    rejected("10,000 lists in a setting", text('"x": ' + "[" * 10_000 + "]" * 10_000), "is not valid JSON"),
+    rejected("10,000 lists in one another", b"[" * 10_000 + b"]" * 10_000, "nested more than 50 levels deep"),
+    rejected(
+        "10,000 objects in one another", b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "nested more than 50 levels deep"
+    ),
+    rejected(
+        "10,000 lists in a setting", text('"x": ' + "[" * 10_000 + "]" * 10_000), "nested more than 50 levels deep"
+    ),
     rejected("60 lists in a setting", text('"x": ' + "[" * 60 + "]" * 60), "nested more than 50 levels deep"),
     rejected("no inputs, no settings", b"{}", 'has no "inputs"'),
     rejected("no inputs", {"settings": {}}, 'has no "inputs"'),
@@ -413,15 +417,25 @@ def test_a_message_that_only_announces_a_great_length_never_gets_into_the_queue(
             frame.Header(1, size, pika.BasicProperties()).marshal(),
             frame.Body(1, b" " * 1000).marshal(),
         ])  # fmt: skip
-        sender.process_data_events(0.5)
+        words = why_closed(sender, 0.5)  # RabbitMQ 4.3 does not even wait for it
         assert scene.requester.waiting_jobs() == 0
         good = scene.ask()
         one_pass(scene, good)
-        with pytest.raises(exceptions.ConnectionClosedByBroker, match="UNEXPECTED_FRAME"):
+        if not words:
             sender._impl._output_marshaled_frames([frame.Method(1, spec.Basic.Qos()).marshal()])
-            sender.process_data_events(5)
+            words = why_closed(sender, 5)
+        assert "UNEXPECTED_FRAME" in words or "FRAME_ERROR" in words
 
     assert outcome_of(scene.answer(good)) == "succeeded"
+
+
+def why_closed(sender: Any, seconds: float) -> str:
+    """Empty while the broker has not closed it."""
+    try:
+        sender.process_data_events(seconds)
+    except exceptions.ConnectionClosedByBroker as error:
+        return str(error)
+    return ""
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from .settings import Form, GpuRule, Limits, Queue, ResourceRules, RetryPolicy, 
 
 _DEEPEST = 50
 """Levels of nesting in a message; a reader of job.json may be recursive."""
+_TOO_DEEP = f"The job message is nested more than {_DEEPEST} levels deep."
 _MOST_DIGITS = 1000
 
 
@@ -177,12 +178,14 @@ def _object(body: bytes, most: int) -> dict[str, Any]:
         )
     except UnicodeDecodeError:
         raise InvalidSpec("The job message is not UTF-8 text.") from None
-    except (ValueError, RecursionError):
+    except RecursionError:
+        raise InvalidSpec(_TOO_DEEP) from None
+    except ValueError:
         raise InvalidSpec("The job message is not valid JSON.") from None
+    if _depth(message) > _DEEPEST:
+        raise InvalidSpec(_TOO_DEEP)
     if not isinstance(message, dict):
         raise InvalidSpec("The job message is not a JSON object.")
-    if _depth(message) > _DEEPEST:
-        raise InvalidSpec(f"The job message is nested more than {_DEEPEST} levels deep.")
     return message
 
 

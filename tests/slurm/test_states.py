@@ -7,7 +7,7 @@ from typing import Optional
 import pytest
 
 from slurm import JobView, Phase, SlurmJobId
-from slurm.states import elements, hopeless, parse_sacct, parse_squeue
+from slurm.states import elements, hopeless, parse_sacct, parse_squeue, passing
 
 WAITING = ["PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"]
 RUNNING = ["CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING"]
@@ -113,7 +113,7 @@ def test_an_answer_that_ends_in_the_middle_of_a_line_is_none(text: str) -> None:
     "PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints", "DependencyNeverSatisfied",
     "JobHeldAdmin", "JobHeldUser", "AccountNotAllowed", "InvalidAccount", "InvalidQOS", "MaxMemPerLimit",
     "AssocMaxCpuPerJobLimit", "AssocMaxWallDurationPerJobLimit", "AssocMaxMemPerJob", "AssocMaxGRESPerNode",
-    "QOSMaxMemoryPerJob", "QOSMaxWallDurationPerJobLimit", "QOSMaxCpuPerNode",
+    "QOSMaxMemoryPerJob", "QOSMaxWallDurationPerJobLimit", "QOSMaxCpuPerNode", "ReservationDeleted", "ReservationInvalid",
 ])  # fmt: skip
 def test_reasons_that_do_not_pass_have_words(reason: str) -> None:
     words = hopeless(reason)
@@ -126,9 +126,17 @@ def test_reasons_that_do_not_pass_have_words(reason: str) -> None:
     "NodeDown", "PartitionDown", "PartitionInactive", "Cleaning", "JobArrayTaskLimit", "AssocMaxJobsLimit",
     "AssocGrpCpuLimit", "AssocGrpMemLimit", "QOSMaxJobsPerUserLimit", "QOSMaxCpuPerUserLimit", "QOSGrpCpuLimit",
     "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions", "NewWord",
+    "MaxCpuRunMinsPerAccount", "MaxGRESRunMinsPerUser", "MaxCpuPerAccount",
 ])  # fmt: skip
 def test_reasons_that_pass_as_other_jobs_end_are_waited_for(reason: str) -> None:
     assert hopeless(reason) is None
+
+
+@pytest.mark.parametrize("what", ["BB", "Billing", "Cpu", "Energy", "GRES", "Node", "License", "Memory", "Unknown"])
+def test_limits_on_the_minutes_of_running_jobs_have_words_that_say_whose(what: str) -> None:
+    assert "jobs of your account that run now" in str(passing(f"Max{what}RunMinsPerAccount"))
+    assert "jobs of yours that run now" in str(passing(f"Max{what}RunMinsPerUser"))
+    assert passing(f"Max{what}PerAccount") is None
 
 
 @pytest.mark.parametrize(("listed", "meant"), [

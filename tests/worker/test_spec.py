@@ -116,8 +116,8 @@ DEEP = b'{"inputs": {"Image": "/a"}, "settings": ' + b"[" * 10_000 + b"]" * 10_0
     (b'{"inputs": {"Image": "/a"}, "inputs": {"Image": "/b"}, "settings": {}}', '"inputs" twice'),
     (b'{"inputs": {"Image": "/a", "Image": "/b"}, "settings": {}}', '"Image" twice'),
     (b'{"inputs": {"Image": "/a"}, "settings": {"x": {"y": 1, "y": 1}}}', '"y" twice'),
-    (b"[" * 10_000 + b"]" * 10_000, "not valid JSON"),
-    (DEEP, "not valid JSON"),
+    (b"[" * 10_000 + b"]" * 10_000, "more than 50 levels deep"),  # Python 3.14 reads it, older ones don't
+    (DEEP, "more than 50 levels deep"),
     (b'{"inputs": {"Image": "/a"}, "settings": {"x": ' + b"[" * 60 + b"]" * 60 + b"}}", "more than 50 levels deep"),
     (b"{}", 'has no "inputs"'),
     (b'{"inputs": {"Image": "/a"}}', 'has no "settings"'),

@@ -75,7 +75,7 @@ class Management:
                 return json.loads(answer.read(_MOST_BYTES))
         except urllib.error.HTTPError:
             return None  # it knows no such thing, or does not tell us
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             self._away = True
             return None
 

@@ -203,7 +203,7 @@ def _slurm_away(scene: _Scene) -> Iterator[str]:
 
 
 def _reason_words(reason: str) -> str:
-    words = states.hopeless(reason) or _REASONS.get(reason)
+    words = states.hopeless(reason) or states.passing(reason) or _REASONS.get(reason)
     return f", {words}" if words else ""
 
 

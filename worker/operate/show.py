@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -310,15 +310,33 @@ def _head(story: Story) -> Iterator[tuple[str, str]]:
 # --- its log
 
 
-def _tail(path: Path, lines: int) -> Iterator[str]:
-    """The last lines, as plain text; only the end of a large log is read."""
+@dataclass(frozen=True)
+class _End:
+    """The end of a log: its last whole lines, the beginning of one that is not complete yet, and where the file is read
+    on."""
+
+    whole: Sequence[str] = ()
+    rest: str = ""
+    position: int = 0
+
+
+def _end_of(path: Path, lines: int) -> _End:
+    """Only the end of a large log is read. What is written while it is read comes after `position`."""
     try:
         with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - lines * 400 - 4096))
-            text = file.read().decode("utf-8", "replace")
+            begin = max(0, os.fstat(file.fileno()).st_size - lines * 400 - 4096)
+            file.seek(begin)
+            content = file.read()
     except FileNotFoundError:
-        return
-    for line in deque(text.splitlines(), maxlen=max(0, lines)):
+        return _End()
+    *whole, rest = content.decode("utf-8", "replace").split("\n")
+    return _End(whole[-lines:] if lines > 0 else (), rest, begin + len(content))
+
+
+def _tail(path: Path, lines: int) -> Iterator[str]:
+    """The last lines, as plain text."""
+    end = _end_of(path, lines)
+    for line in deque([*end.whole, *([end.rest] if end.rest else [])], maxlen=max(0, lines)):
         yield screen.plain(line, _LONGEST_LINE)
 
 
@@ -331,15 +349,19 @@ def _follow(jobs: JobsFolder, found: Found, lines: int) -> None:
         over = job.outcome.exists() and job.path.parent != jobs.active
         log = job.attempt(number).log
         if position is None:
-            for line in _tail(log, lines):
-                print(line)
-            position = log.stat().st_size if log.exists() else 0
+            end = _end_of(log, lines)
+            position, rest = end.position, end.rest[:_LONGEST_LINE]
+            for line in end.whole:
+                print(screen.plain(line, _LONGEST_LINE))
+            sys.stdout.flush()  # into a pipe, it would come with the 8,192nd byte
         position, rest = _print_new(log, position, rest)
         latest = max(job.attempt_numbers(), default=number)
         if latest > number:
-            print(f"--- attempt {latest}")
+            print(f"--- attempt {latest}", flush=True)
             number, position, rest = latest, 0, ""
         elif over or (job.outcome.exists() and not _alive(job, number)):
+            if rest:
+                print(screen.plain(rest, _LONGEST_LINE))
             return
         else:
             time.sleep(0.5)
