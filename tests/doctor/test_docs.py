@@ -11,6 +11,7 @@ import pytest
 import check
 from docs.settings import tables
 from tests.installation import ROOT
+from worker.doctor.packages import NEWEST, OLDEST
 
 PAGES = [ROOT / "docs" / "install.md", ROOT / "docs" / "symptoms.md"]
 LINES = [line.strip() for page in [*PAGES, ROOT / "README.md"] for line in page.read_text().splitlines()]
@@ -74,3 +75,10 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in [re.sub(r"[^\w\- ]", "", each).strip().replace(" ", "-") for each in headings], (
             target
         )
+
+
+def test_the_pages_and_the_doctor_agree_on_the_pythons_that_are_tested() -> None:
+    oldest, newest = (".".join(map(str, version)) for version in (OLDEST, NEWEST))
+
+    for page in ("README.md", "docs/install.md", "requirements.txt"):
+        assert f"Python {oldest} to {newest}" in (ROOT / page).read_text(), page

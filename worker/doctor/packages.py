@@ -15,7 +15,7 @@ from .programs import run
 from .report import Report
 from .subject import Subject
 
-OLDEST, NEWEST = (3, 9), (3, 13)
+OLDEST, NEWEST = (3, 9), (3, 14)
 MODULES = {
     "pika": "pika", "requests": "requests", "urllib3": "urllib3", "python-dotenv": "dotenv", "tenacity": "tenacity",
     "rich": "rich", "prometheus-client": "prometheus_client", "jinja2": "jinja2", "pygal": "pygal",
@@ -40,7 +40,9 @@ def look_at_python(report: Report, root: Path) -> None:
     if version < OLDEST:
         report.fault(found, f"Make .venv with Python 3.9 or newer: {install(root)}")
     elif version > NEWEST:
-        report.warn(f"{found} is newer than 3.13, the newest it was tested with", "If something odd happens, use 3.13.")
+        newest = ".".join(map(str, NEWEST))
+        report.warn(f"{found} is newer than {newest}, the newest it was tested with",
+                    f"If something odd happens, use {newest}.")  # fmt: skip
     else:
         report.ok(found)
     report.begin("packages")
