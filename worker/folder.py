@@ -204,9 +204,9 @@ class JobsFolder:
 
     def find(self, job_id: JobId) -> Optional[JobFolder]:
         """A job that was claimed before, wherever it is now."""
-        days = sorted(self.done.iterdir(), reverse=True) if self.done.is_dir() else []
+        days = sorted(self.done.iterdir(), reverse=True) if is_folder(self.done) else []
         for place in (self.active, self.rejected, self.undelivered, *days):
-            if os.path.lexists(place / job_id / "message.json"):
+            if is_there(place / job_id / "message.json"):
                 return JobFolder(place / job_id)
         return None
 
@@ -275,6 +275,30 @@ def _contents(path: Path, most: int) -> Optional[bytes]:
             return file.read()
     finally:
         os.close(descriptor)
+
+
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything has this name, a link that leads nowhere too. Raises OSError where the disk does not say. Of a disk
+    that is away `os.path.lexists` says "no", and so does `Path.exists` from Python 3.14 on: a job would be claimed twice."""
+    return _found(os.lstat, path) is not None
+
+
+def is_folder(path: Path) -> bool:
+    """The same for `Path.is_dir`."""
+    found = _found(os.stat, path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def _found(look: Callable[[Path], os.stat_result], path: Path) -> Optional[os.stat_result]:
+    try:
+        return look(path)
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise
+        return None
 
 
 def names_in(path: Path) -> list[str]:

@@ -237,6 +237,45 @@ def test_a_disk_that_is_away_is_neither_damage_nor_absence(
             read()
 
 
+@pytest.mark.parametrize("place", ["active", "done"])
+def test_a_disk_that_is_away_is_not_taken_for_a_job_that_was_never_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """A redelivery would become a second job."""
+    jobs = JobsFolder(tmp_path)
+    jobs.prepare()
+    day = jobs.active if place == "active" else jobs.done / "2026-01-01"
+    folder.make_folder(day / "job")
+    folder.write(day / "job" / "message.json", FACTS[0])
+
+    def away(right: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+        def look(path: Any, *more: Any, **options: Any) -> os.stat_result:
+            if str(path) in (str(day / "job" / "message.json"), str(jobs.done)):
+                raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+            return right(path, *more, **options)
+
+        return look
+
+    with monkeypatch.context() as patch:
+        for name in ("stat", "lstat"):
+            patch.setattr(os, name, away(getattr(os, name)))
+        with pytest.raises(OSError, match=os.strerror(errno.ENOTCONN)):
+            jobs.find(JobId("job"))
+    found = jobs.find(JobId("job"))
+    assert found is not None and found.path == day / "job"
+
+
+def test_a_link_that_leads_nowhere_is_there_and_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+
+    there = [folder.is_there(tmp_path / name) for name in ("link", "loop", "file", "file/below", "none")]
+
+    assert there == [True, True, True, False, False]
+    assert [folder.is_folder(tmp_path / name) for name in ("link", "loop", "file", "none", ".")] == [False] * 4 + [True]
+
+
 def test_a_fact_that_is_replaced_while_it_is_read_is_opened_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

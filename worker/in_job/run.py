@@ -45,7 +45,7 @@ def _live(config: Config, job: JobFolder, number: int, place: Placement) -> None
             config, job.id, attempt, spec, intent.resources, place, started.at, interrupts, MemoryWatch(place.confined)
         )
         result = steps.attempt(work)
-        gone = not attempt.path.exists() and not job.message.exists()
+        gone = not folder.is_there(attempt.path) and not folder.is_there(job.message)
         if gone and JobsFolder(config.site.jobs_dir).find(job.id) is not None:
             log.info("the job has been put away meanwhile, leaving job=%s attempt=%d", job.id, number)
             return
@@ -60,12 +60,12 @@ def _put_back(job: JobFolder, attempt: AttemptFolder, kept: Kept) -> bool:
     """What has vanished meanwhile: a purge of scratch space takes files that nobody has read for long. False where the
     message is among it: the job may have been put away, so the login side finds out, and goes on with what is left here.
     """
-    if not job.message.exists():
+    if not folder.is_there(job.message):
         log.warning("message.json is gone, what it said is left for the login side job=%s", job.id)
         folder.write(attempt.kept, kept)
         return False
     for path, fact in kept.files(job, attempt):
-        if not path.exists():
+        if not folder.is_there(path):
             log.warning("%s is gone, written again job=%s", path.name, job.id)
             folder.write(path, fact)
     return True
@@ -74,7 +74,7 @@ def _put_back(job: JobFolder, attempt: AttemptFolder, kept: Kept) -> bool:
 def _start(job: JobFolder, attempt: AttemptFolder, place: Placement) -> Optional[Started]:
     """None for a second copy of this attempt, which leaves without a word; and when the job has its outcome already."""
     started = Started(place.scheduler_id, place.restarts, place.node, time.time(), says_begun=True)
-    if job.outcome.exists():
+    if folder.is_there(job.outcome):
         log.info("the job has been answered, nothing to do job=%s attempt=%d", job.id, attempt.number)
         return None
     if folder.claim_name(attempt.started, started):

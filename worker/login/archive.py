@@ -95,7 +95,7 @@ def _anybody_left(jobs: JobsFolder, job: JobFolder, members: list[folder.JobId])
 
 def _is_here(jobs: JobsFolder, member: folder.JobId) -> bool:
     pilot = pilot_folder(jobs, member)
-    return pilot.path.exists() if pilot else jobs.job(member).message.exists()
+    return folder.is_there(pilot.path if pilot else jobs.job(member).message)
 
 
 def _tidy(done: Path, most_bytes: int, keep: float, now: float) -> None:

@@ -56,7 +56,7 @@ def _sync_claim(jobs: JobsFolder, job_id: JobId) -> None:
 def note_acked(jobs: JobsFolder, delivery: Delivery, now: float) -> None:
     """For a message without any id, once the broker has surely forgotten it: tells the next equal one from a redelivery."""
     for job in _equal_ones(jobs, delivery):
-        if not job.acked.exists():
+        if not folder.is_there(job.acked):
             folder.write(job.acked, Acked(at=now))
 
 
@@ -74,7 +74,7 @@ def free_id(jobs: JobsFolder, delivery: Delivery) -> Optional[JobId]:
     if has_id(delivery):
         return None if jobs.find(base) else base
     known = list(_equal_ones(jobs, delivery))
-    if delivery.redelivered and not all(job.acked.exists() for job in known):
+    if delivery.redelivered and not all(folder.is_there(job.acked) for job in known):
         return None
     return _numbered(base, len(known) + 1)
 

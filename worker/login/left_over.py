@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 
 from .. import folder
 from ..batches import Pool
@@ -41,7 +40,7 @@ def restored(tools: Tools, job: JobFolder) -> bool:
 
 
 def _had_begun(job: JobFolder) -> bool:
-    return any(os.path.lexists(path) for path in (job.attempts, job.spec, job.outcome, job.acked))
+    return any(folder.is_there(path) for path in (job.attempts, job.spec, job.outcome, job.acked))
 
 
 def _is_elsewhere(tools: Tools, job_id: JobId) -> bool:
@@ -50,7 +49,7 @@ def _is_elsewhere(tools: Tools, job_id: JobId) -> bool:
         return True
     for queue in tools.config.site.queues:
         pool = Pool(tools.jobs, queue.name)
-        if pool.path.is_dir():
+        if folder.is_folder(pool.path):
             done = Ids(pool.path / "ids").known([job_id] if len(job_id) == _ID_OF_A_BATCH else [])
             if done or job_id in pool.open_ids():
                 return True
@@ -68,7 +67,7 @@ def _restore(job: JobFolder, number: int, kept: Kept) -> None:
     """The message comes last: without it this is done once more."""
     attempt = job.attempt(number)
     for path, fact in kept.files(job, attempt):
-        if not os.path.lexists(path):
+        if not folder.is_there(path):
             folder.write(path, fact)
     with folder.prepared(job.message, kept.message, at=kept.claimed_at) as commit:
         commit()

@@ -139,7 +139,7 @@ def _wait_for_the_site(tools: Tools, standing: Standing, away: SiteAway) -> int:
         ready, standing.ready = standing.ready, []
         for job, step in ready:
             # One with an intent may be running: Slurm is asked first.
-            intended = job.attempt(step.attempt).intent.exists()
+            intended = folder.is_there(job.attempt(step.attempt).intent)
             with reconcile.left_alone_if_bad(job, standing):
                 if not intended and _give_up_after_patience(tools, job, step.attempt, fault):
                     reconcile.settle(tools, job, standing)

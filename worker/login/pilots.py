@@ -256,7 +256,7 @@ def _take_back_orphans(tools: Tools, pool: Pool) -> None:
     alive = {crew.id for crew in batches.crew(tools.jobs)}
     for batch in pool.batches(pool.locked):
         crew = batches.pilot_folder(tools.jobs, batch.pilot)
-        if batch.pilot not in alive and not (crew and crew.path.exists()):
+        if batch.pilot not in alive and not (crew and folder.is_there(crew.path)):
             _move_to_ended(pool, batch)
 
 
@@ -445,7 +445,7 @@ def want(tools: Tools, standing: Standing) -> None:
             crew = [each for each in batches.crew(tools.jobs) if _works_for(each, queue)]
         except Damaged:  # reported where they are tended; nobody knows how many there are
             continue
-        if any(each.attempt(1).unfit.exists() for each in crew):
+        if any(folder.is_there(each.attempt(1).unfit) for each in crew):
             continue  # its verdict waits until all that it wrote can be seen, and another one would find the same
         alive = [each for each in crew if _keeps_its_place(each.attempt(1))]
         ready = [each for each in crew if each.id in waiting]
@@ -457,7 +457,8 @@ def want(tools: Tools, standing: Standing) -> None:
 
 def _keeps_its_place(attempt: AttemptFolder) -> bool:
     """Until it has ended; one that never began, until it is counted as a failure."""
-    return attempt.intent.exists() and not (attempt.ended.exists() and attempt.started.exists())
+    intended, ended, started = map(folder.is_there, (attempt.intent, attempt.ended, attempt.started))
+    return intended and not (ended and started)
 
 
 def _jobs_to_do(pool: Pool) -> int:

@@ -252,7 +252,7 @@ def _deliver(tools: Tools, job: JobFolder) -> bool:
         return False
     tools.check_lease()
     answer.deliver(job, outcome, tools.broker, tools.config.site, tools.now)
-    return job.delivered.exists() or job.undeliverable.exists()
+    return folder.is_there(job.delivered) or folder.is_there(job.undeliverable)
 
 
 def _close(tools: Tools, job: JobFolder, step: judge.Close, standing: Standing) -> None:

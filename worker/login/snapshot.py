@@ -174,7 +174,7 @@ def read_attempt(attempt: AttemptFolder) -> AttemptFacts:
     if facts.intent is None:
         folder.names_in(attempt.path)  # Damaged, where something else is in its place
         seen = facts.submission or facts.started or ended or facts.absent or facts.stuck
-        if seen or attempt.declined(1).exists():
+        if seen or folder.is_there(attempt.declined(1)):
             raise Damaged(f"{attempt.intent} is gone, though the attempt was submitted")
     return facts
 
