@@ -156,7 +156,8 @@ def _tell_queue(report: Report, trial: Trial, queue: Queue, seen: Seen) -> None:
     elif seen.state == "locked":
         report.fault("belongs to another connection alone (exclusive)", "Ask the service for a queue that is shared.")
     elif seen.state == "refused":
-        report.fault("we may not even look at it", "Ask for the right to read it.")
+        report.fault("it does not exist, or we may not even look at it",  # RabbitMQ 4.3 says the same of both
+                     "Check its name in site.toml, or ask for the right to read it.")  # fmt: skip
     elif seen.kind == "stream":
         report.fault("is a stream, whose messages stay when they are read",
                      "Ask the service for a classic or quorum queue, or mend the name in site.toml.")  # fmt: skip

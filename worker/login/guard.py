@@ -77,7 +77,7 @@ def _keep_mark(config: Config, jobs: JobsFolder, marked: Marked) -> None:
 def tell_what_is_new(tools: Tools, code: int) -> None:
     """Counts what was seen and writes the metrics; where nothing was seen, only now and then."""
     file = tools.config.site.metrics_file
-    if tools.ended or tools.used_slurm or (file and _is_old(tools.config.root / file)):
+    if tools.ended or tools.redelivered or tools.used_slurm or (file and _is_old(tools.config.root / file)):
         from .telling import tell
 
         tell(tools, code)

@@ -65,6 +65,8 @@ def _counted(tally: Tally) -> Iterator[Metric]:
         times.add_metric((name,), commands.count)
         seconds.add_metric((name,), commands.seconds)
     yield from (times, seconds)
+    words = "Messages that came again after they had gone back to their queue."
+    yield CounterMetricFamily("batchferry_redelivered", words, value=tally.redelivered)
 
 
 def _steps(tally: Tally) -> Metric:

@@ -152,6 +152,7 @@ def _claim_from(tools: Tools, queue: Queue, most: int, drain: bool) -> Iterator[
         deliveries = tools.broker.get_many(queue.name, wanted, wait=0)
         if not deliveries:
             return
+        tools.redelivered += sum(delivery.redelivered for delivery in deliveries)
         _say_what_came_often(deliveries)
         for alike in _with_ids_together(deliveries):
             claimed = _claim_or_give_back(tools, queue, pool, alike)

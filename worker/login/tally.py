@@ -72,6 +72,8 @@ class Tally:
     days: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Jobs put away on a day, by outcome."""
     last_success: float = 0.0
+    redelivered: int = 0
+    """Messages that had gone back to their queue."""
 
 
 def read(path: Path) -> Tally:

@@ -35,10 +35,12 @@ def _count(tools: Tools, code: int) -> Tally:
     after = tally.add(before, tools.ended, budget.used if budget else {}, budget.seconds if budget else {})
     if tools.ended:
         after = tally.without_old_days(after, _days_kept(tools))
+    after = replace(after, redelivered=after.redelivered + tools.redelivered)
     if code == os.EX_OK:
         after = replace(after, last_success=tools.now())
     tally.write(tools.jobs.tally, after)
     tools.ended.clear()
+    tools.redelivered = 0
     return after
 
 

@@ -90,6 +90,8 @@ class Tools:
     """Files that were put aside in this pass."""
     stopped: dict[str, str] = field(default_factory=dict)
     """Workloads that were looked at in this pass: why nothing of them can be begun, or nothing."""
+    redelivered: int = 0
+    """Messages that came again: each was got before, and went back."""
     ended: list[Ended] = field(default_factory=list)
     """The jobs that were put away in this pass."""
 

@@ -84,6 +84,8 @@ class _Watch:
         code = one_pass.run_pass(self._tools, drain=True, standing=standing)
         signal.alarm(0)
         self._code = code
+        if self._tools.redelivered:
+            self._count["redelivered"] += self._tools.redelivered
         tell_what_is_new(self._tools, code)
         self._count["passes"] += 1
         for name, times in self._tools.forget_commands().items():

@@ -24,7 +24,7 @@ from worker.login.tally import Ended, Tally
 
 MONITORING = ROOT / "docs" / "monitoring"
 FULL = tally.add(
-    Tally(last_success=NOW - 60),
+    Tally(last_success=NOW - 60, redelivered=7),
     [Ended("2026-11-21", "failed", 'a "b"\n\\', [("run", 2.0), ("run", 400.0)], 100, 10, 2)],
     {"squeue": 3}, {"squeue": 0.25},
 )  # fmt: skip
@@ -86,6 +86,7 @@ def test_they_say_what_was_counted_whatever_a_workload_is_called(jobs: JobsFolde
     assert found["batchferry_jobs_ended_total", "failed", name] == 1
     assert found["batchferry_bytes_total", "in", name] == 100
     assert found["batchferry_slurm_commands_total", "squeue"] == 3
+    assert found["batchferry_redelivered_total",] == 7
     assert found["batchferry_slurm_command_seconds_total", "squeue"] == 0.25
     assert found["batchferry_step_seconds_count", "run", name] == 2
     assert found["batchferry_step_seconds_sum", "run", name] == 402

@@ -21,7 +21,7 @@ from tests.worker.login.test_watch_loop import Watching
 from worker import api, folder
 from worker.broker import Delivery, digest
 from worker.errors import LoginRefused, Transient
-from worker.login import reserve
+from worker.login import reserve, tally
 
 LIMIT = 20
 
@@ -188,11 +188,12 @@ def test_in_a_watch_an_outage_costs_one_return_at_the_most_however_long_it_is(
         if login.refused:
             watching.tools.__dict__.pop("token")
         broker.ask()
+        assert watching._heard(0) and broker.heard, "this is how the watch finds out"
         for _ in range(40):
             watching.turn()
 
         assert not broker.listens and not broker.heard
-        assert (broker.returns <= 1, broker.dropped, len(broker.queued)) == (True, 0, 1)
+        assert (broker.returns, broker.dropped, len(broker.queued)) == (1, 0, 1)
         outage.over()
 
     watching.tools.__dict__["token"] = "a token"
@@ -207,9 +208,10 @@ def test_outages_that_come_and_go_never_add_up_on_one_message(login: Login, brok
     for number in range(30):
         login.cluster.fault = Unavailable("Unable to contact slurm controller")
         broker.ask(name=f"c-{number}")
+        assert watching._heard(0) and broker.heard
         for _ in range(3):
             watching.turn()
-        assert broker.returns <= 1
+        assert broker.returns == 1
         login.cluster.fault = None
         watching.turn()
 
@@ -230,6 +232,24 @@ def test_a_watch_does_not_begin_to_listen_where_a_claim_would_find_no_room(
     assert caplog.text.count("messages are not listened for") == 1
     watching.turn()
     assert broker.listens
+
+
+def test_what_came_again_is_counted(login: Login, broker: Quorum, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    watching = Listening(login, broker)
+    watching.turn()
+    login.cluster.fault = Unavailable("Unable to contact slurm controller")
+    broker.ask()
+    assert watching._heard(0)
+    for _ in range(3):
+        watching.turn()
+    login.cluster.fault = None
+    watching.turn()
+
+    assert tally.read(login.jobs.tally).redelivered == 1
+    watching._told_at -= 3601
+    watching._keep_up()
+    assert "redelivered=1" in caplog.text
 
 
 # --- what can't be claimed
