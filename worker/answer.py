@@ -51,7 +51,8 @@ def record(attempt: AttemptFolder, result: Result) -> Result:
     first = read_result(attempt)
     if first is None:
         raise Damaged(f"{attempt.result.name} exists and can't be read")
-    write(attempt.late_result, result)
+    if first != result:  # else it was written by us, and an error hid that
+        write(attempt.late_result, result)
     return first
 
 

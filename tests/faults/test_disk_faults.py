@@ -345,13 +345,13 @@ def test_a_job_that_starts_on_a_read_only_disk_gets_another_attempt(scene: Scene
 
 
 class Worker:
-    """Of the next job: it stops itself just before it would note that its program begins."""
+    """Of the next job: it stops itself at a durable step, as a rule just before it would note that its program begins."""
 
-    def __init__(self, scene: Scene, place: Path) -> None:
+    def __init__(self, scene: Scene, place: Path, step: str = "before begun.json") -> None:
         self._site = str(scene.installation.site_file)
         flag, python = place / "halt", place / "python"
         flag.touch()
-        halting = shlex.join([*altered(halt="before begun.json"), sys.executable])
+        halting = shlex.join([*altered(halt=step), sys.executable])
         python.write_text(f'#!/bin/sh\nrm {shlex.quote(str(flag))} 2>/dev/null && exec {halting} "$@"\n'
                           f'exec {shlex.quote(sys.executable)} "$@"\n')  # fmt: skip
         python.chmod(0o700)
@@ -411,6 +411,25 @@ def test_a_program_waits_for_a_disk_that_comes_back_and_runs_once(
     assert (ran_before, runs(record)) == (0, 1)
 
 
+@pytest.mark.fault(what="the disk is away for a moment", moment="when a program has ended")
+def test_a_result_waits_for_a_disk_that_comes_back(scene: Scene, disk: Disk, scratch: Disk, tmp_path: Path) -> None:
+    operator, record = Operator(scene), tmp_path / "record"
+    worker = Worker(scene, tmp_path, "before result.json")
+    scene.installation.change_site('publish_patience = "3s"', 'publish_patience = "120s"')
+    correlation_id = scene.ask(record=str(record))
+    operator.one_pass()
+    worker.wait_until_it_has_stopped()
+    job_log = job_of(scene, correlation_id).attempt(1).log
+
+    disk.use_up_inodes(leave=0)
+    worker.wake()
+    wait_until(lambda: "the result waits for the disk" in job_log.read_text())
+    disk.give_room()
+
+    is_success(operator.answer(correlation_id))
+    assert runs(record) == 1
+
+
 @pytest.mark.parametrize(
     ("leave_kb", "words"),
     [
@@ -419,7 +438,7 @@ def test_a_program_waits_for_a_disk_that_comes_back_and_runs_once(
             marks=pytest.mark.fault(what="the disk has room for facts only", moment="when the outputs are packed"),
         ),
         pytest.param(
-            0, "The job ended without leaving a result.",
+            0, "The job ended without leaving a result after its program had begun.",
             marks=pytest.mark.fault(what="the disk is full to the last page", moment="when the outputs are packed"),
         ),
     ],

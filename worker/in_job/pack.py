@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import secrets
 import stat
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from .. import folder
+from .. import disk, folder
 from ..answer import largest_answer
 from ..errors import StepFailed
 from ..folder import AttemptFolder
@@ -24,9 +25,13 @@ from ..sentences import outputs_too_large
 from ..settings import Site
 from ..spec import JobSpec
 
+log = logging.getLogger(__name__)
+
 _PIECE = 3 * (1 << 18)
 """Bytes at a time; divisible by three, so that the pieces' base64 can be joined."""
 
+_AGAIN = 2.0
+"""Seconds between two tries to store it."""
 _TAKEN_EVERYWHERE = 1 << 20
 """Bytes that any broker takes, as a rule (RabbitMQ 4: 16 MiB); no file is looked at for smaller answers."""
 
@@ -40,7 +45,20 @@ class Packed:
 
 
 def pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site) -> Packed:
-    """The body survives a power failure where it lies then. Raises StepFailed, as `pack_into`."""
+    """The body survives a power failure where it lies then. A disk that is away is waited for; one that is full is not: that
+    is an answer. Raises StepFailed, as `pack_into`."""
+    end = time.monotonic() + site.timing.publish_patience
+    while True:
+        try:
+            return _pack(spec, outputs, attempt, site)
+        except _NotStored as failed:
+            if not failed.away or time.monotonic() >= end:
+                raise
+            log.warning("the outputs wait for the disk why=%r", failed.reason)
+        time.sleep(_AGAIN)
+
+
+def _pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site) -> Packed:
     stem = f"reply-{secrets.token_hex(4)}"
     body = attempt.reply_body(stem)
     try:
@@ -51,7 +69,8 @@ def pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site) -> Pa
             os.fsync(reply.fileno())
             folder.sync_folder(body.parent)
     except StepFailed:
-        folder.remove(body)
+        with contextlib.suppress(OSError):
+            folder.remove(body)
         raise
     return Packed(stem, packed)
 
@@ -78,7 +97,13 @@ def _stored() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StepFailed("pack", f"The outputs could not be stored ({error.strerror}).", may_work_again=True) from None
+        raise _NotStored(error) from None
+
+
+class _NotStored(StepFailed):
+    def __init__(self, error: OSError) -> None:
+        super().__init__("pack", f"The outputs could not be stored ({error.strerror}).", may_work_again=True)
+        self.away = error.errno in disk.AWAY - disk.FULL
 
 
 def _append(reply: BinaryIO, name: str, path: Path, room: int, most: int) -> Output:

@@ -17,6 +17,7 @@ from ..settings import Config
 from . import steps
 from .interrupt import Interrupts
 from .memory import MemoryWatch
+from .patience import while_the_disk_is_away
 from .publish import publish
 from .steps import Placement, Work
 
@@ -49,11 +50,20 @@ def _live(config: Config, job: JobFolder, number: int, place: Placement) -> None
         if gone and JobsFolder(config.site.jobs_dir).find(job.id) is not None:
             log.info("the job has been put away meanwhile, leaving job=%s attempt=%d", job.id, number)
             return
-        folder.make_folder(attempt.path)  # the program may have deleted it
-        is_there = _put_back(job, attempt, Kept(message, claimed_at, spec, intent, started))
-        result = record(attempt, result)
-        folder.remove(attempt.token)
+        kept, came_to = Kept(message, claimed_at, spec, intent, started), result
+        is_there, result = while_the_disk_is_away(
+            "the result", timing.publish_patience, lambda: _store(job, attempt, kept, came_to)
+        )
         _answer(config, job, attempt, result, is_there and is_final(result, spec, intent.resources))
+
+
+def _store(job: JobFolder, attempt: AttemptFolder, kept: Kept, result: Result) -> tuple[bool, Result]:
+    """Whether the message is there, and the result that counts. May be done again, as far as it ever came."""
+    folder.make_folder(attempt.path)  # the program may have deleted it
+    is_there = _put_back(job, attempt, kept)
+    counts = record(attempt, result)
+    folder.remove(attempt.token)
+    return is_there, counts
 
 
 def _put_back(job: JobFolder, attempt: AttemptFolder, kept: Kept) -> bool:
