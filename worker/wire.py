@@ -9,13 +9,14 @@ from __future__ import annotations
 import http.client
 import io
 import socket
-import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Optional
 
 import urllib3.connection
 import urllib3.connectionpool
 from urllib3.exceptions import NewConnectionError
+
+from .bounded import TookTooLong, within
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -153,27 +154,15 @@ def _connected(host: str, port: int, pace: Pace) -> socket.socket:
 
 
 def _addresses(host: str, port: int, pace: Pace) -> list[Any]:
-    """In a thread: the resolver has a patience of its own, and can't be told ours. Raises OSError."""
-    found: list[Any] = []
-
-    def ask() -> None:
-        try:
-            found.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
-            found.append(error)
-
-    asking, most = threading.Thread(target=ask, daemon=True), pace.wait(pace.connect)
+    """The resolver has a patience of its own, and can't be told ours. Raises OSError."""
+    most = pace.wait(pace.connect)
     try:
-        asking.start()
-        asking.join(most)
-    except RuntimeError:  # no thread is to be had
-        ask()
-    if not found:
-        raise pace.unreached(socket.timeout(), f"its name was not found within {most:.3g} s")
-    if isinstance(found[0], Exception):
-        why = getattr(found[0], "strerror", None) or "no such name"
-        raise pace.unreached(OSError(why), f"its name can't be found: {why[:1].lower()}{why[1:]}")
-    return list(found[0])
+        return list(within(most, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+    except TookTooLong:
+        raise pace.unreached(socket.timeout(), f"its name was not found within {most:.3g} s") from None
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or "no such name"
+        raise pace.unreached(OSError(why), f"its name can't be found: {why[:1].lower()}{why[1:]}") from None
 
 
 class _Response(http.client.HTTPResponse):

@@ -363,7 +363,7 @@ def test_where_no_thread_is_to_be_had_a_name_is_looked_up_without(
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
-        if "ask" not in repr(getattr(thread, "_target", "")):
+        if "within" not in repr(getattr(thread, "_target", "")):
             return start(thread)
         raise RuntimeError("can't start new thread")
 

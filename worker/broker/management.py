@@ -15,10 +15,14 @@ from collections.abc import Mapping
 from typing import Any, Optional
 from urllib.parse import quote
 
+from ..bounded import within
 from ..settings import Credentials
 
 _PORT, _TLS_PORT = 15672, 15671
 _SECONDS = 4.0
+"""For each wait..."""
+_IN_ALL = 12.0
+"""...and for all of them, and the look-up of its name: who drips would hold us for ever."""
 _MOST_BYTES = 1 << 22
 
 
@@ -71,13 +75,18 @@ class Management:
             context = ssl.create_default_context(cafile=self._ca_file) if tls else None
             handlers = [urllib.request.ProxyHandler({}), _NoRedirect(), urllib.request.HTTPSHandler(context=context)]
             request = urllib.request.Request(url, headers={"Authorization": f"Basic {login}"})
-            with urllib.request.build_opener(*handlers).open(request, timeout=_SECONDS) as answer:
-                return json.loads(answer.read(_MOST_BYTES))
+            opener = urllib.request.build_opener(*handlers)
+            return json.loads(within(_IN_ALL, lambda: _read(opener, request)))
         except urllib.error.HTTPError:
             return None  # it knows no such thing, or does not tell us
         except (OSError, ValueError, RecursionError):
             self._away = True
             return None
+
+
+def _read(opener: urllib.request.OpenerDirector, request: urllib.request.Request) -> bytes:
+    with opener.open(request, timeout=_SECONDS) as answer:
+        return bytes(answer.read(_MOST_BYTES))
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Optional
 
+from ..bounded import TookTooLong, within
 from .report import Report
 
 _SECONDS = 10.0
@@ -37,9 +38,10 @@ def reach(report: Report, server: Server, ca_file: Optional[str]) -> bool:
         return False
     report.begin(f"port {server.port}")
     try:
-        connection = socket.create_connection((server.host, server.port), _SECONDS)
+        # It looks the name up once more, and tries each address for as long.
+        connection = within(2 * _SECONDS, lambda: socket.create_connection((server.host, server.port), _SECONDS))
     except OSError as error:
-        words = "no answer" if isinstance(error, socket.timeout) else error.strerror or str(error)
+        words = "no answer" if isinstance(error, (socket.timeout, TookTooLong)) else error.strerror or str(error)
         report.fault(f"{server.host}:{server.port} can't be reached: {words}", server.mend_port)
         return False
     with connection:
@@ -50,7 +52,7 @@ def reach(report: Report, server: Server, ca_file: Optional[str]) -> bool:
 def _look_up(report: Report, server: Server) -> bool:
     report.begin("address")
     try:
-        found = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
+        found = within(_SECONDS, lambda: socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM))
     except (OSError, UnicodeError) as error:
         words = getattr(error, "strerror", None) or str(error)
         mend = f"Mend {server.setting}, or ask whether this host may resolve that name."
