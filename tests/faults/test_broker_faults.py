@@ -20,7 +20,6 @@ from tests.installation import holding
 from tests.requester import Answer, Requester
 from tests.scene import IMAGE, Scene, make_scene
 from tests.services.broker import Broker
-from tests.services.daemon import poll
 from tests.services.proxy import CLIENT, SERVER, Proxy
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.slurm import SlurmCluster
@@ -273,6 +272,16 @@ def freeze(broker: RabbitMQ) -> None:
     wait_until(lambda: all(state_of(each) == "T" for each in threads))
 
 
+def unread(port: int) -> int:
+    """In how many connections somebody has said something to this port that is not read yet (proc_net_tcp in the kernel's
+    documentation: local address, state, and the bytes that wait to be received)."""
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
+    return sum(
+        int(line[1].rpartition(":")[2], 16) == port and line[3] == "01" and int(line[4].rpartition(":")[2], 16) > 0
+        for line in lines
+    )
+
+
 def name_of(pid: int) -> str:
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
@@ -332,7 +341,8 @@ def test_a_broker_that_freezes_for_a_moment_is_waited_for_in_the_same_pass(make_
     stories.each(Story.come_to_the_moment)
     freeze(stories.broker)
     with stories.going_on() as passes:
-        assert not poll(lambda: any(one.done() for one in passes), 3)
+        wait_until(lambda: unread(stories.broker.port) >= len(FROM_CLIENT))
+        assert not any(one.done() for one in passes)
         stories.broker.resume()
 
     assert {ended.code for one in passes if (ended := one.result())} == {os.EX_OK}
@@ -504,11 +514,18 @@ def test_an_answer_to_a_full_queue_waits_until_somebody_reads(scene: Scene) -> N
 # --- the broker takes nothing more
 
 
-def control(broker: RabbitMQ, *words: str) -> None:
+def states_of_connections(broker: RabbitMQ) -> list[str]:
+    """`blocked`: during an alarm, of those that have published since it began (rabbitmqctl(8), list_connections)."""
+    return control(broker, "--quiet", "list_connections", "state").split()
+
+
+def control(broker: RabbitMQ, *words: str) -> str:
     """rabbitmqctl. The one in sbin switches to the user rabbitmq, who knows nothing of this broker."""
     (pid,) = (pid for pid in broker.pids() if name_of(pid) == "beam.smp")
     program = ["/usr/lib/rabbitmq/bin/rabbitmqctl", *words]
-    subprocess.run(program, env=psutil.Process(pid).environ(), check=True, capture_output=True, timeout=120)
+    environment = psutil.Process(pid).environ()
+    done = subprocess.run(program, env=environment, check=True, capture_output=True, text=True, timeout=120)
+    return done.stdout
 
 
 def files(operator: Operator, name: str) -> list[Path]:
@@ -551,7 +568,8 @@ def test_an_alarm_of_the_broker_is_waited_out(
     taken = by_job.one_pass()
     waits = by_pass.start()
     wait_until(lambda: all(files(op, "outcome.json") for op in (by_pass, by_job)))
-    early = poll(lambda: waits.poll() is not None, 3)
+    wait_until(lambda: states_of_connections(private_rabbitmq).count("blocked") >= 2)  # both have tried to publish
+    early = waits.poll() is not None
     delivered = [files(op, "delivered.json") for op in (by_pass, by_job)]
     control(private_rabbitmq, *ends)
     printed, _ = waits.communicate(timeout=90)

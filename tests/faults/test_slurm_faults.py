@@ -533,7 +533,7 @@ def test_a_job_that_slurm_ends_before_its_own_clock_does_has_timed_out(scene: Sc
 
 
 @pytest.mark.slow
-@pytest.mark.long(seconds=80)
+@pytest.mark.long(seconds=100)
 @pytest.mark.fault(what="suspended by the administrator and resumed", moment="while a job runs, for most of its time")
 def test_the_time_that_a_job_is_suspended_does_not_count(scene: Scene, record: Path, go: Path) -> None:
     limit = {"Maximum time (D-HH:MM)": "0-00:01"}
@@ -541,10 +541,9 @@ def test_the_time_that_a_job_is_suspended_does_not_count(scene: Scene, record: P
     assert poll(record.exists, 30)
 
     scene.slurm.run("scontrol", "suspend", slurm_id)
-    suspended = time.monotonic()
-    assert poll(lambda: time.monotonic() - suspended > 50, 60)
+    time.sleep(70)  # more than all the time it has, however little of that had passed
     scene.slurm.run("scontrol", "resume", slurm_id)
-    assert poll(lambda: time.monotonic() - suspended > 52, 60)
+    time.sleep(3)  # its clock looks once a second
     go.touch()
 
     succeeded_once(scene, correlation_id, record)
