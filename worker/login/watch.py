@@ -13,6 +13,7 @@ import signal
 import time
 from collections import Counter
 
+from .. import disk
 from ..broker import QueueFault
 from ..errors import Transient
 from ..settings import Config, Queue
@@ -62,14 +63,34 @@ class _Watch:
         log.info("watching queues=%s", ",".join(queue.name for queue in self._site.queues))
         try:
             while not self._tools.stopping:
-                self._pass()
-                self._count[self._wait()] += 1
+                self._round()
             self._hush()
         finally:
             signal.alarm(0)
             self._tools.quiet.save()
         log.info("told to stop, stopped; jobs in Slurm go on, and any later pass takes over")
         return os.EX_OK
+
+    def _round(self) -> None:
+        """Not every look at the disk is a pass's: the lease and the bells are looked at in between."""
+        try:
+            self._pass()
+            self._count[self._wait()] += 1
+        except OSError as error:
+            if not disk.is_away(error):
+                raise
+            signal.alarm(0)
+            self._wait_for_the_disk(error)
+
+    def _wait_for_the_disk(self, error: OSError) -> None:
+        """Whether the lease is still ours then, the next pass finds out before it does anything."""
+        log.error("site away, jobs wait and no message is taken kind=disk why=%r", disk.words(error))
+        self._hush()
+        self._count["disk"] += 1
+        self._back_off = min(_LONGEST_BACK_OFF, max(1, 2 * self._back_off))
+        end = time.monotonic() + self._back_off
+        while not self._tools.stopping and time.monotonic() < end:
+            time.sleep(_SLICE)
 
     def _stop(self, *_: object) -> None:
         self._tools.stopping = True

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Optional, cast
 
 import pytest
 
@@ -74,6 +77,47 @@ def test_with_nothing_in_flight_it_listens_and_no_clock_wakes_it(watching: Watch
 
     assert watching.wakes_for() == "messages"
     assert watching.broker.listened == [["hpc-jobs"]] and not watching.broker.hushed
+
+
+@pytest.mark.parametrize("code", [errno.ENOTCONN, errno.ESTALE, errno.EIO])
+def test_a_disk_that_is_away_for_a_while_does_not_end_it(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    lease, slept = Lease(OSError(code, os.strerror(code))), list[float]()
+    watching.tools.lease = cast(Any, lease)
+    clock = time.monotonic()
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(time, "monotonic", lambda: clock + sum(slept))
+
+    for _ in range(3):
+        watching._round()
+    waited = sum(slept)
+    lease.error = None
+    watching.broker.ask()
+    watching.one_pass()
+
+    said = [line.getMessage() for line in caplog.records if line.levelno >= logging.ERROR]
+    assert len(said) == 3 and all("kind=disk" in line for line in said) and waited == 1 + 2 + 4
+    assert watching.broker.hushed and len(list(watching.tools.jobs.active_jobs())) == 1
+
+
+def test_another_error_of_the_lease_ends_it(watching: Watching) -> None:
+    watching.tools.lease = cast(Any, Lease(PermissionError(errno.EPERM, os.strerror(errno.EPERM))))
+
+    with pytest.raises(PermissionError):
+        watching._round()
+
+
+class Lease:
+    """One whose file can't be asked for at times."""
+
+    def __init__(self, error: Optional[OSError]) -> None:
+        self.error = error
+        self.server_now = time.time()
+
+    def check(self) -> None:
+        if self.error is not None:
+            raise self.error
 
 
 def test_a_bell_wakes_it(watching: Watching) -> None:
