@@ -1,4 +1,5 @@
-"""A file system in which a name that was made on one host stays invisible on the other for a while. For tests.
+"""A file system in which a name that was made on one host stays invisible on the other for a while, and which says on demand
+that it is away (ENOTCONN), or that what was just opened is another file by now (ESTALE). For tests.
 
 It stands for a network file system whose clients keep "no such file" for some time. NFS itself was not tested: no lock,
 no lost answer, no stale content of a file that both hosts know is played here. Two folders, `login` and `compute`, show
@@ -49,6 +50,13 @@ class LateFiles:
         aside.write_text(json.dumps({"login": login, "compute": compute, "since": time.monotonic()}))
         os.replace(aside, self.folder / "late.json")
 
+    def fails(self, host: str, code: int = 0, name: str = "", times: int = -1) -> None:
+        """On this host, so many calls about a file of this name end with this error; all of them, and of all files, if nothing
+        is said. 0: none do any more."""
+        aside = self.folder / "fails.new"
+        aside.write_text(json.dumps({"host": host, "code": code, "name": name, "times": times, "of": time.monotonic()}))
+        os.replace(aside, self.folder / "fails.json")
+
     def on_compute(self, path: Path, *argv: str) -> list[str]:
         """`argv` as it runs on the compute host: there, `path`, a folder of the login host's, is the same folder seen
         from the other side. A mount namespace, because both hosts call it by the same name."""
@@ -69,6 +77,7 @@ class LateFiles:
         for name in ("backing", *HOSTS):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.late()
+        self.fails("login")
         self._server.start()
         wait_until(lambda: self.login.is_mount() and self.compute.is_mount(), self._server, 30)
         return self
@@ -114,18 +123,36 @@ class _Births:
         return bool(born > settings["since"] and time.monotonic() - born < settings[host])
 
 
+class _Failures:
+    """What was asked for with `fails`."""
+
+    def __init__(self, settings: Path) -> None:
+        self._settings = settings
+        self._of, self._seen = 0.0, 0
+
+    def strike(self, path: str, host: str) -> None:
+        asked = json.loads(self._settings.read_text())
+        if asked["of"] != self._of:
+            self._of, self._seen = asked["of"], 0
+        meant = asked["code"] and asked["host"] == host and asked["name"] in ("", os.path.basename(path))
+        if meant and (asked["times"] < 0 or self._seen < asked["times"]):
+            self._seen += 1
+            raise OSError(asked["code"], os.strerror(asked["code"]))
+
+
 class _View:
     """What one host sees of the folder: the operations of libfuse, by path."""
 
     use_ns = True
 
-    def __init__(self, backing: Path, host: str, births: _Births) -> None:
-        self._backing, self._host, self._births = backing, host, births
+    def __init__(self, backing: Path, host: str, births: _Births, failures: _Failures) -> None:
+        self._backing, self._host, self._births, self._failures = backing, host, births, failures
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(name)  # what is not here, libfuse does by itself or refuses
 
     def _at(self, path: str) -> Path:
+        self._failures.strike(path, self._host)
         return self._backing / path.lstrip("/")
 
     def _seen(self, path: str) -> Path:
@@ -217,6 +244,7 @@ class _View:
         return os.open(self._seen(path), flags)
 
     def read(self, path: str, size: int, offset: int, handle: int) -> bytes:
+        self._failures.strike(path, self._host)
         return os.pread(handle, size, offset)
 
     def write(self, path: str, data: bytes, offset: int, handle: int) -> int:
@@ -261,13 +289,13 @@ class _View:
 def _serve(folder: Path) -> None:
     import mfusepy
 
-    births = _Births(folder / "late.json")
+    births, failures = _Births(folder / "late.json"), _Failures(folder / "fails.json")
     # No caches in the kernel: what is late here is late by the table of births alone.
     options = {"entry_timeout": 0, "attr_timeout": 0, "negative_timeout": 0, "use_ino": True, "hard_remove": True}
     threads = [
         threading.Thread(
             target=mfusepy.FUSE,
-            args=(_View(folder / "backing", host, births), str(folder / host)),
+            args=(_View(folder / "backing", host, births, failures), str(folder / host)),
             kwargs={"foreground": True, "nothreads": True, "fsname": f"late_{host}", **options},
         )
         for host in HOSTS

@@ -146,7 +146,8 @@ def _wait_for_the_site(tools: Tools, standing: Standing, away: SiteAway) -> int:
     except SiteAway as error:
         log.error("site away too kind=%s why=%r", error.kind, str(error))
     except OSError as error:
-        log.error("jobs folder can't be written why=%r", error.strerror)
+        level = logging.DEBUG if away.kind == "disk" else logging.ERROR  # it was said
+        log.log(level, "jobs folder can't be written why=%r", error.strerror)
     return os.EX_NOPERM if away.kind == "login" else os.EX_UNAVAILABLE
 
 
