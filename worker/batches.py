@@ -6,12 +6,8 @@
     jobs/pilots/<pool>/done/<day>/<batch>.<succeeded>.<failed>.<left for folders of their own>
     jobs/pilots/crew/<pilot>/                         a pilot's own facts, in the form of a job's
 
-A batch holds `jobs.jsonl` (what was claimed, a message a line, whole before the folder gets its place in todo), per lease
-a journal (`journal-<n>.jsonl`: what may have been started, what was started, what it came to) and a list of the answers
-that the broker has confirmed (`sent-<n>`), and `handed-<n>.json`: the jobs that went on as folders of their own.
-
-An answer is sent only after its line in the journal is on disk and the batch is seen to be still locked by its pilot; and
-the login side moves a batch away before it reads its journals. So whichever comes first, the other one knows.
+A batch holds `jobs.jsonl` (what was claimed, a message a line, whole before the folder gets its place in todo), what each
+pilot that had it wrote down (see journal.py), and `handed-<n>.json`: the jobs that went on as folders of their own.
 """
 
 from __future__ import annotations
@@ -24,28 +20,23 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 from . import folder
 from .errors import Damaged
 from .facts import Message
 from .folder import JobFolder, JobId, JobsFolder, from_json, to_json
 from .names import Name, NameIfAny
-from .outcome import Reply, Result
 from .spec import Resources
-
-_INLINE = 1 << 18
-"""Bytes of a reply's body up to which it stands in the journal itself."""
-
 
 LARGEST = 1 << 32
 """Bytes of a file of a batch."""
 _COUNT = re.compile(r"[0-9]{1,9}")
-_OF_A_LEASE = re.compile(r"(?:journal-|sent-|handed-)([0-9]{1,6})(?:\.jsonl?)?")
-_NOT_WRITTEN = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, AssertionError)
+_OF_A_LEASE = re.compile(r"(?:journal-|sent-|closed-|handed-)([0-9]{1,6})(?:\.jsonl?)?")
+NOT_WRITTEN = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, AssertionError)
 """What reading meets where somebody else has written."""
 
 
@@ -133,6 +124,7 @@ class Batch:
         self.count = int(count) if _COUNT.fullmatch(count) else 0
         """Jobs that were open when it was last put into todo."""
         self.jobs = path / "jobs.jsonl"
+        self.taken = path / "taken.json"
 
     def journal(self, number: int) -> Path:
         return self.path / f"journal-{number}.jsonl"
@@ -140,11 +132,18 @@ class Batch:
     def sent(self, number: int) -> Path:
         return self.path / f"sent-{number}"
 
+    def said(self, number: int, flush: int) -> Path:
+        return self.path / f"said-{number}-{flush}"
+
+    def closed(self, number: int) -> Path:
+        return self.path / f"closed-{number}.json"
+
     def handed(self, number: int) -> Path:
         return self.path / f"handed-{number}.json"
 
-    def reply_body(self, job_id: JobId) -> Path:
-        return self.path / f"reply-{job_id}.bin"
+    def reply_body(self, number: int, job_id: JobId) -> Path:
+        """Each lease has its own: of two pilots that ran the same job, each has its own answer."""
+        return self.path / f"reply-{number}-{job_id}.bin"
 
     def leases(self) -> int:
         """How many pilots have had it. Raises Damaged."""
@@ -241,7 +240,7 @@ def read_jobs(batch: Batch) -> list[Claimed]:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(batch.jobs))
     try:
         found = [_claimed(json.loads(line)) for line in content.split(b"\n")[:-1]]
-    except _NOT_WRITTEN as error:
+    except NOT_WRITTEN as error:
         raise Damaged(f"{batch.jobs} is not what was written there ({error!s:.200})") from None
     if len(found) < max(1, batch.count) or not content.endswith(b"\n"):
         raise Damaged(f"{batch.jobs} was cut off")
@@ -271,149 +270,3 @@ def counts(batch: Batch) -> tuple[int, int, int]:
     """How many jobs of a closed batch succeeded, failed, and left it."""
     succeeded, failed, left = batch.path.name.split(".")[1:]
     return int(succeeded), int(failed), int(left)
-
-
-# --- what became of them
-
-
-@dataclass(frozen=True)
-class Came:
-    """What a job came to in a pilot. Without a reply it is not the job's end: it goes on as a folder of its own."""
-
-    result: Result
-    reply: Optional[Reply]
-    body_file: str = ""
-    """Where the reply's body lies, if it is too large for the journal."""
-
-
-@dataclass
-class Progress:
-    """All that a batch's journals say. `upto`: jobs before this place may have been started."""
-
-    upto: int = 0
-    started: dict[str, float] = field(default_factory=dict)
-    came: dict[str, Came] = field(default_factory=dict)
-    sent: set[str] = field(default_factory=set)
-    handed: set[str] = field(default_factory=set)
-
-
-def read_progress(batch: Batch) -> Progress:
-    """Raises Damaged, also where an answer was sent of which the journals say nothing: they have lost more, then."""
-    progress = Progress()
-    for number in range(1, batch.leases() + 1):
-        try:
-            for line in _whole_lines(batch.journal(number)):
-                _add_line(progress, line)
-            sent = folder.contents(batch.sent(number), LARGEST) or b""
-            progress.sent.update(sent.decode("ascii", "replace").split("\n")[:-1])
-        except _NOT_WRITTEN as error:
-            raise Damaged(f"{batch.journal(number)} is not what was written there ({error!s:.200})") from None
-        if not progress.sent <= set(progress.came):
-            raise Damaged(
-                f"{batch.journal(number)} lacks jobs whose answers were sent, as {batch.sent(number).name} says"
-            )
-        handed = folder.read(Handed, batch.handed(number))
-        if handed is not None:
-            progress.handed.update(handed.jobs)
-    return progress
-
-
-def _add_line(progress: Progress, line: Mapping[str, Any]) -> None:
-    if "upto" in line:
-        progress.upto = max(progress.upto, from_json(int, line["upto"]))
-    elif "start" in line:
-        progress.started[line["start"]] = from_json(float, line["at"])
-    else:
-        reply = None if line["reply"] is None else _reply(line["reply"])
-        body_file = from_json(NameIfAny, line.get("body_file", ""))
-        progress.came.setdefault(line["id"], Came(from_json(Result, line["result"]), reply, body_file))
-
-
-def _whole_lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    """A line that was cut off was never synced, so nothing followed from it; one in the midst of others was. Raises
-    Damaged."""
-    content = folder.contents(path, LARGEST)
-    if content is None:
-        raise Damaged(f"{path} is gone")
-    lines = content.split(b"\n")[:-1]
-    for number, line in enumerate(lines):
-        try:
-            found = json.loads(line)
-        except ValueError:
-            if any(each.startswith(b'{"') and each.endswith(b"}") for each in lines[number + 1 :]):
-                raise Damaged(f"{path} is not what was written there (line {number + 1})") from None
-            return
-        yield found
-
-
-class Journal:
-    """What one lease writes. Nothing is on disk before `sync()`."""
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-        number = batch.leases() + 1
-        self._file = os.open(batch.journal(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        self._sent = os.open(batch.sent(number), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        folder.sync_folder(batch.path)
-        self._lines: list[bytes] = []
-
-    def may_start(self, upto: int) -> None:
-        """From the next sync on, those before this place may have been started, also where the node fails."""
-        self._lines.append(b'{"upto":%d}\n' % upto)
-
-    def started(self, job_id: JobId, at: float) -> None:
-        """Outlives this process at once."""
-        self._append(b'{"start":"%s","at":%.3f}\n' % (job_id.encode(), at))
-
-    def came(self, job_id: JobId, came: Came) -> None:
-        line: dict[str, Any] = {"id": job_id, "result": _plain(came.result), "reply": None}
-        if came.reply is not None:
-            line["reply"] = {**to_json(vars(came.reply)), "body": came.reply.body.decode()}
-        if came.body_file:
-            line["body_file"] = came.body_file
-        self._lines.append(json.dumps(line, separators=(",", ":")).encode() + b"\n")
-
-    def sync(self) -> None:
-        if self._lines:
-            lines, self._lines = self._lines, []
-            self._append(b"".join(lines))
-            os.fsync(self._file)
-
-    def _append(self, data: bytes) -> None:
-        """Raises OSError; then nothing may follow, because it would stand after half a line."""
-        if os.write(self._file, data) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def sent(self, job_ids: Iterable[str]) -> None:
-        """Not synced: where this gets lost, an equal answer is sent once more."""
-        os.write(self._sent, "".join(f"{each}\n" for each in job_ids).encode())
-
-    def close(self) -> None:
-        os.fsync(self._sent)
-        os.close(self._file)
-        os.close(self._sent)
-
-
-def _plain(result: Result) -> Any:
-    outputs = {name: vars(output) for name, output in result.outputs.items()}
-    said = {**vars(result), "outputs": outputs, "used": vars(result.used) if result.used else None}
-    return {name: value for name, value in said.items() if value is not None and value != "" and value != {}}
-
-
-def _reply(line: Mapping[str, Any]) -> Reply:
-    known = {**line, "body": line["body"].encode(), "correlation_id": _text(line["correlation_id"])}
-    return Reply(**known)
-
-
-def _text(value: Any) -> Union[str, bytes, None]:
-    text: Union[str, bytes, None] = from_json(bytes, value) if isinstance(value, dict) else value
-    return text
-
-
-def keep_body(batch: Batch, job_id: JobId, body: bytes) -> str:
-    """Where a body is kept that is too large for the journal; "" for one that is not. Raises OSError."""
-    if len(body) <= _INLINE:
-        return ""
-    path = batch.reply_body(job_id)
-    folder.write_bytes(path, body)
-    return path.name

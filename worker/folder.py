@@ -315,6 +315,17 @@ def names_in(path: Path) -> list[str]:
         raise Damaged(f"{path} is not a folder that can be read ({error.strerror})") from None
 
 
+def look_anew(path: Path) -> None:
+    """After this, what is listed and opened in this folder is what its file server has, and not what was looked up here
+    before: on a network, a name that was absent once may stay hidden until the folder changes, so we change it. Nothing
+    where there is no such folder."""
+    probe = path / f".look.{secrets.token_hex(4)}"
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        os.unlink(probe)
+        os.listdir(path)
+
+
 def _short(error: Exception) -> str:
     """It may quote all of what it found."""
     words = str(error)

@@ -13,7 +13,7 @@ from typing import Optional
 from tests.worker.login.test_passes import Login, dies, starts_and_dies
 from worker import batches, folder
 from worker.answer import conclude, record
-from worker.batches import Claimed, Handed, Journal, Pilot, Pool
+from worker.batches import Claimed, Handed, Pilot, Pool
 from worker.facts import (
     Absent,
     Acked,
@@ -35,6 +35,7 @@ from worker.facts import (
     Unfit,
 )
 from worker.folder import JobFolder, JobId
+from worker.journal import Came, Journal
 from worker.login import guard, tally
 from worker.login.ids import Ids
 from worker.login.one_pass import run_pass
@@ -194,7 +195,7 @@ def _journal(batch: batches.Batch, number: int, reply: Optional[Reply] = None) -
     journal.may_start(1)
     journal.started(job_id, 1.0)
     answer = reply or Reply("answers", f"p-{number}", b"{}", "error", job_id, 1, 1000, {})
-    journal.came(job_id, batches.Came(Result("failed", 1, "words", ended_at=1.0), answer))
+    journal.came(job_id, Came(Result("failed", 1, "words", ended_at=1.0), answer))
     journal.sync()
     journal.sent([job_id])
     journal.close()

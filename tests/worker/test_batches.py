@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from worker import batches
-from worker.batches import Batch, Came, Claimed, Journal, Pool
+from worker.batches import Batch, Claimed, Pool
 from worker.errors import Damaged
 from worker.facts import Message
 from worker.folder import JobId, JobsFolder
+from worker.journal import Came, Journal, read_progress
 from worker.outcome import Output, Reply, Result, Used
 from worker.spec import Resources
 
@@ -80,7 +81,7 @@ def test_a_journal_tells_what_was_begun_and_what_it_came_to(pool: Pool) -> None:
     journal.sent([claimed(1).id])
     journal.close()
 
-    progress = batches.read_progress(batch)
+    progress = read_progress(batch)
 
     assert progress.upto == 2 and progress.started == {claimed(1).id: 3.0} and progress.sent == {claimed(1).id}
     assert progress.came == {claimed(1).id: came()}
@@ -96,7 +97,7 @@ def test_a_line_that_was_cut_off_says_nothing(pool: Pool) -> None:
     for length in range(len(file.read_bytes()) - 1, len(file.read_bytes()) // 2, -50):
         file.write_bytes(file.read_bytes()[:length])
 
-        assert set(batches.read_progress(batch).came) == {claimed(1).id}
+        assert set(read_progress(batch).came) == {claimed(1).id}
 
 
 def test_the_first_word_about_a_job_counts(pool: Pool) -> None:
@@ -106,7 +107,7 @@ def test_the_first_word_about_a_job_counts(pool: Pool) -> None:
         journal.came(claimed(1).id, came(outcome))
         journal.sync()
 
-    assert batches.read_progress(batch).came[claimed(1).id].result.outcome == "succeeded"
+    assert read_progress(batch).came[claimed(1).id].result.outcome == "succeeded"
     assert batch.leases() == 2
 
 
@@ -114,7 +115,7 @@ def test_what_is_not_on_disk_is_not_said(pool: Pool) -> None:
     batch = batches.add(pool, [claimed(1)], 0)
     Journal(batch).came(claimed(1).id, came())
 
-    assert batches.read_progress(batch).came == {}
+    assert read_progress(batch).came == {}
 
 
 def test_a_damaged_list_of_jobs_is_told(pool: Pool) -> None:
@@ -178,7 +179,7 @@ def test_a_journal_that_lost_what_was_answered_is_damaged_so_that_no_job_runs_ag
                           "a reply that is none": first.replace(b'"reply":', b'"reply":7,"x":')}[damage])  # fmt: skip
 
     with pytest.raises(Damaged, match=re.escape(str(batch.path))):
-        batches.read_progress(batch)
+        read_progress(batch)
 
 
 def test_a_journal_is_read_though_an_earlier_one_is_gone_and_that_is_told(pool: Pool) -> None:
@@ -189,4 +190,4 @@ def test_a_journal_is_read_though_an_earlier_one_is_gone_and_that_is_told(pool: 
 
     assert batch.leases() == 2
     with pytest.raises(Damaged, match="journal-1.jsonl is gone"):
-        batches.read_progress(batch)
+        read_progress(batch)

@@ -1,7 +1,8 @@
 """A pilot: one Slurm job that works through many jobs, as many side by side as fit, and answers each of them.
 
-The order is the promise, as for a job of its own: what a job came to is on disk in the batch's journal, and the batch is seen
-to be ours still, before its answer is sent; and that it may have been started is on disk before it is.
+The order is the promise, as for a job of its own: what a job came to is on disk in the batch's journal, and a link on the
+file server says that the batch is ours still, before its answer is sent; and that it may have been started is on disk
+before it is.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from typing import Optional
 
 from .. import batches
 from ..answer import reply_of
-from ..batches import Batch, Came, Claimed, Journal, Pilot, Pool
+from ..batches import Batch, Claimed, Pilot, Pool
 from ..broker import open_answers
 from ..errors import Damaged, Misconfigured, StepFailed
 from ..facts import Intent, Started, Unfit
-from ..folder import JobFolder, JobId, JobsFolder, claim_name, read, write
+from ..folder import JobFolder, JobId, JobsFolder, claim_name, look_anew, read, write
+from ..journal import GONE, Came, Journal, TakenAway, looks_ours, read_progress
 from ..outcome import Reply, failure_body
 from ..settings import Config, PilotRules, Queue
 from .memory import MemoryWatch
@@ -38,6 +40,8 @@ log = logging.getLogger(__name__)
 
 _LOOK = 0.2
 """Seconds between two looks for a batch to take."""
+_LOOK_WHETHER_OURS = 1.0
+"""Seconds between two looks whether a batch is still ours, before a job is begun."""
 _SYNC_AFTER = 0.02
 """Seconds that a result waits for others before it is synced."""
 _SYNC_AT = 200
@@ -60,6 +64,8 @@ class _Lease:
     """Jobs not yet begun, each with its place in the batch."""
     may_start: int = 0
     """Jobs before this place may be begun: that is on disk."""
+    looked: float = field(default_factory=time.monotonic)
+    """When it was last seen to be ours."""
     running: int = 0
     lines: int = 0
     """In the journal, and not yet on disk."""
@@ -131,10 +137,6 @@ def _working_place(config: Config, crew: JobFolder) -> contextlib.AbstractContex
     return place_to_work(config.site.scratch, crew.id)
 
 
-class _TakenAway(Exception):
-    """The login side believes that this pilot is dead; nothing that it does counts any more."""
-
-
 class _Pilot:
     def __init__(
         self, config: Config, rules: PilotRules, pool: Pool, crew: JobFolder, place: Placement, end: float
@@ -183,12 +185,13 @@ class _Pilot:
                 self._sync_if_due()
                 self._hear_the_broker()
                 self._put_back_what_is_over()
-        except _TakenAway as error:
+        except TakenAway as error:
             log.error("stopped: %s", error)
         finally:
             self._answers.close()
             self._hear_the_broker()
             self._dismiss_all()
+        self._close_the_rest()
         log.info("pilot ended pilot=%s jobs=%d", self._crew.id, self._done)
 
     # --- when it ends
@@ -308,6 +311,7 @@ class _Pilot:
         claimed = lease.left[0][1]
         if not self._fits(hand, claimed):
             return
+        self._look_whether_ours(lease)
         if time.monotonic() + hand.seconds + claimed.resources.time_seconds > self._end:
             if not hand.given:
                 self._leave("the next job would not fit into what is left of its time")
@@ -320,6 +324,12 @@ class _Pilot:
             hand.pipe.send(claimed)
         except OSError:
             self._lose(hand)
+
+    def _look_whether_ours(self, lease: _Lease) -> None:
+        if time.monotonic() - lease.looked >= _LOOK_WHETHER_OURS:
+            lease.looked = time.monotonic()
+            if not looks_ours(lease.batch):
+                raise TakenAway(f"the batch {lease.batch} was taken away, nothing more is begun")
 
     def _fits(self, hand: _Hand, claimed: Claimed) -> bool:
         others = [each for each in self._hands if each is not hand]
@@ -356,7 +366,7 @@ class _Pilot:
             body = done.body if result.outcome == "succeeded" else failure_body(result)
             replies = self._config.site.replies
             reply = reply_of(claimed.message, claimed.id, result, (), body, replies, time.time(), claimed.rerun_of)
-            kept = batches.keep_body(lease.batch, claimed.id, body)
+            kept = lease.journal.keep_body(claimed.id, body)
             came = Came(result, replace(reply, body=b"") if kept else reply, kept)
             lease.unsaid.append(reply)
         lease.journal.came(claimed.id, came)
@@ -378,8 +388,7 @@ class _Pilot:
         unsaid, lease.unsaid = lease.unsaid, []
         if not unsaid:
             return
-        if not _still_ours(lease.batch):
-            raise _TakenAway(f"the batch {lease.batch} was taken away, nothing more is sent")
+        lease.journal.say()
         lease.journal.sent(reply.message_id for reply in unsaid if not reply.routing_key)  # nobody waits for these
         to_send = [reply for reply in unsaid if reply.routing_key]
         for reply in to_send:
@@ -407,17 +416,27 @@ class _Pilot:
         for lease in list(self._leases):
             if lease.unknown or _waits(lease) or (lease.left and self._leaving is None):
                 continue
+            self._leases.remove(lease)
             lease.journal.close()
             try:
                 batches.move(lease.batch, self._pool.ended / lease.batch.path.name)
-            except FileNotFoundError:
-                raise _TakenAway(f"the batch {lease.batch} was taken away") from None
-            self._leases.remove(lease)
+            except OSError as error:
+                if error.errno not in GONE:
+                    raise
+                raise TakenAway(f"the batch {lease.batch} was taken away") from None
             JobsFolder(self._config.site.jobs_dir).ring(JobId(lease.batch.id))
+
+    def _close_the_rest(self) -> None:
+        """Of these only the scheduler can tell what became of some job. Nothing of them leaves any more, so whoever reads
+        them need not wait for us."""
+        for lease in self._leases:
+            with contextlib.suppress(TakenAway):
+                lease.journal.close()
 
 
 def _open(taken: Batch) -> _Lease:
-    progress = batches.read_progress(taken)
+    look_anew(taken.path)
+    progress = read_progress(taken)
     left = [
         (place, claimed)
         for place, claimed in enumerate(batches.read_jobs(taken))
@@ -443,12 +462,3 @@ def _sync(lease: _Lease) -> None:
 def _waits(lease: _Lease) -> bool:
     """Something of it is under way."""
     return bool(lease.running or lease.lines or lease.unsaid or lease.unconfirmed)
-
-
-def _still_ours(batch: Batch) -> bool:
-    """Opened, not only looked at: a network file system then asks its server."""
-    try:
-        os.close(os.open(batch.jobs, os.O_RDONLY))
-    except FileNotFoundError:
-        return False
-    return True

@@ -375,11 +375,15 @@ def _alive(a: AttemptFacts, timing: Timing) -> bool:
     return a.open and not is_lost(a, timing)
 
 
+def is_silent(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
+    """Whether it has ended as far as Slurm knows, and long enough ago where Slurm may only have lost sight of it."""
+    cut_off = a.ended is not None and a.ended.end in _CUT_OFF
+    return not cut_off or clock.server - a.ended_noted >= timing.cut_off_after
+
+
 def surely_over(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
     """Whether nothing of it writes any more, and all that it wrote can be seen."""
-    cut_off = a.ended is not None and a.ended.end in _CUT_OFF
-    silent = clock.server - a.ended_noted
-    return _all_visible(a, timing, clock) and (not cut_off or silent >= timing.cut_off_after)
+    return _all_visible(a, timing, clock) and is_silent(a, timing, clock)
 
 
 def is_lost(a: AttemptFacts, timing: Timing) -> bool:

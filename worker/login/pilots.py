@@ -22,12 +22,13 @@ from typing import Optional
 
 from .. import batches, fence, folder, sentences
 from ..answer import record
-from ..batches import PILOT, Batch, Came, Claimed, Handed, Pilot, Pool, Progress
+from ..batches import PILOT, Batch, Claimed, Handed, Pilot, Pool
 from ..broker import Delivery, digest
 from ..errors import Damaged, InvalidSpec
 from ..facts import Cancel, Ended, Origin, Outcome, Unfit, write_reply
 from ..fit import unfit_for_pilots
 from ..folder import AttemptFolder, JobFolder, JobId, JobsFolder, claim_name, read, write
+from ..journal import Came, Progress, close_last_lease, read_progress
 from ..outcome import Result
 from ..settings import Config, Queue, Timing
 from ..spec import JobSpec, Resources
@@ -213,8 +214,9 @@ def _tend_pilot(tools: Tools, crew: JobFolder, standing: Standing) -> None:
     elif facts.ended is None and judge.is_lost(facts, timing) and (closed or facts.started is not None):
         # One whose submission was unclear, and that never came to be, had nothing.
         write(crew.attempt(1).ended, Ended("lost", "unknown to Slurm", tools.now()))
-    elif facts.ended is not None and judge.surely_over(facts, timing, clock):
-        _take_back(tools, crew, pilot, facts, standing)
+    elif facts.ended is not None and judge.is_silent(facts, timing, clock):
+        if _take_back(tools, crew, pilot, standing) and judge.surely_over(facts, timing, clock):
+            _put_away(tools, crew, pilot, facts)
 
 
 def _give_up_declined(tools: Tools, crew: JobFolder, facts: AttemptFacts) -> None:
@@ -234,17 +236,19 @@ def _is_hopeless(facts: AttemptFacts, timing: Timing, clock: judge.Clock) -> boo
     return never_seen and (judge.is_lost(facts, timing) or judge.given_up(facts, timing, clock) is not None)
 
 
-def _take_back(tools: Tools, crew: JobFolder, pilot: Pilot, facts: AttemptFacts, standing: Standing) -> None:
-    """The pilot is dead: what it had is moved out of its reach first, and then looked at."""
-    pool, attempt = Pool(tools.jobs, pilot.queue), crew.attempt(1)
+def _take_back(tools: Tools, crew: JobFolder, pilot: Pilot, standing: Standing) -> bool:
+    """The pilot is dead, as Slurm says: what it had is moved out of its reach first, and looked at once nothing of it can
+    leave any more. Whether that is so of all."""
+    pool = Pool(tools.jobs, pilot.queue)
     for batch in pool.batches(pool.locked):
         if batch.pilot == crew.id:
-            _move_to_ended(pool, batch)
-    for batch in pool.batches(pool.ended):
-        if batch.pilot == crew.id:
-            _close(tools, pool, batch, standing)
-    unfit = read(Unfit, attempt.unfit)
-    _note_fitness(tools, pool, crew, facts, unfit)
+            _move_to_ended(tools, pool, batch)
+    return all([_close(tools, pool, batch, standing) for batch in pool.batches(pool.ended) if batch.pilot == crew.id])
+
+
+def _put_away(tools: Tools, crew: JobFolder, pilot: Pilot, facts: AttemptFacts) -> None:
+    pool = Pool(tools.jobs, pilot.queue)
+    _note_fitness(tools, pool, crew, facts, read(Unfit, crew.attempt(1).unfit))
     log.info(
         "pilot ended pilot=%s slurm=%s state=%s", crew.id, facts.slurm_id, facts.ended.state if facts.ended else ""
     )
@@ -257,13 +261,14 @@ def _take_back_orphans(tools: Tools, pool: Pool) -> None:
     for batch in pool.batches(pool.locked):
         crew = batches.pilot_folder(tools.jobs, batch.pilot)
         if batch.pilot not in alive and not (crew and folder.is_there(crew.path)):
-            _move_to_ended(pool, batch)
+            _move_to_ended(tools, pool, batch)
 
 
-def _move_to_ended(pool: Pool, batch: Batch) -> None:
+def _move_to_ended(tools: Tools, pool: Pool, batch: Batch) -> None:
     """A pilot that is not as dead as Slurm says may be doing the same."""
     with contextlib.suppress(FileNotFoundError):
-        batches.move(batch, pool.ended / batch.path.name)
+        moved = batches.move(batch, pool.ended / batch.path.name)
+        close_last_lease(moved, tools.server_now, tools.config.site.timing.visible_after)
 
 
 def _note_fitness(tools: Tools, pool: Pool, crew: JobFolder, facts: AttemptFacts, unfit: Optional[Unfit]) -> None:
@@ -288,12 +293,14 @@ def _unfit(tools: Tools, pool: Pool) -> Optional[Unfit]:
 # --- batches that came back
 
 
-def _close(tools: Tools, pool: Pool, batch: Batch, standing: Standing) -> None:
-    """Nobody else writes here any more. Doing this twice is harmless: what was handed on is found, and the move comes
-    last."""
+def _close(tools: Tools, pool: Pool, batch: Batch, standing: Standing) -> bool:
+    """False while something of it may not be seen yet. Nothing of its pilot's counts any more afterwards. Doing this twice is
+    harmless: what was handed on is found, and the move comes last."""
+    if not close_last_lease(batch, tools.server_now, tools.config.site.timing.visible_after):
+        return False
     crew = batches.pilot_folder(tools.jobs, batch.pilot)
     ended = read(Ended, crew.attempt(1).ended) if crew is not None else None
-    jobs, progress = batches.read_jobs(batch), batches.read_progress(batch)
+    jobs, progress = batches.read_jobs(batch), read_progress(batch)
     handed, left, came, counted = [], 0, Counter[str](), list[tally.Ended]()
     for place, claimed in enumerate(jobs):
         if claimed.id in progress.handed:
@@ -313,12 +320,13 @@ def _close(tools: Tools, pool: Pool, batch: Batch, standing: Standing) -> None:
         write(batch.handed(batch.leases()), Handed(tuple(handed)))
     if left and _unfit(tools, pool) is None:
         batches.move(batch, pool.todo / f"{batch.id}.{left}")
-        return
+        return True
     if left:
         _hand_on_all(tools, batch, standing)
         came["left"] += left
     _finish(tools, pool, batch, [each.id for each in jobs], came)
     tools.ended.extend(counted)
+    return True
 
 
 def _finish(tools: Tools, pool: Pool, batch: Batch, ids: Sequence[str], came: Mapping[str, int]) -> None:
@@ -404,7 +412,7 @@ def _understand(tools: Tools, job: JobFolder, claimed: Claimed) -> None:
 
 
 def _hand_on_all(tools: Tools, batch: Batch, standing: Standing) -> None:
-    progress = batches.read_progress(batch)
+    progress = read_progress(batch)
     for claimed in batches.read_jobs(batch):
         if claimed.id not in progress.came and claimed.id not in progress.handed:
             _hand_on(tools, batch, claimed, None, standing)

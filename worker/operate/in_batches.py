@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Callable, Optional
 
 from .. import batches
-from ..batches import Batch, Claimed, Pool, Progress
+from ..batches import Batch, Claimed, Pool
 from ..errors import Damaged
 from ..facts import is_running, read_started
 from ..folder import JobsFolder, contents
+from ..journal import Progress, read_progress
 from ..outcome import Result
 from ..settings import Config
 from . import screen
@@ -73,7 +74,7 @@ def _seen(look: Callable[[], list[Batch]]) -> list[Batch]:
 
 def _in(queue: str, pool: Pool, batch: Batch, name: str) -> Iterator[InBatch]:
     try:
-        everything, progress = batches.read_jobs(batch), batches.read_progress(batch)
+        everything, progress = batches.read_jobs(batch), read_progress(batch)
     except Damaged:
         return
     for place, claimed in enumerate(everything, 1):

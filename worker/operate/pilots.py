@@ -19,6 +19,7 @@ from ..batches import Batch, Claimed, Handed, Pilot, Pool
 from ..errors import Damaged
 from ..facts import Asked, Unfit
 from ..folder import JobFolder, JobId, JobsFolder, read, remove, write
+from ..journal import read_progress
 from ..login.guard import guarded
 from ..login.snapshot import read_attempt
 from ..settings import Config
@@ -202,7 +203,7 @@ def _jobs_in(queue: str, pool: Pool, state: str, damaged: list[str]) -> Iterator
         if closed and not batches.counts(batch)[state == "error"]:
             continue
         try:
-            progress, everything = batches.read_progress(batch), batches.read_jobs(batch)
+            progress, everything = read_progress(batch), batches.read_jobs(batch)
         except FileNotFoundError:
             continue  # it has just been moved
         except (Damaged, OSError) as error:
@@ -263,7 +264,7 @@ def _put_back(pool: Pool, batch: Batch, dry_run: bool) -> int:
     note = batch.path / "put_back.json"
     if not batches.counts(batch)[1] or note.exists():
         return 0
-    progress, now = batches.read_progress(batch), time.time()
+    progress, now = read_progress(batch), time.time()
     again = [
         _again(claimed, now)
         for claimed in batches.read_jobs(batch)
