@@ -210,7 +210,8 @@ class Books:
         """What is said to have never begun did not, and what has begun runs again only where its site asks for that."""
         for file in jobs.glob("active/*/attempts/*/result.json"):
             attempt = (file.parents[2].name, int(file.parent.name))
-            result = json.loads(file.read_text())
+            verdict = file.with_name("verdict.json")
+            result = json.loads((verdict if verdict.exists() else file).read_text())
             if result["outcome"] == "failed" and result["step"] == "start":
                 promise(not self.began.get(attempt), f"{attempt} is said to have never begun, and it had")
             if result["outcome"] == "failed" and result["step"] == "run":
