@@ -122,6 +122,13 @@ def waited_too_long(seconds: float) -> str:
     return f"The job did not start within {duration(seconds)} and was withdrawn. Run it again later."
 
 
+def retry_waited_too_long(seconds: float) -> str:
+    """For the log and for operators: the requester is told how the attempt before ended."""
+    return (
+        f"The next try did not start within {duration(seconds)}, so the end of the one before is what the job came to."
+    )
+
+
 def deadline_passed() -> str:
     return "The job's deadline passed before it could start."
 

@@ -122,7 +122,11 @@ class Queue:
     name: str = needed("the queue that jobs are taken from")
     workload: str = needed("the workload of a message that names none")
     max_wait: Seconds = said(
-        "a job that has not started after this long is answered `expired`", 7 * DAY, least=1, most=_YEAR
+        "a job that has not started after this long is answered `expired`; where it has run, and another try has waited "
+        "for this long, it is answered as that run ended",
+        7 * DAY,
+        least=1,
+        most=_YEAR,
     )
     priority: int = said(
         "a queue with a higher number is emptied before all others; queues of the same take turns for the places", 0,

@@ -273,11 +273,26 @@ def _submit(job: JobFacts, number: int, max_wait: float, clock: Clock) -> Step:
 
 
 def _not_wanted(job: JobFacts, number: int, max_wait: float, clock: Clock) -> Optional[Cancel]:
-    """Why this attempt need not begin. The deadline is the job's: once it has begun, it has met it."""
+    """Why this attempt need not begin. The deadline is the job's: once it has begun, it has met it. But nobody waits for ever
+    for another try."""
     if job.cancel_asked is not None:
         return Cancel("cancelled", _cancelled(job.cancel_asked), clock.now)
-    expired = _expired(job, max_wait, clock) if number == 1 else None
+    expired = _expired(job, max_wait, clock) if number == 1 else _waited_in_vain(job, number, max_wait, clock)
     return Cancel("expired", expired, clock.now) if expired else None
+
+
+def _waited_in_vain(job: JobFacts, number: int, max_wait: float, clock: Clock) -> Optional[str]:
+    """Why another try is not waited for any longer: Slurm has had it for as long as the first one may wait. What keeps it from
+    being submitted has a patience of its own."""
+    intents = job.attempts[number - 1].intents if len(job.attempts) >= number else ()
+    waited = clock.now - intents[0].at if intents else 0
+    return sentences.retry_waited_too_long(max_wait) if intents and waited >= max_wait else None
+
+
+def _was_in_vain(a: AttemptFacts) -> bool:
+    """A further attempt that nobody waits for any longer, and that came to nothing: the end of the one before is what the
+    job came to. It ran, so to tell that the job did not start would be untrue."""
+    return a.number > 1 and a.cancel is not None and a.cancel.outcome == "expired"
 
 
 def end_of_unread(job: JobFacts, max_wait: float, now: float, server_now: float) -> Optional[Result]:
@@ -302,7 +317,7 @@ def _during_attempt(job: JobFacts, a: AttemptFacts, timing: Timing, max_wait: fl
     if result is not None:
         return _after_result(job, a, result, timing, max_wait, clock)
     if a.closed:
-        return Record(_of_closed(job, a, clock))
+        return Conclude(a.number - 1) if _was_in_vain(a) else Record(_of_closed(job, a, clock))
     return (
         _before_start(job, a, timing, max_wait, clock) if a.started is None else _while_running(job, a, timing, clock)
     )

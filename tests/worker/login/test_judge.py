@@ -112,17 +112,53 @@ def test_a_job_that_no_longer_needs_to_start_has_expired(
     assert step(job(AttemptFacts(1, result=next_step.result))) == Conclude(1)
 
 
-@pytest.mark.parametrize(("properties", "max_wait"), [({"expiration": "1000"}, 7 * DAY), ({}, 1.0)])
+@pytest.mark.parametrize(("properties", "max_wait"), [({"expiration": "1000"}, 7 * DAY), ({}, 900.0)])
 def test_a_second_attempt_is_not_held_against_the_deadline(properties: dict[str, Any], max_wait: float) -> None:
     first = started(ended=ended("node_failed"), result=result("node_failed"))
 
     before = step(job(first, spec=AGAIN, properties=properties), max_wait)
-    waits = step(job(first, submitted(2), spec=AGAIN, properties=properties), max_wait)
-    again = step(job(first, intended(2, absent=Absent(LONG_AGO, 2, NOW)), spec=AGAIN, properties=properties), max_wait)
+    second = intended(2, at=NOW - 800)
+    taken = replace(second, submission=Submission("8", NOW - 800))
+    waits = step(job(first, taken, spec=AGAIN, properties=properties), max_wait)
+    absent = replace(second, absent=Absent(NOW - 700, 2, NOW))
+    again = step(job(first, absent, spec=AGAIN, properties=properties), max_wait)
 
     assert before == Submit(2, SPEC.resources, SPEC.workload)
     assert isinstance(waits, Wait)
     assert isinstance(again, Submit) and again.again is not None
+
+
+@pytest.mark.parametrize("second", ["unclear", "pending", "absent from slurm", "declined before"])
+@pytest.mark.parametrize("word", ["node_failed", "preempted"])
+def test_a_second_attempt_that_waits_in_vain_ends_and_the_end_of_the_first_is_told(word: str, second: str) -> None:
+    """However far it has come: nobody waits for it for ever, and nothing of it can begin afterwards."""
+    first = started(ended=ended(word), result=result(word))
+    most, pending = NOW - LONG_AGO, submitted(2)
+    assert pending.intent is not None
+    waiting = job(first, {
+        "unclear": intended(2), "pending": pending,
+        "absent from slurm": submitted(2, absent=Absent(NOW - 9, 1, NOW - 9)),
+        "declined before": replace(pending, earlier=(pending.intent,), intent=replace(pending.intent, at=NOW)),
+    }[second], spec=AGAIN)  # fmt: skip
+
+    early, late = step(waiting, most + 1), step(waiting, most)
+
+    assert isinstance(early, Wait)
+    assert isinstance(late, Close) and late.attempt == 2 and late.why is not None and late.why.outcome == "expired"
+    assert step(after(waiting, late), most) == step(after(waiting, late)) == Conclude(1)
+
+
+def test_a_second_attempt_that_began_in_the_moment_it_was_given_up_goes_on() -> None:
+    first = started(ended=ended("node_failed"), result=result("node_failed"))
+
+    assert isinstance(step(job(first, started(2, "8"), spec=AGAIN), 1.0), Wait)
+
+
+def test_an_operator_s_cancel_goes_before_the_end_of_an_attempt_that_waits_in_vain() -> None:
+    first = started(ended=ended("node_failed"), result=result("node_failed"))
+    facts = job(first, submitted(2), spec=AGAIN, cancel_asked=Asked("mary@here", NOW))
+
+    assert outcome_of(facts) == "cancelled"
 
 
 def test_an_element_that_vanished_out_of_a_known_array_was_cancelled() -> None:

@@ -273,6 +273,31 @@ def test_a_job_that_slurm_killed_is_answered_with_the_true_cause(login: Login) -
     assert login.errors() == ["The job used all of the 8000 MB it asked for and was stopped. Ask for more memory."]
 
 
+def test_a_further_attempt_that_waits_in_vain_is_withdrawn_and_the_end_of_the_one_before_is_told_once(
+    login: Login,
+) -> None:
+    login.use_retry(RetryPolicy(attempts=3, wait=Seconds(0.0)))
+    login.broker.ask()
+    login.one_pass()
+    login.run_jobs(begins_and_dies, "node_failed")
+    login.one_pass()
+    (job,) = login.active()
+    assert login.one_pass() == 0 and login.broker.sent == [] and job.attempt_numbers() == [1, 2]
+    queues = tuple(replace(queue, max_wait=Seconds(0.0)) for queue in login.config.site.queues)
+    login.config = replace(login.config, site=replace(login.config.site, queues=queues))
+    login.jobs.standing.unlink()  # else it is looked at again when that time comes that was set before
+
+    login.one_pass()
+    closed = folder.read(Started, job.attempt(2).started)
+    login.one_pass()
+
+    assert closed is not None and closed.closed, "nothing of it can begin any more"
+
+    (reply,) = login.broker.sent
+    assert (reply.headers["outcome"], reply.headers["attempt"]) == ("node_failed", 1)
+    assert "earlier_attempts" not in reply.headers and "start within" not in json.loads(reply.body)["error"]
+
+
 def test_a_job_whose_program_never_began_is_tried_again_and_one_that_had_begun_is_not(login: Login) -> None:
     login.use_retry(RetryPolicy(attempts=2, wait=Seconds(0.0)))
     login.broker.ask(GOOD, "never began")
