@@ -72,6 +72,7 @@ def sort_out(tools: Tools, standing: Standing) -> None:
             _answer(tools, standing, job, step, _reason(tools, step, next_step))
         else:
             standing.hold_shape(job.id, step.queue, step.resources)
+    standing.ready.sort(key=lambda each: not shapes.goes_first(tools.shapes.of(each[1].resources)))
 
 
 def learn(tools: Tools, standing: Standing, batch: Sequence[Ready], said: Optional[str]) -> None:

@@ -2,8 +2,11 @@
 
 A shape is all that sbatch is asked for a job. Which words are about too many jobs at a time and which are about the shape
 can't be known from the words: what is declined as an array is halved, and what is declined alone is the shape's. It is tried
-again alone, one job for all of its shape, after a pause that grows. Whether the shape is at fault or the site takes nothing
-at all is asked: would it take the smallest job there is, or not.
+again alone, one job for all of its shape, after a pause that grows.
+Where Slurm had jobs of ours when it declined one, they may be what is in the way: then a try whose pause is over waits for
+one of them to end, for one pause more at the most, and goes before jobs of other shapes, which would take the room that
+became free. Whether the shape is at fault or the site takes nothing at all is asked: would it take the smallest job there
+is, or not.
 """
 
 from __future__ import annotations
@@ -66,6 +69,9 @@ def next_step(shape: Optional[Shape], timing: Timing, now: float, in_slurm: int,
         return Try(room)
     if now < shape.again_at <= now + timing.hopeless_after:  # a clock that was set back must not hold them for ever
         return Hold(shape.again_at)
+    latest = shape.again_at + _pause(shape, timing)
+    if not shape.objection and 0 < shape.in_slurm <= in_slurm and shape.again_at <= now < latest:
+        return Hold(latest)
     if is_over(shape, timing, now) and shape.asked_at < shape.again_at:
         return Ask()
     return Try(1)
@@ -93,13 +99,22 @@ def after_decline(before: Optional[Shape], resources: Resources, count: int, wor
         half = count // 2
         return replace(shape, most=half, in_slurm=min(shape.in_slurm, in_slurm + half))
     tries = shape.tries + 1
-    grown = 1 if shape.objection else 2 ** min(tries - 1, 30)
-    pause = min(timing.hopeless_after, timing.adopt_after * grown)
+    pause = _pause(replace(shape, tries=tries), timing)
     at_fault = is_over(shape, timing, now) and shape.asked_at >= shape.again_at and not shape.objection
     return replace(
         shape, since=shape.since or now, tries=tries, again_at=now + pause, most=1, in_slurm=in_slurm,
         given_up_at=now if at_fault else shape.given_up_at,
     )  # fmt: skip
+
+
+def _pause(shape: Shape, timing: Timing) -> float:
+    grown = 1 if shape.objection else 2 ** max(0, min(shape.tries - 1, 30))
+    return min(timing.hopeless_after, timing.adopt_after * grown)
+
+
+def goes_first(shape: Optional[Shape]) -> bool:
+    """Of the jobs that may be tried: else those of other shapes would take each place that becomes free, for ever."""
+    return shape is not None and shape.since > 0 and not shape.objection
 
 
 def after_answer(shape: Shape, objection: str, timing: Timing, now: float, in_slurm: int) -> Shape:
@@ -132,12 +147,15 @@ def sentence(shape: Shape, now: float) -> str:
     what = f"jobs of {kind(shape.resources)}"
     if not shape.since:
         return f"Slurm declined {what} when they came together ({shape.words}); at most {shape.most} are submitted at a time"
-    when = f"tried again at {time.strftime('%H:%M', time.localtime(max(now, shape.again_at)))}"
+    clock = time.strftime("%H:%M", time.localtime(max(now, shape.again_at)))
+    when = f"tried again at {clock}"
     if shape.full:
         has = f"Slurm has {shape.in_slurm} of our jobs and takes no more"
         return f"{has}, {what} wait: {shape.words}; {when}, or when one ends"
     if shape.objection:
         return f"Slurm declines {what}, and any other job too: {shape.words}; {when}"
+    if shape.in_slurm:
+        when = f"one is tried after {clock}, before any other job, when one of our {shape.in_slurm} jobs there ends"
     return f"Slurm declines {what}: {shape.words}; {when}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +137,33 @@ def test_in_the_end_the_declined_jobs_alone_are_rejected_with_slurms_words(login
     assert {json.loads(reply.body).get("error") for reply in login.broker.sent} - {None} == {
         f"The cluster does not accept this job ({WORDS}). Ask for less, or ask the people who run the service."
     }
+
+
+def test_a_shape_for_which_jobs_of_another_leave_no_room_gets_its_turn_when_one_of_them_ends(
+    login: ChoosyLogin,
+) -> None:
+    """A place that becomes free is taken in the same pass: else by a new message, each time."""
+    login.change(array_size=50, hopeless_after=3600, adopt_after=3600)
+    login.choosy.declines = lambda request: large(request) and login.choosy.alive >= 4
+    login.choosy.objection = lambda request: ""  # type: ignore[method-assign]
+    login.ask(4)
+    login.passes(1)
+    login.ask(1, LARGE, "large")
+    login.passes(3)
+    tried = len(login.choosy.sizes)
+    login.config = replace(login.config, site=replace(login.config.site, max_in_flight=4))
+    login.ask(6, prefix="later")
+    remembered = Shapes(login.jobs, login.config.site.slurm)
+    (shape,) = remembered.all()
+    remembered.note(shape.resources, replace(shape, again_at=time.time() - 1))
+
+    login.passes(3)
+    assert len(login.choosy.sizes) == tried, "its pause is over, and all the room is taken"
+    login.choosy.ended[login.choosy.elements[0][0]] = "failed"
+    login.passes(2)
+
+    assert [request.cpus for request in login.choosy.jobs][-1] == 2 and len(login.choosy.sizes) == tried + 1
+    assert len(login.broker.queued) == 6
 
 
 def test_where_the_smallest_job_is_declined_too_no_message_is_taken_and_the_job_has_failed_in_the_end(

@@ -17,6 +17,7 @@ from worker.login.shapes import (
     after_decline,
     after_taken,
     forgotten,
+    goes_first,
     is_worth_asking,
     next_step,
     sentence,
@@ -107,6 +108,22 @@ def test_while_slurm_is_full_of_our_jobs_time_does_not_count_and_as_many_are_tri
     assert next_step(declined(shape, count=2, in_slurm=3), TIMING, NOW, 3) == Try(1)  # halved here too
     later = answered(shape, "AssocMaxSubmitJobLimit", NOW + 2 * TIMING.patience, in_slurm=5)
     assert not isinstance(next_step(later, TIMING, NOW + 2 * TIMING.patience, 5), GiveUp)
+
+
+def test_where_slurm_has_jobs_of_ours_a_try_waits_for_one_of_them_to_end_for_as_long_as_its_pause() -> None:
+    shape = answered(declined(in_slurm=5), in_slurm=5)
+    due = NOW + TIMING.adopt_after
+
+    assert next_step(shape, TIMING, due - 1, 4) == Hold(due)
+    assert next_step(shape, TIMING, due, 5) == Hold(due + TIMING.adopt_after)
+    assert next_step(shape, TIMING, due, 4) == Try(1)
+    assert next_step(shape, TIMING, due + TIMING.adopt_after, 5) == Try(1)
+    assert next_step(answered(declined()), TIMING, due, 5) == Try(1), "none of ours was in its way"
+
+
+def test_a_shape_that_is_declined_alone_goes_first_when_it_is_tried() -> None:
+    assert goes_first(answered(declined(in_slurm=5), in_slurm=5))
+    assert not any(map(goes_first, (None, declined(count=4), answered(declined(), "no"))))
 
 
 def test_a_shape_that_is_taken_again_is_forgotten() -> None:
