@@ -149,7 +149,7 @@ def _waits_for_slurm(facts: JobFacts, a: AttemptFacts) -> bool:
 def _latest_start(facts: JobFacts, a: AttemptFacts, max_wait: float) -> float:
     if a.started is not None:
         return float("inf")
-    if a.number > 1 and a.intents:  # the deadline is met once the job has begun; but another try may wait for as long as the first
+    if a.number > 1 and a.intents:  # the job has met its deadline; but another try may wait for as long as the first
         return a.intents[0].at + max_wait
     deadline = deadline_of(facts.message.properties, facts.claimed_at)
     return min(facts.claimed_at + max_wait, float("inf") if deadline is None else deadline)
