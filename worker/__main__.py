@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -13,10 +14,13 @@ from .batches import pilot_folder
 from .config import read_config
 from .errors import Damaged, Misconfigured
 from .facts import Group
-from .folder import JobFolder, JobId, JobsFolder, read
+from .folder import JobFolder, JobId, JobsFolder, look_anew, read
 from .in_job.run import run
 from .in_job.steps import Placement
 from .settings import Config
+
+_LOOKS = (5.0, 15.0, 45.0)
+"""Seconds after which a folder is looked at anew for what should be there."""
 
 
 def main() -> int:
@@ -64,12 +68,27 @@ def _be_a_pilot(config: Config, crew: JobFolder, place: Placement) -> int:
 
 
 def _appears(path: Path, patience: float) -> bool:
-    """A network file system may show late what the login node wrote."""
-    end = time.monotonic() + patience
-    while not path.exists():
-        if time.monotonic() > end:
+    """A network file system may show late what the login node wrote. Its folder is looked at anew a few times only, because
+    all elements of an array share it."""
+    begun, looks = time.monotonic(), [*(each for each in _LOOKS if each < patience), patience]
+    while not _opens(path):
+        if time.monotonic() - begun < looks[0]:
+            time.sleep(1)
+            continue
+        look_anew(path.parent)
+        if len(looks) == 1:
+            return _opens(path)
+        del looks[0]
+    return True
+
+
+def _opens(path: Path) -> bool:
+    try:
+        os.close(os.open(path, os.O_RDONLY))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESTALE):
             return False
-        time.sleep(1)
+        raise
     return True
 
 

@@ -315,7 +315,10 @@ class Timing:
         most=_YEAR,
     )
     visible_after: Seconds = said(
-        "a file that another host should have written is believed missing after this", 90.0, least=0, most=HOUR
+        "a file that another host should have written is believed missing after this, once its folder was looked at anew",
+        90.0,
+        least=0,
+        most=HOUR,
     )
     publish_patience: Seconds = said(
         "how long a finished job tries to reach the broker itself", 120.0, least=0, most=DAY

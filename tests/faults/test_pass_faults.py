@@ -384,6 +384,10 @@ def believe_after(scene: Scene, seconds: int) -> None:
             marks=pytest.mark.fault(what="all files show up late", moment="on both hosts"),
         ),
         pytest.param(
+            {"until_changed": True}, 2, id="until the folder changes",
+            marks=pytest.mark.fault(what="names that were looked for stay hidden", moment="until their folder changes"),
+        ),
+        pytest.param(
             {"login": 60, "compute": 60}, 75, id="a minute",
             marks=[
                 pytest.mark.fault(what="all files show up a minute late", moment="on both hosts"), pytest.mark.slow,
@@ -394,7 +398,7 @@ def believe_after(scene: Scene, seconds: int) -> None:
 )  # fmt: skip
 @pytest.mark.long(seconds=40)
 def test_however_late_files_are_seen_a_job_runs_once_and_is_answered_once(
-    late_scene: Scene, late_files: LateFiles, record: Path, late: dict[str, float], visible_after: int
+    late_scene: Scene, late_files: LateFiles, record: Path, late: dict[str, Any], visible_after: int
 ) -> None:
     believe_after(late_scene, visible_after)
     late_files.late(**late)
@@ -406,6 +410,23 @@ def test_however_late_files_are_seen_a_job_runs_once_and_is_answered_once(
     is_success(answer)
     assert runs(record) == 1
     assert operator.log.count("submitted job=") == 1 and "ERROR" not in operator.log
+
+
+@pytest.mark.fault(what="delivered.json stays hidden from who looked for it", moment="until its folder changes")
+@pytest.mark.long(seconds=40)
+def test_an_answer_that_its_worker_sent_is_not_sent_again_though_no_time_shows_that(
+    late_scene: Scene, late_files: LateFiles
+) -> None:
+    believe_after(late_scene, 2)
+    late_files.late(until_changed=True)
+    operator = Operator(late_scene)
+    correlation_id = late_scene.ask()
+
+    operator.passes_until(lambda: "submitted job=" in operator.log and not late_scene.installation.active(), 120)
+
+    (answer,) = late_scene.requester.to(correlation_id)
+    is_success(answer)
+    assert "delivered job=" not in operator.log
 
 
 @pytest.mark.parametrize(
@@ -427,7 +448,7 @@ def test_however_late_files_are_seen_a_job_runs_once_and_is_answered_once(
 )  # fmt: skip
 @pytest.mark.long(seconds=40)
 def test_a_job_that_fails_where_files_are_late_is_answered_once_with_the_truth(
-    late_scene: Scene, late_files: LateFiles, record: Path, settings: dict[str, Any], late: dict[str, float],
+    late_scene: Scene, late_files: LateFiles, record: Path, settings: dict[str, Any], late: dict[str, Any],
     visible_after: int, words: str, ran: int
 ) -> None:  # fmt: skip
     believe_after(late_scene, visible_after)

@@ -103,9 +103,10 @@ def hostile_past(config: Config, words: list[str]) -> None:
     """Each of these words wherever a message, a program, a node or an operator may have a say."""
     past = Past(JobsFolder(config.site.jobs_dir))
     for word in words:
-        everywhere = Job(workload=word, reason=word, node=word, correlation_id=word, queue=word, step=word)
-        for outcome in ("succeeded", "failed", word[:200]):
+        everywhere = Job(workload=word, reason=word, node=word, correlation_id=word, queue=word)
+        for outcome in ("succeeded", "failed"):
             past.add(replace(everywhere, outcome=outcome))
+        past.add(replace(everywhere, outcome=word[:200], step=word))  # words that are ours alone: damage
         past.add(replace(everywhere, outcome="rejected", place="rejected"))
         past.add(replace(everywhere, place="undelivered"))
         active = past.add_active(everywhere, progress=word)

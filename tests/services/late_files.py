@@ -44,10 +44,13 @@ class LateFiles:
         argv = [sys.executable, "-m", "tests.services.late_files", str(folder)]
         self._server = Daemon("late_files", argv, folder, python_path)
 
-    def late(self, login: float = 0, compute: float = 0) -> None:
-        """Seconds for which each host does not see what the other makes from now on; what there is, both see at once."""
+    def late(self, login: float = 0, compute: float = 0, until_changed: bool = False) -> None:
+        """Seconds for which each host does not see what the other makes from now on; what there is, both see at once.
+        `until_changed`: a name that a host has looked for in vain stays hidden from it until it changes the folder itself,
+        and then lists it, as with NFS 3 where the name was made in the same tick of the server's clock."""
         aside = self.folder / "late.new"
-        aside.write_text(json.dumps({"login": login, "compute": compute, "since": time.monotonic()}))
+        now = time.monotonic()
+        aside.write_text(json.dumps({"login": login, "compute": compute, "since": now, "until_changed": until_changed}))
         os.replace(aside, self.folder / "late.json")
 
     def fails(self, host: str, code: int = 0, name: str = "", times: int = -1) -> None:
@@ -108,19 +111,42 @@ class _Births:
     def __init__(self, settings: Path) -> None:
         self._settings = settings
         self._births: dict[tuple[int, str], tuple[str, float]] = {}
+        self._in_vain: set[tuple[int, str, str]] = set()
+        """Folder, name and the host that looked for it."""
+        self._changed: set[tuple[int, str]] = set()
+        """Folder and host: its next listing is the server's."""
 
     def note(self, folder: Path, name: str, host: str) -> None:
         self._births[(folder.stat().st_ino, name)] = (host, time.monotonic())
+        self.changed(folder, host)
 
     def forget(self, folder: Path, name: str) -> None:
         self._births.pop((folder.stat().st_ino, name), None)
 
+    def changed(self, folder: Path, host: str) -> None:
+        self._changed.add((folder.stat().st_ino, host))
+
+    def listed(self, folder: Path, host: str) -> None:
+        number = folder.stat().st_ino
+        if (number, host) in self._changed:
+            self._changed.discard((number, host))
+            self._in_vain = {each for each in self._in_vain if (each[0], each[2]) != (number, host)}
+
+    def missed(self, folder: Path, name: str, host: str) -> None:
+        with contextlib.suppress(OSError):
+            self._in_vain.add((folder.stat().st_ino, name, host))
+
     def hidden(self, folder: Path, name: str, host: str) -> bool:
-        maker, born = self._births.get((folder.stat().st_ino, name), (host, 0.0))
+        number = folder.stat().st_ino
+        maker, born = self._births.get((number, name), (host, 0.0))
         if maker == host:
             return False
         settings = json.loads(self._settings.read_text())
-        return bool(born > settings["since"] and time.monotonic() - born < settings[host])
+        if born <= settings["since"]:
+            return False
+        if settings["until_changed"] and (number, name, host) in self._in_vain:
+            return True
+        return bool(time.monotonic() - born < settings[host])
 
 
 class _Failures:
@@ -158,8 +184,11 @@ class _View:
     def _seen(self, path: str) -> Path:
         """Raises the error of a name that is not there."""
         real = self._at(path)
+        there = path == "/" or os.path.lexists(real)
         if path != "/" and self._births.hidden(real.parent, real.name, self._host):
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if not there:
+            self._births.missed(real.parent, real.name, self._host)
         return real
 
     @contextlib.contextmanager
@@ -186,6 +215,7 @@ class _View:
 
     def readdir(self, path: str, handle: int) -> Iterator[tuple[str, Mapping[str, int], int]]:
         folder = self._seen(path)
+        self._births.listed(folder, self._host)
         for name in os.listdir(folder):
             if not self._births.hidden(folder, name, self._host):
                 # A name whose inode is 0 would be passed over by readdir(3).
@@ -227,6 +257,7 @@ class _View:
         real = self._seen(path)
         os.unlink(real)
         self._births.forget(real.parent, real.name)
+        self._births.changed(real.parent, self._host)
         return 0
 
     def rmdir(self, path: str) -> int:

@@ -1,8 +1,9 @@
 """Decides what happens next with a job, from its facts alone. Pure: no files, no clock, no Slurm commands.
 
 Two questions, asked in turn. `observe`: what does the scheduler's answer add to the facts? `judge`: what is the next step?
-Absence is not evidence: a file that another host should have written counts as missing only `visible_after` seconds after
-Slurm said that the attempt ended, because a network file system may show it late.
+Absence is not evidence, and time alone does not make it so: a network file system may show late what another host wrote, and
+hide a name that was looked for in vain for as long as its folder does not change. So a file counts as missing
+`visible_after` seconds after Slurm said that the attempt ended, and once its folder was looked at anew.
 """
 
 from __future__ import annotations
@@ -41,6 +42,14 @@ class Wait:
     """Nobody knows yet whether Slurm has it."""
     held: Optional[Resources] = None
     """For something of its own, so that others go on: what it asks for, which Slurm declined."""
+
+
+@dataclass(frozen=True)
+class LookAnew:
+    """Ask the file server what there is in the job's folder and in this attempt's: from what is missing there something would
+    follow that can't be taken back."""
+
+    attempt: int
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,18 @@ class Archive:
 
 
 Step = Union[
-    Wait, Understand, Submit, Record, GiveVerdict, Conclude, Deliver, Close, CloseProgram, AskToCancel, Archive
+    Wait,
+    LookAnew,
+    Understand,
+    Submit,
+    Record,
+    GiveVerdict,
+    Conclude,
+    Deliver,
+    Close,
+    CloseProgram,
+    AskToCancel,
+    Archive,
 ]
 
 
@@ -251,11 +271,15 @@ def _deliver_for_the_job(job: JobFacts, timing: Timing, clock: Clock) -> Step:
     if _alive(a, timing):
         return Wait("for the job to deliver its answer")
     if a.ended and a.ended.end not in _CUT_OFF:
-        return Deliver() if _all_visible(a, timing, clock) else Wait("for files to become visible")
+        if not _all_visible(a, timing, clock):
+            return Wait("for files to become visible")
+        return Deliver() if job.looked_anew == a.number else LookAnew(a.number)
     # The node may be alive and only cut off from Slurm: then its worker may have answered just now.
     noted = clock.server - a.ended_noted if a.ended else timing.cut_off_after
     silent = min(noted, clock.server - job.outcome_at)
-    return Deliver() if silent >= timing.cut_off_after else Wait("for a job that may be cut off to answer itself")
+    if silent < timing.cut_off_after:
+        return Wait("for a job that may be cut off to answer itself")
+    return Deliver() if job.looked_anew == a.number else LookAnew(a.number)
 
 
 def _submit(job: JobFacts, number: int, max_wait: float, clock: Clock) -> Step:
@@ -353,11 +377,13 @@ def _while_running(job: JobFacts, a: AttemptFacts, timing: Timing, clock: Clock)
     if a.ended is not None:
         if not _all_visible(a, timing, clock):
             return Wait("for files to become visible")
+        if job.looked_anew != a.number:
+            return LookAnew(a.number)
         came_to = _from_end(job, a, a.ended)
         undecided = a.begun is None and a.started is not None and a.started.says_begun
         return CloseProgram(a.number) if undecided and came_to.outcome == "failed" else Record(came_to)
     if is_lost(a, timing):
-        return Record(_lost(job, a, clock))
+        return Record(_lost(job, a, clock)) if job.looked_anew == a.number else LookAnew(a.number)
     if a.stuck is not None and a.stuck.reason == _REQUEUED:
         return _withdraw_requeued(a, clock)
     if job.cancel_asked is not None:

@@ -111,13 +111,16 @@ def settle(tools: Tools, job: JobFolder, standing: Standing) -> None:
 
 
 def _settle(tools: Tools, job: JobFolder, standing: Standing) -> None:
+    look_anew = 0
     try:
         while True:
-            facts = read_facts(job)
+            facts = read_facts(job, look_anew)
             if facts is None:
                 return
             (tools.there.add if any(a.in_slurm for a in facts.attempts) else tools.there.discard)(job.id)
-            if not _take_step(tools, job, facts, standing):
+            step = judge.judge(facts, tools.config.site.timing, _max_wait(tools, facts), tools.now(), tools.server_now)
+            look_anew = step.attempt if isinstance(step, judge.LookAnew) else 0
+            if not look_anew and not _take_step(tools, job, facts, step, standing):
                 return
     except Transient as error:
         if not tools.broker_away:
@@ -144,12 +147,14 @@ def left_alone_if_bad(job: JobFolder, standing: Standing) -> Iterator[None]:
         standing.left_alone += 1
 
 
-def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing) -> bool:
+def _max_wait(tools: Tools, facts: JobFacts) -> float:
+    queue = tools.config.queue(facts.message.queue)
+    return queue.max_wait if queue else float("inf")
+
+
+def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, step: judge.Step, standing: Standing) -> bool:
     """Does what the judge says is next; False when nothing more can be done in this pass."""
     site = tools.config.site
-    queue = tools.config.queue(facts.message.queue)
-    max_wait = queue.max_wait if queue else float("inf")
-    step = judge.judge(facts, site.timing, max_wait, tools.now(), tools.server_now)
     if isinstance(step, judge.Submit):
         why = tools.why_stopped(step.workload)
         if why:
@@ -161,7 +166,7 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standing
         standing.unclear += step.unclear
         if step.held is not None:
             standing.hold_shape(job.id, facts.message.queue, step.held)
-        tools.quiet.add(job.id, facts, max_wait, tools.server_now)
+        tools.quiet.add(job.id, facts, _max_wait(tools, facts), tools.server_now)
         log.debug("waits job=%s %s", job.id, step.why)
         if facts.not_taken is not None and tools.is_new(job.id, facts.not_taken.times):
             log.warning("answer kept: make its queue, or list it in [replies] create job=%s why=%r times=%d",

@@ -105,14 +105,20 @@ class JobFacts:
     retry_asked: Optional[Asked] = None
     delivered: bool = False
     undeliverable: bool = False
+    looked_anew: int = 0
+    """The attempt whose folder, and the job's, was looked at anew before these were read: what is missing is not there."""
 
     @property
     def in_flight(self) -> bool:
         return self.outcome is None
 
 
-def read_facts(job: JobFolder) -> Optional[JobFacts]:
-    """None for a folder that is not claimed yet. Raises Damaged."""
+def read_facts(job: JobFolder, look_anew: int = 0) -> Optional[JobFacts]:
+    """None for a folder that is not claimed yet. `look_anew`: an attempt of which what is missing has to be sure. Raises
+    Damaged."""
+    if look_anew:
+        for path in (job.path, job.attempt(look_anew).path):
+            folder.look_anew(path)
     message = read(Message, job.message)
     if message is None:
         return None
@@ -131,6 +137,7 @@ def read_facts(job: JobFolder) -> Optional[JobFacts]:
         retry_asked=read(Asked, job.retry_asked),
         delivered=read(Delivered, job.delivered) is not None,
         undeliverable=read(Undeliverable, job.undeliverable) is not None,
+        looked_anew=look_anew,
     )
     _raise_if_one_is_gone(job, facts)
     return facts

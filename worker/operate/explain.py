@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from slurm import JobView, Outlook, SlurmJobId, Unavailable, states
@@ -288,6 +288,9 @@ def _next(scene: _Scene) -> Iterator[str]:
     if scene.config.queue(facts.message.queue) is None:
         yield f"Its queue {facts.message.queue} is no longer in the site file: put it back, or the job stays as it is."
     step = judge.judge(facts, timing, scene.max_wait, scene.now, scene.now)
+    if isinstance(step, judge.LookAnew):  # a pass does; here it is supposed to show no more than can be seen now
+        facts = replace(facts, looked_anew=step.attempt)
+        step = judge.judge(facts, timing, scene.max_wait, scene.now, scene.now)
     if isinstance(step, judge.Wait):
         yield f"It waits {step.why}."
     elif isinstance(step, judge.Submit):

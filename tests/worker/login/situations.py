@@ -24,6 +24,8 @@ def message(claimed_at: float = LONG_AGO, **properties: Union[str, bytes, int, N
 def job(*attempts: AttemptFacts, spec: Optional[JobSpec] = SPEC, claimed_at: float = LONG_AGO, outcome_at: float = 0,
         properties: Optional[dict[str, Any]] = None, **more: Any) -> JobFacts:  # fmt: skip
     told = message(claimed_at, **(properties or {}))
+    answered = more.get("outcome")
+    more.setdefault("looked_anew", answered.attempt if answered else len(attempts))
     return JobFacts(told, claimed_at, spec, attempts, outcome_at=outcome_at, **more)
 
 

@@ -30,6 +30,7 @@ from worker.login.judge import (
     Conclude,
     Deliver,
     GiveVerdict,
+    LookAnew,
     Record,
     Step,
     Submit,
@@ -469,6 +470,39 @@ REFUSED = [
     *states.parse_sacct("7|CANCELLED by 0|0:0|1|n1|bf-here-1\n7|CANCELLED by 64030|0:0|1|n1|bf-here-1\n", own="1000"),
 ]
 """Rows of one whose node was to begin it, and did not."""
+
+
+FORGOTTEN = Absent(NOW - 600, 2, NOW)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        *(job(started(ended=ended(end))) for end in ENDS),
+        job(replace(started(ended=ended("failed")), started=Started("7", 0, "n1", LONG_AGO, says_begun=True))),
+        job(started(absent=FORGOTTEN)),
+        job(started(ended=ended("succeeded")), outcome=outcome("job"), outcome_at=NOW - 5000),
+        job(started(absent=FORGOTTEN), outcome=outcome("job"), outcome_at=NOW - 5000),
+    ],
+)
+def test_nothing_that_can_not_be_taken_back_follows_from_a_missing_fact_before_its_folder_was_looked_at_anew(
+    facts: JobFacts,
+) -> None:
+    assert step(replace(facts, looked_anew=0)) == LookAnew(1)
+    assert isinstance(step(facts), (Record, CloseProgram, Deliver))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        job(started()),
+        job(started(ended=ended("succeeded"), result=result())),
+        job(started(ended=ended("failed", ago=1))),
+        job(started(ended=ended("succeeded")), outcome=outcome("login")),
+    ],
+)
+def test_no_folder_is_looked_at_anew_for_what_is_there_or_may_come_still(facts: JobFacts) -> None:
+    assert step(replace(facts, looked_anew=0)) == step(facts) != LookAnew(1)
 
 
 SAYS_BEGUN = Started("7", 0, "n1", LONG_AGO, says_begun=True)

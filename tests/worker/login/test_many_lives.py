@@ -19,6 +19,7 @@ from worker.login.judge import (
     Conclude,
     Deliver,
     GiveVerdict,
+    LookAnew,
     Record,
     Submit,
     Understand,
@@ -203,6 +204,9 @@ class World:
     def take_step(self) -> bool:
         facts = self.facts()
         step = judge(facts, TIMING, MAX_WAIT, self.now, self.now)
+        if isinstance(step, LookAnew):
+            facts = self.look_anew(step.attempt)
+            step = judge(facts, TIMING, MAX_WAIT, self.now, self.now)
         if isinstance(step, Understand):
             self.understood = True
         elif isinstance(step, Submit):
@@ -234,6 +238,12 @@ class World:
             self.archived = isinstance(step, Archive)
             return False
         return True
+
+    def look_anew(self, n: int) -> JobFacts:
+        """NFS shows what there is then; other file systems show it when they like."""
+        if self.dice.random() < 0.5:
+            self.visible_at = {name: at for name, at in self.visible_at.items() if name[0] not in (0, n)}
+        return replace(self.facts(), looked_anew=n)
 
     def submit(self, n: int) -> None:
         self.note(n, absent=None, intent=Intent("1", f"bf-{n}", 0, SPEC.resources, self.now))
