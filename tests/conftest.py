@@ -49,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fault(what, moment): shows what comes of this fault at this moment")
     config.addinivalue_line("markers", "slow: left out of the default run")
     config.addinivalue_line("markers", "training: trains a network, so it needs TensorFlow; ./run_tests --training")
+    config.addinivalue_line("markers", "network: needs a network file system with two mounts; ./run_tests --network")
     config.addinivalue_line("markers", "unhurried: needs no services, and is left out of --fast all the same")
     config.addinivalue_line("markers", "long(seconds): takes that long, so it starts first")
     if not _is_worker(config):

@@ -14,6 +14,9 @@ from worker import folder
 from worker.facts import Intent
 
 
+pytestmark = pytest.mark.unhurried
+
+
 @pytest.mark.parametrize("code", [errno.ENOTCONN, errno.ESTALE, errno.EIO])
 def test_while_the_disk_is_away_a_pass_says_so_once_and_afterwards_each_job_is_answered(
     late_files: LateFiles, caplog: pytest.LogCaptureFixture, code: int
