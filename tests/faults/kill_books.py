@@ -208,6 +208,8 @@ class Books:
                 yield "its output is not what the workload makes of its input"
         if reply.headers.get("exit_code") == 3 and began[job, number] != 1:
             yield "its workload is said to have failed, but never ran"
+        if re.search(_NEVER_BEGAN[1], error) and began[job, number]:
+            yield "its workload is said to have never begun, but ran"
         # A later attempt may be held back for ever, and rejected, after an earlier one was taken away in its work.
         if outcome == "rejected" and (began[job, number] or (began and not self.held)):
             yield "it was rejected, but ran"
@@ -233,6 +235,7 @@ class Books:
 
 _BETWEEN_CONFIRM_AND_NOTE = ("after publish", "before delivered.json")
 _WITHOUT_RESULT = ("failed", "without leaving a result")
+_NEVER_BEGAN = ("failed", "ended before its program could begin")
 _HELD = (("rejected", "The cluster will never start this job"), ("cancelled", "The job was cancelled on the cluster"))
 
 
@@ -255,6 +258,7 @@ def _excuses(suffered: set[str]) -> Iterator[tuple[str, str]]:
     """What an attempt may come to after all that happened to its worker."""
     if suffered - {FORGOTTEN}:
         yield _WITHOUT_RESULT
+        yield _NEVER_BEGAN
     if FORGOTTEN in suffered:
         yield "lost", "The cluster lost track of the job"
     if STOPPED in suffered:

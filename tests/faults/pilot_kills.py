@@ -192,7 +192,7 @@ class Round:
             what = self.random.choices(["pilot", "runner", "watch", "broker"], [5, 3, 4, 1])[0]
             workers = self._processes()
             pids = {each.pid for each in workers}
-            chosen = [each for each in workers if (each.ppid() in pids) == (what == "runner")]
+            chosen = [each for each in workers if (_parent(each) in pids) == (what == "runner")]
             if what == "watch" and self.watch is not None:
                 self.watch.kill()
                 self.watch.wait()
@@ -232,6 +232,14 @@ class Round:
             faults.append("something is left behind")
         tokens = [str(path.relative_to(self.place)) for path in self.jobs.path.rglob("token")]
         return faults + [f"a secret is left behind: {path}" for path in tokens]
+
+
+def _parent(process: psutil.Process) -> int:
+    """0 of one that has ended meanwhile."""
+    try:
+        return int(process.ppid())
+    except psutil.Error:
+        return 0
 
 
 def main() -> int:

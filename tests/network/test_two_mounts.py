@@ -25,8 +25,8 @@ def guest(pytestconfig: pytest.Config) -> Iterator[NfsGuest]:
 
 
 @pytest.fixture
-def juicefs(pytestconfig: pytest.Config, tmp_path: Path) -> Iterator[JuiceFs]:
-    with missing_told(pytestconfig), JuiceFs(tmp_path) as volume:
+def juicefs(pytestconfig: pytest.Config) -> Iterator[JuiceFs]:
+    with missing_told(pytestconfig), JuiceFs() as volume:
         yield volume
 
 

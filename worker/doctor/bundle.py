@@ -158,7 +158,7 @@ def _count(jobs: JobsFolder) -> str:
     rows = []
     for place in (jobs.active, jobs.done, jobs.rejected, jobs.undelivered, jobs.groups):
         try:
-            rows.append(f"{place.name} {len(os.listdir(place))}\n")
+            rows.append(f"{place.name} {sum(name[0] != '.' for name in os.listdir(place))}\n")
         except OSError as error:
             rows.append(f"{place.name} {error.strerror}\n")
     return "".join(rows)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Optional
 
 from .. import folder
+from ..errors import Damaged
 from ..facts import Delivered, Message, NotTaken, Undeliverable
 from ..folder import JobFolder, JobsFolder, read
 from ..operate.asking import asker, audit
@@ -18,6 +22,8 @@ from . import reconcile
 from .guard import guarded
 from .reconcile import Standing
 from .tools import Tools
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,19 +41,21 @@ def resend(config: Config, chosen: Sequence[str], everything: bool, dry_run: boo
     """Sends the answers of these jobs again. Returns an exit code: 0 if each of them arrived."""
     jobs = JobsFolder(config.site.jobs_dir)
     if dry_run or not (chosen or everything):
-        rows, unknown = _find(jobs, chosen)
+        damaged = list[str]()
+        rows, unknown = _find(jobs, chosen, damaged)
         _show(rows, unknown, as_json)
         if rows and not as_json:
             print("Nothing was sent. To send: ./check.py resend JOB..., or --all")
-        return os.EX_DATAERR if unknown else os.EX_OK
+        return os.EX_DATAERR if unknown or damaged else os.EX_OK
     return guarded(config, lambda tools: _resend(tools, chosen, as_json))
 
 
 def _resend(tools: Tools, chosen: Sequence[str], as_json: bool) -> int:
-    waiting, unknown = _find(tools.jobs, chosen)
+    damaged = list[str]()
+    waiting, unknown = _find(tools.jobs, chosen, damaged)
     rows = [_send(tools, row) for row in waiting]
     _show(rows, unknown, as_json)
-    if unknown:
+    if unknown or damaged:
         return os.EX_DATAERR
     return os.EX_OK if all(row.state == "delivered" for row in rows) else os.EX_UNAVAILABLE
 
@@ -66,9 +74,10 @@ def _send(tools: Tools, row: Row) -> Row:
     return (_row(after) if after is not None else None) or waits
 
 
-def _find(jobs: JobsFolder, chosen: Sequence[str]) -> tuple[list[Row], list[str]]:
-    """What could be sent again, of the chosen ones if any; and those of `chosen` that fit none, or several."""
-    rows = sorted(_waiting(jobs), key=lambda row: row.since)
+def _find(jobs: JobsFolder, chosen: Sequence[str], damaged: list[str]) -> tuple[list[Row], list[str]]:
+    """What could be sent again, of the chosen ones if any; and those of `chosen` that fit none, or several. `damaged` gets
+    what can't be read, which is logged: it holds up no other."""
+    rows = sorted(_waiting(jobs, damaged), key=lambda row: row.since)
     if not chosen:
         return rows, []
     fitting = {name: [row for row in rows if row.job.startswith(name)] for name in chosen}
@@ -77,12 +86,28 @@ def _find(jobs: JobsFolder, chosen: Sequence[str]) -> tuple[list[Row], list[str]
     return list(found.values()), [name for name, several in exact.items() if len(several) != 1]
 
 
-def _waiting(jobs: JobsFolder) -> Iterator[Row]:
+def _waiting(jobs: JobsFolder, damaged: list[str]) -> Iterator[Row]:
     for place in (jobs.undelivered, jobs.rejected, jobs.active):
-        for name in sorted(os.listdir(place)) if place.is_dir() else []:
-            row = _row(JobFolder(place / name))
-            if row is not None and row.state != "delivered":
-                yield row
+        for name in _names(place, damaged):
+            with _left_alone(name, damaged):
+                row = _row(JobFolder(place / name))
+                if row is not None and row.state != "delivered":
+                    yield row
+
+
+def _names(place: Path, damaged: list[str]) -> list[str]:
+    with _left_alone(place.name, damaged):
+        return [name for name in folder.names_in(place) if not name.startswith(".")]
+    return []
+
+
+@contextlib.contextmanager
+def _left_alone(name: str, damaged: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except Damaged as error:
+        log.error("damaged, left alone; docs/symptoms.md says what to do job=%s what=%r", name, str(error))
+        damaged.append(name)
 
 
 def _row(job: JobFolder) -> Optional[Row]:

@@ -13,7 +13,6 @@ from tests.worker.login.test_passes import GOOD, Login, answers
 from worker import folder
 from worker.facts import Intent
 
-
 pytestmark = pytest.mark.unhurried
 
 
