@@ -158,7 +158,7 @@ class JuiceFs:
         self._volume = f"redis://127.0.0.1:{port}/1"
         poll(
             lambda: self._juicefs(
-                "format", "--storage", "file", "--bucket", f"{self._folder}/data/", self._volume, "v"
+                "format", "--storage", "file", "--bucket", f"{self._folder}/data/", self._volume, "volume"
             ),
             20,
         )
