@@ -272,9 +272,9 @@ def test_the_systemd_unit_starts_a_watch_and_not_again_what_only_a_person_can_me
     service = unit["Service"]
 
     shell, option, command = shlex.split(service["ExecStart"])
-    python, door, *arguments = command.removeprefix("exec ").partition(" >>")[0].split()
+    python, isolated, door, *arguments = command.removeprefix("exec ").partition(" >>")[0].split()
 
-    assert (shell, option, python, door) == ("/bin/sh", "-c", ".venv/bin/python", "check.py")
+    assert (shell, option, python, isolated, door) == ("/bin/sh", "-c", ".venv/bin/python", "-E", "check.py")
     assert options_of_the_door(arguments)["stay"] is True
     assert service["RestartPreventExitStatus"].split() == [str(os.EX_USAGE), str(os.EX_CONFIG)]
 
@@ -285,8 +285,8 @@ def test_the_scrontab_runs_what_is_there() -> None:
 
     one_pass, watch = (entry.split() for entry in entries)
 
-    assert (ROOT / Path(one_pass[0]).name).exists() and watch[:2] == [".venv/bin/python", "check.py"]
-    assert options_of_the_door(watch[2:])["stay"] is True
+    assert (ROOT / Path(one_pass[0]).name).exists() and watch[:3] == [".venv/bin/python", "-E", "check.py"]
+    assert options_of_the_door(watch[3:])["stay"] is True
 
 
 def options_of_the_door(arguments: list[str]) -> dict[str, object]:

@@ -56,7 +56,7 @@ class Start:
         """contrib/batchferry.service, with the paths of this installation."""
         text = (self.root / "contrib" / UNIT).read_text(encoding="utf-8")
         options = "".join(f" {_quoted(word)}" for word in self.words()[1:])
-        command = f"exec .venv/bin/python check.py --watch{options} >>{_quoted(str(self.log))} 2>&1"
+        command = f"exec .venv/bin/python -E check.py --watch{options} >>{_quoted(str(self.log))} 2>&1"
         page = quote(str(self.root / "docs" / "watch.md"))
         lines = {
             "Documentation=": f"Documentation=file://{page}".replace("%", "%%"),
