@@ -361,8 +361,8 @@ def test_the_unit_starts_the_watch_of_this_installation(tmp_path: Path) -> None:
     assert quoted is not None
     plain = re.sub(r"\\(.)", r"\1", quoted.group(1)).replace("%%", "%").replace("$$", "$")
     words = shlex.split(plain.replace(">>", ">> "))
-    assert words[:4] == ["exec", ".venv/bin/python", "check.py", "--watch"]
-    assert words[4:] == ["--site", str(start.site_file), ">>", str(start.log), "2>&1"]
+    assert words[:5] == ["exec", ".venv/bin/python", "-E", "check.py", "--watch"]
+    assert words[5:] == ["--site", str(start.site_file), ">>", str(start.log), "2>&1"]
     assert f"WorkingDirectory={root}".replace("%", "%%") in lines
     assert 'Environment="SLURM_CONF=/etc/slurm 2/slurm.conf"' in lines and "Restart=always" in lines
 
