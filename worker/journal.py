@@ -19,6 +19,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,8 @@ from .outcome import Reply, Result
 
 _INLINE = 1 << 18
 """Bytes of a reply's body up to which it stands in the journal itself."""
+_SYNC_SENT = 1.0
+"""Seconds between two syncs of what the broker has confirmed."""
 GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)
 """What a file server says of a folder that was renamed away."""
 
@@ -142,7 +145,7 @@ class Journal:
         self._path, self._flush = batch.journal(self.number), 0
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._sent = os.open(batch.sent(self.number), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._sent_unsynced = False
+        self._sent_unsynced, self._sent_synced_at = False, time.monotonic()
         folder.sync_folder(batch.path)
         self._lines: list[bytes] = []
 
@@ -171,14 +174,10 @@ class Journal:
         return path.name
 
     def sync(self) -> None:
-        """With what the broker has confirmed: another host sees no byte of a file that was not synced."""
         if self._lines:
             lines, self._lines = self._lines, []
             self._append(b"".join(lines))
             os.fsync(self._file)
-        if self._sent_unsynced:
-            os.fsync(self._sent)
-            self._sent_unsynced = False
 
     def say(self) -> None:
         """After this, what was synced before may be sent: one link, which survives no power failure and needs not to, since
@@ -203,13 +202,21 @@ class Journal:
             raise
 
     def sent(self, job_ids: Iterable[str]) -> None:
-        """On disk with the next sync: where this gets lost, an equal answer is sent once more."""
+        """On disk with the next `sync_sent()`: where this gets lost, an equal answer is sent once more."""
         os.write(self._sent, "".join(f"{each}\n" for each in job_ids).encode())
         self._sent_unsynced = True
+
+    def sync_sent(self, at_once: bool = False) -> None:
+        """To be called again and again: another host sees no byte of a file that was not synced, and what it does not see is
+        sent once more. Once a second, because a sync for each flush would cost as much as the flush."""
+        if self._sent_unsynced and (at_once or time.monotonic() - self._sent_synced_at >= _SYNC_SENT):
+            os.fsync(self._sent)
+            self._sent_unsynced, self._sent_synced_at = False, time.monotonic()
 
     def close(self) -> None:
         """Gives the lease back: nothing of it leaves any more, and all of its journal counts. Raises TakenAway and OSError."""
         self.sync()
+        self.sync_sent(at_once=True)
         size = os.fstat(self._file).st_size
         os.close(self._file)
         os.close(self._sent)

@@ -410,6 +410,7 @@ class _Pilot:
         for lease in self._leases:
             if id(lease) in confirmed:
                 lease.journal.sent(confirmed[id(lease)])
+            lease.journal.sync_sent()
 
     def _put_back_what_is_over(self) -> None:
         """Whoever is left in it, unanswered, is the login side's."""
