@@ -372,7 +372,7 @@ def _unclear(a: AttemptFacts, views: Sequence[JobView]) -> bool:
 def _add_history(tools: Tools, missing: Sequence[str], open_attempts: Sequence[tuple[JobFolder, AttemptFacts]],
                  seen: Seen) -> Collection[str]:  # fmt: skip
     """The names of which all was shown; of the others nothing follows from not being seen."""
-    since = min(intent.at for _, a in open_attempts for intent in a.intents if intent.name in missing)
+    since = min(alive_at(a) for _, a in open_attempts if any(intent.name in missing for intent in a.intents))
     try:
         told, clear = accounting.ask(tools, missing, since)
         for key, views in _indexed(told).items():
@@ -392,6 +392,12 @@ def _add_history(tools: Tools, missing: Sequence[str], open_attempts: Sequence[t
     for views in seen.values():
         views.update({slurm_id: _patient(view, early) for slurm_id, view in views.items()})
     return clear
+
+
+def alive_at(a: AttemptFacts) -> float:
+    """A time, the later the better, at which it had surely not ended: what waits for days and runs for an hour is asked about
+    as one that ran for an hour."""
+    return a.started.at if a.started is not None else min(intent.at for intent in a.intents)
 
 
 def _patient(view: JobView, since: float) -> JobView:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
@@ -10,9 +11,11 @@ import pytest
 
 from slurm import JobView, TooWide
 from tests.worker.examples import NOW, config_for
-from tests.worker.login.situations import seen
+from tests.worker.login.situations import seen, submitted
+from worker.facts import Started
 from worker.folder import JobsFolder
 from worker.login import accounting
+from worker.login.reconcile import alive_at
 from worker.login.tools import Tools
 
 HOUR = 3600.0
@@ -33,6 +36,16 @@ class Accounting:
             raise TooWide("Too wide of a date range in query")
         self.asked.append((since, until))
         return [seen("COMPLETED")] if since <= self.ended_at <= until else []
+
+
+def test_of_an_attempt_that_has_begun_nothing_is_asked_of_the_days_in_which_it_waited() -> None:
+    waits = submitted()
+    assert waits.intent is not None
+
+    assert alive_at(waits) == waits.intent.at
+    assert (
+        alive_at(replace(waits, started=Started("7", 0, "n1", waits.intent.at + 6 * DAY))) == waits.intent.at + 6 * DAY
+    )
 
 
 @pytest.fixture
