@@ -79,7 +79,7 @@ class Tally:
             by_rarity = sorted(lacking, key=lambda name: self.passed[side, name])
         if dice.random() < 0.2:
             return {}, _EVENLY
-        others = by_rarity[_CHOICE:] or known
+        others = by_rarity[_CHOICE:] if lacking else known
         chosen = dice.sample(others, min(_CHOICE, len(others)))
         return {**dict.fromkeys(chosen, _CHOSEN), **dict.fromkeys(by_rarity[:_CHOICE], _RAREST)}, _OTHER
 

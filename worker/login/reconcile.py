@@ -426,8 +426,10 @@ def _of_attempt(a: AttemptFacts, seen: Seen) -> list[JobView]:
 
 
 def _under(name: str, element: int, seen: Seen) -> list[JobView]:
-    """An array is submitted for one group only: what is no array under its name is the element's too."""
-    return [view for key in ((name, None), (name, element)) for view in seen.get(key, {}).values()]
+    """What is no array runs as element 0 (job.sh). A pass that was killed before it had written the group may have left
+    intents of several, of which one is submitted again alone, and others as an array under the same name."""
+    keys = ((name, None), (name, element)) if element == 0 else ((name, element),)
+    return [view for key in keys for view in seen.get(key, {}).values()]
 
 
 def _write_observed(
