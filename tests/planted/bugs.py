@@ -69,15 +69,6 @@ def a_second_copy_works_too(patch: pytest.MonkeyPatch) -> None:
 
 
 @bug
-def an_answered_job_is_worked_on(patch: pytest.MonkeyPatch) -> None:
-    def wrong(job: JobFolder, attempt: AttemptFolder, place: Placement) -> Optional[Started]:
-        started = Started(place.scheduler_id, place.restarts, place.node, time.time())
-        return started if folder.claim_name(attempt.started, started) else None
-
-    patch.setattr(run, "_start", wrong)
-
-
-@bug
 def not_in_the_queue_means_completed(patch: pytest.MonkeyPatch) -> None:
     right = judge.observe
 

@@ -95,7 +95,7 @@ class Books:
             waiting = {tag for (tag,) in db.execute("SELECT id FROM messages WHERE queue = 'jobs'")}
         db.close()
         self._check_taken(waiting, jobs, now)
-        self._check_outcomes(jobs)
+        self.note_outcomes(jobs)
         self._check_attempts(jobs)
         for answer in self.answers.values():
             promise(
@@ -198,7 +198,8 @@ class Books:
         found = sum("correlation_id" not in message["properties"] for message in kept)
         promise(found >= nameless, f"{nameless} messages without ids were acked, {found} are on disk")
 
-    def _check_outcomes(self, jobs: Path) -> None:
+    def note_outcomes(self, jobs: Path) -> None:
+        """None ever changes."""
         for file in messages_on_disk(jobs):
             outcome = file.with_name("outcome.json")
             if outcome.exists():

@@ -268,6 +268,10 @@ class World:
 
     # --- what must come of it
 
+    def outcomes_are_noted(self) -> None:
+        """In the midst of things, when not all else can be checked."""
+        self.books.note_outcomes(self.jobs.path)
+
     def check(self) -> None:
         if self._broken is not None:
             raise self._broken
