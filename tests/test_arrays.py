@@ -53,8 +53,10 @@ def test_equal_jobs_are_one_array_and_one_that_fails_touches_no_other(scene: Sce
 
 @pytest.mark.long(seconds=40)
 def test_cancelling_one_element_cancels_one_job(scene: Scene) -> None:
-    asked = [scene.ask(sleep=6) for _ in range(3)]
+    asked = [scene.ask(), scene.ask(sleep=60), scene.ask()]
     scene.installation.check("--drain")
+    (job,) = (job for job in scene.installation.active() if asked[1] in job.message.read_text())
+    assert poll(job.attempt(1).started.exists, 120), "before its worker has begun, it would be its node's trouble"
 
     scene.slurm.run("scancel", slurm_ids(scene)[asked[1]])
     outcomes = finish(scene, asked)
