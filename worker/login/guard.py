@@ -38,7 +38,8 @@ def guarded(config: Config, work: Callable[[Tools], int]) -> int:
     try:
         marked = check_mark(config.site_file, jobs)
         jobs.prepare()
-        with lease.hold(jobs.lease, config.site.timing.lease_expires, config.site.timing.visible_after) as held:
+        timing = config.site.timing
+        with lease.hold(jobs.lease, timing.lease_expires, timing.visible_after, [jobs.shapes]) as held:
             _keep_mark(config, jobs, marked)
             note_workloads(config.site, jobs)
             tools = Tools(config, jobs, held)

@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -78,17 +78,18 @@ def _lost_if_gone() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def hold(path: Path, expires: float, rest: float = 0) -> Iterator[Lease]:
+def hold(path: Path, expires: float, rest: float = 0, beside: Sequence[Path] = ()) -> Iterator[Lease]:
     """Raises Held while a living pass on this or another login node holds it, OSError if the folder can't be written.
 
     `rest`: seconds after a pass on another login node has ended in which this one does not begin, because what the other
-    wrote last may not be visible here yet.
+    wrote last may not be visible here yet. `beside`: other folders in which whoever was killed may have left half a file.
     """
     me = _Holder(socket.gethostname(), os.getpid(), began(os.getpid()))
     if not claim_name(path, me):
         _take_over(path, me, expires, rest)
         # Younger ones may be another pass's, which is about to lose to this one, or a verb's.
-        remove_half_written(path.parent, before=os.lstat(path).st_mtime - expires)
+        for place in (path.parent, *beside):
+            remove_half_written(place, before=os.lstat(path).st_mtime - expires)
     file = os.open(path, os.O_RDWR)
     try:
         yield Lease(path, file)

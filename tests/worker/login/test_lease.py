@@ -316,3 +316,17 @@ def test_another_login_node_rests_until_it_can_see_what_the_last_pass_wrote(tmp_
 def released(path: Path) -> bool:
     """Nothing but the lease is left, and it says that its pass has ended."""
     return os.listdir(path.parent) == [path.name] and path.stat().st_mode & 0o777 == 0o400
+
+
+def test_what_a_killed_pass_left_in_another_folder_goes_once_its_lease_has_expired(tmp_path: Path) -> None:
+    beside = tmp_path / "shapes"
+    beside.mkdir()
+    left, young = beside / ".a.json.0123abcd", beside / ".b.json.0123abcd"
+    left.touch()
+    young.touch()
+    os.utime(left, (1.0, 1.0))
+    with hold(tmp_path / "lease.json", 60):
+        pass
+
+    with hold(tmp_path / "lease.json", 60, beside=[beside, tmp_path / "missing"]):
+        assert not left.exists() and young.exists()
