@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.planted.bugs import BUGS
+from tests.planted.directed import Directed
 from tests.worker.model.books import Broken
-from tests.worker.model.machine import Life
 
 SEARCH = settings(
     deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck), stateful_step_count=30,
@@ -23,4 +23,4 @@ def test_a_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     BUGS[name](monkeypatch)
 
     with pytest.raises(Broken):
-        run_state_machine_as_test(Life, settings=SEARCH)
+        run_state_machine_as_test(Directed, settings=SEARCH)

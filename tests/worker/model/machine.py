@@ -36,9 +36,6 @@ AT_WORK = (
     "before outcome.json",
 )
 
-AT_A_CLAIM = tuple(
-    f"{when} {step}" for when in ("before", "after") for step in ("message.json", "ack", "intent.json", "sbatch")
-)
 AT_WITHDRAWAL = ("before cancel.json", "after cancel.json", "before started.json", "after started.json", "after result.json",
                  "before outcome.json")  # fmt: skip
 
@@ -190,13 +187,6 @@ class Life(RuleBasedStateMachine):
     def cron_runs_in_trouble(self, drain: bool, troubles: tuple[Trouble, ...]) -> None:
         self.happen(("one_pass", drain, troubles))
 
-    @rule(message=messages, moment=st.sampled_from(AT_A_CLAIM))
-    def a_pass_is_killed_while_it_takes_a_message(self, message: Event, moment: str) -> None:
-        self.happen(("mend",))
-        self.happen(message)
-        self.happen(("one_pass", True, (Trouble(moment, "crash"),)))
-        self.happen(("one_pass", True))
-
     @rule(seconds=st.sampled_from(TIMES), passes=st.integers(1, 4), troubles=pass_troubles)
     def a_watch_runs(self, seconds: float, passes: int, troubles: tuple[Trouble, ...]) -> None:
         self.happen(("a_watch", passes, seconds, troubles))
@@ -245,26 +235,21 @@ class Life(RuleBasedStateMachine):
         self.happen(("one_pass", True, after))
 
     @rule(moment=st.sampled_from(AT_WORK), waits=st.tuples(*[st.sampled_from(TIMES)] * 2), second=st.sampled_from(FATES),
-          first=fates, answered=switch, sees_memory=switch, unsent=switch, after=switch)  # fmt: skip
+          first=fates, answered=switch)  # fmt: skip
     def a_job_that_was_cut_off_works_on(
-        self, moment: str, waits: tuple[float, float], second: str, first: str, answered: bool, sees_memory: bool,
-        unsent: bool, after: bool,
-    ) -> None:  # fmt: skip
-        """Its node is taken for failed; another attempt works, and may have answered, before it comes to its own end.
-        `unsent`: what the login side concludes stays where it is meanwhile. `after`: the other attempt begins after that
-        end, and before a pass knows of it."""
-        elsewhere: list[Event] = [("slurm_ends", 0, "NODE_FAIL"), *([("broker_away", True)] if unsent else [])]
+        self, moment: str, waits: tuple[float, float], second: str, first: str, answered: bool
+    ) -> None:
+        """Its node is taken for failed; another attempt works, and may have answered, before it comes to its own end."""
+        elsewhere: list[Event] = [("slurm_ends", 0, "NODE_FAIL")]
         for seconds in waits:
             elsewhere += [("tick", seconds), ("one_pass", True)]
-        begins: Event = ("job_begins", 0, second, False)
-        elsewhere += [("outcomes_are_noted",), *([] if after else [begins])]
+        elsewhere.append(("job_begins", 0, second, False))
         if answered:
             elsewhere += [("slurm_ends", 0, "COMPLETED"), ("one_pass", True)]
         self.happen(("mend",))
         self.happen(("publish", GOOD[0]))
         self.happen(("one_pass", True))
-        self.happen(("job_begins", 0, first, sees_memory, (Trouble(moment, "meanwhile", tuple(elsewhere)),)))
-        self.happen(begins)
+        self.happen(("job_begins", 0, first, False, (Trouble(moment, "meanwhile", tuple(elsewhere)),)))
         self.happen(("one_pass", True))
 
     @rule(how=st.sampled_from(("expires", "is cancelled", "is held")), moment=st.sampled_from(AT_WITHDRAWAL), fate=fates,

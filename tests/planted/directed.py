@@ -1,0 +1,47 @@
+"""Stories in which what the planted bugs need happens often. What the bugs do not need to be found is in machine.py."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from tests.worker.model.machine import AT_WORK, FATES, GOOD, TIMES, Life, fates, messages, switch
+from tests.worker.model.power import Event, Trouble
+
+AT_A_CLAIM = tuple(
+    f"{when} {step}" for when in ("before", "after") for step in ("message.json", "ack", "intent.json", "sbatch")
+)
+
+
+class Directed(Life):
+    """The workers of a story share one meter of memory, so these are no stories to judge the product by."""
+
+    @rule(message=messages, moment=st.sampled_from(AT_A_CLAIM))
+    def a_pass_is_killed_while_it_takes_a_message(self, message: Event, moment: str) -> None:
+        self.happen(("mend",))
+        self.happen(message)
+        self.happen(("one_pass", True, (Trouble(moment, "crash"),)))
+        self.happen(("one_pass", True))
+
+    @rule(moment=st.sampled_from(AT_WORK), waits=st.tuples(*[st.sampled_from(TIMES)] * 2), second=st.sampled_from(FATES),
+          first=fates, answered=switch, sees_memory=switch, unsent=switch, after=switch)  # fmt: skip
+    def a_job_that_was_cut_off_works_on(
+        self, moment: str, waits: tuple[float, float], second: str, first: str, answered: bool, sees_memory: bool,
+        unsent: bool, after: bool,
+    ) -> None:  # fmt: skip
+        """Its node is taken for failed; another attempt works, and may have answered, before it comes to its own end.
+        `unsent`: what the login side concludes stays where it is meanwhile. `after`: the other attempt begins after that
+        end, and before a pass knows of it."""
+        elsewhere: list[Event] = [("slurm_ends", 0, "NODE_FAIL"), *([("broker_away", True)] if unsent else [])]
+        for seconds in waits:
+            elsewhere += [("tick", seconds), ("one_pass", True)]
+        begins: Event = ("job_begins", 0, second, False)
+        elsewhere += [("outcomes_are_noted",), *([] if after else [begins])]
+        if answered:
+            elsewhere += [("slurm_ends", 0, "COMPLETED"), ("one_pass", True)]
+        self.happen(("mend",))
+        self.happen(("publish", GOOD[0]))
+        self.happen(("one_pass", True))
+        self.happen(("job_begins", 0, first, sees_memory, (Trouble(moment, "meanwhile", tuple(elsewhere)),)))
+        self.happen(begins)
+        self.happen(("one_pass", True))
