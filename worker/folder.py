@@ -339,36 +339,32 @@ def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
 
 
 def claim_name(path: Path, fact: Fact) -> bool:
-    """Writes an exclusive fact; False if another writer was first. Raises OSError.
-
-    A link may succeed on the server although the answer was lost and the repetition says EEXIST (NFS), so whoever is
-    told "exists" looks whose it is: our temporary file and the final name are then the same file.
-    """
+    """Writes an exclusive fact; False if another writer was first. Raises OSError."""
     with _aside(path, _to_bytes(fact)) as temporary:
-        passing(f"before {path.name}")
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            if not os.path.samestat(os.lstat(temporary), os.lstat(path)):
-                sync_folder(path.parent)  # whoever was first may have been killed before this
-                return False
-        sync_folder(path.parent)
-        passing(f"after {path.name}")
-    return True
+        return claim_link(temporary, path)
 
 
 def claim_link(existing: Path, path: Path) -> bool:
     """An exclusive fact that says what another one says, which is on disk: one link and one sync. False if another writer was
     first. Raises OSError; after that it may stand all the same, and is ours when it is asked for again."""
     passing(f"before {path.name}")
+    first = link_first(existing, path)
+    sync_folder(path.parent)  # also where another one was first: he may have been killed before this
+    if first:
+        passing(f"after {path.name}")
+    return first
+
+
+def link_first(existing: Path, path: Path) -> bool:
+    """The link alone, which a power failure may take away. False if another writer was first. Raises OSError.
+
+    A link may succeed on the server although the answer was lost and the repetition says EEXIST (NFS), so whoever is
+    told "exists" looks whose it is: the existing file and the final name are then the same file.
+    """
     try:
         os.link(existing, path)
     except FileExistsError:
-        if not os.path.samestat(os.lstat(existing), os.lstat(path)):
-            sync_folder(path.parent)
-            return False
-    sync_folder(path.parent)
-    passing(f"after {path.name}")
+        return os.path.samestat(os.lstat(existing), os.lstat(path))
     return True
 
 

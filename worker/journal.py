@@ -17,13 +17,13 @@ was synced before; whatever comes later finds the name taken, and is not sent.
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 from . import folder
 from .batches import LARGEST, NOT_WRITTEN, Batch, Handed
@@ -185,21 +185,19 @@ class Journal:
         self._flush += 1
         said = self.batch.said(self.number, self._flush)
         folder.passing(f"before {said.name}")
-        try:
-            os.link(self._path, said)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, *GONE) or not self._is_ours(said):
-                raise self._taken_away() if error.errno in (errno.EEXIST, *GONE) else error from None
+        self._win(lambda: folder.link_first(self._path, said))
         folder.passing(f"after {said.name}")
 
-    def _is_ours(self, said: Path) -> bool:
-        """NFS may say EEXIST to the repetition of a link whose answer was lost."""
+    def _win(self, claim: Callable[[], bool]) -> None:
+        """Raises TakenAway where the login side was first, or the batch's folder has gone."""
         try:
-            return os.path.samestat(os.lstat(said), os.fstat(self._file))
+            ours = claim()
         except OSError as error:
-            if error.errno in GONE:
-                return False
-            raise
+            if error.errno not in GONE:
+                raise
+            ours = False
+        if not ours:
+            raise TakenAway(f"the batch {self.batch} was taken away, nothing more is sent")
 
     def sent(self, job_ids: Iterable[str]) -> None:
         """On disk with the next `sync_sent()`: where this gets lost, an equal answer is sent once more."""
@@ -220,17 +218,7 @@ class Journal:
         size = os.fstat(self._file).st_size
         os.close(self._file)
         os.close(self._sent)
-        try:
-            ours = claim_name(self.batch.closed(self.number), Closed(size))
-        except OSError as error:
-            if error.errno not in GONE:
-                raise
-            ours = False
-        if not ours:
-            raise self._taken_away()
-
-    def _taken_away(self) -> TakenAway:
-        return TakenAway(f"the batch {self.batch} was taken away, nothing more is sent")
+        self._win(lambda: claim_name(self.batch.closed(self.number), Closed(size)))
 
     def _append(self, data: bytes) -> None:
         """Raises OSError; then nothing may follow, because it would stand after half a line."""
@@ -300,16 +288,10 @@ def close_last_lease(batch: Batch, server_now: float, visible_after: float) -> b
 
 def _bar(batch: Batch, number: int) -> None:
     """Wins the fence before the first flush that was not said. That has to survive a power failure."""
-    flush = 1
-    while True:
+    for flush in itertools.count(1):
         said = batch.said(number, flush)
         folder.passing(f"before {said.name}")
-        try:
-            os.link(batch.taken, said)
-        except FileExistsError:
-            if not os.path.samestat(os.lstat(said), os.lstat(batch.taken)):
-                flush += 1
-                continue
-        folder.sync_folder(batch.path)
-        folder.passing(f"after {said.name}")
-        return
+        if folder.link_first(batch.taken, said):
+            folder.sync_folder(batch.path)
+            folder.passing(f"after {said.name}")
+            return
