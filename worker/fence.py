@@ -7,6 +7,7 @@ login side claims that file itself. A worker that finds it leaves without a word
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Optional
 
 from . import folder
@@ -20,12 +21,7 @@ def close_program(attempt: AttemptFolder, now: float) -> bool:
     will. False where it had. Whatever names a network file system hides, a link to one that is there fails.
     Raises OSError and Damaged.
     """
-    if claim_name(attempt.begun, closed_at(now)):
-        return True
-    first = read(Started, attempt.begun)
-    if first is None:
-        raise Damaged(f"{attempt.path.name}/{attempt.begun.name} exists and can't be read")
-    return first.closed
+    return _shut(attempt.begun, now)
 
 
 def close(attempt: AttemptFolder, why: Optional[Cancel], now: float) -> bool:
@@ -38,9 +34,14 @@ def close(attempt: AttemptFolder, why: Optional[Cancel], now: float) -> bool:
     folder.make_folder(attempt.path)
     if why is not None and read(Cancel, attempt.cancel) is None:
         folder.write(attempt.cancel, why)
-    if claim_name(attempt.started, closed_at(now)):
+    return _shut(attempt.started, now)
+
+
+def _shut(path: Path, now: float) -> bool:
+    """Whether the login side has this exclusive fact, from now on or before."""
+    if claim_name(path, closed_at(now)):
         return True
-    first = read(Started, attempt.started)
+    first = read(Started, path)
     if first is None:
-        raise Damaged(f"{attempt.path.name}/{attempt.started.name} exists and can't be read")
+        raise Damaged(f"{path.parent.name}/{path.name} exists and can't be read")
     return first.closed
