@@ -8,17 +8,14 @@ side claims it where it sees none (worker/fence.py), and a worker that comes lat
 from __future__ import annotations
 
 import logging
-import time
 
 from .. import sentences
 from ..errors import StepFailed
 from ..folder import AttemptFolder, JobId, claim_link
 from .interrupt import Interrupts
+from .patience import while_the_disk_is_away
 
 log = logging.getLogger(__name__)
-
-_AGAIN = 2.0
-"""Seconds between two tries."""
 
 
 def note_begun(job_id: JobId, attempt: AttemptFolder, patience: float, interrupts: Interrupts) -> None:
@@ -28,19 +25,16 @@ def note_begun(job_id: JobId, attempt: AttemptFolder, patience: float, interrupt
     the folder. Neither may be left out: without the sync a power failure of a machine that has the disk itself takes the name
     away, after the program has run for hours.
     """
-    end = time.monotonic() + patience
-    complained = False
-    while True:
-        try:
-            if claim_link(attempt.started, attempt.begun):
-                return
-            log.warning("this attempt was closed, its program is not started job=%s attempt=%d", job_id, attempt.number)
-            raise StepFailed("start", sentences.never_began(), may_work_again=True)
-        except OSError as error:
-            if not complained:
-                log.warning("the program waits for the disk job=%s for=%.0f s why=%r", job_id, patience, str(error))
-                complained = True
-            if time.monotonic() >= end:
-                raise StepFailed("start", sentences.disk_away(error.strerror or ""), may_work_again=True) from None
-        with interrupts.allowed():
-            time.sleep(_AGAIN)
+    try:
+        first = while_the_disk_is_away(
+            "the program waits",
+            patience,
+            lambda: claim_link(attempt.started, attempt.begun),
+            lambda _: True,
+            interrupts.allowed,
+        )
+    except OSError as error:
+        raise StepFailed("start", sentences.disk_away(error.strerror or ""), may_work_again=True) from None
+    if not first:
+        log.warning("this attempt was closed, its program is not started job=%s attempt=%d", job_id, attempt.number)
+        raise StepFailed("start", sentences.never_began(), may_work_again=True)

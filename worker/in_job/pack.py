@@ -6,7 +6,6 @@ import base64
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import secrets
 import stat
@@ -24,14 +23,11 @@ from ..outcome import Output
 from ..sentences import outputs_too_large
 from ..settings import Site
 from ..spec import JobSpec
-
-log = logging.getLogger(__name__)
+from .patience import while_the_disk_is_away
 
 _PIECE = 3 * (1 << 18)
 """Bytes at a time; divisible by three, so that the pieces' base64 can be joined."""
 
-_AGAIN = 2.0
-"""Seconds between two tries to store it."""
 _TAKEN_EVERYWHERE = 1 << 20
 """Bytes that any broker takes, as a rule (RabbitMQ 4: 16 MiB); no file is looked at for smaller answers."""
 
@@ -47,15 +43,12 @@ class Packed:
 def pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site) -> Packed:
     """The body survives a power failure where it lies then. A disk that is away is waited for; one that is full is not: that
     is an answer. Raises StepFailed, as `pack_into`."""
-    end = time.monotonic() + site.timing.publish_patience
-    while True:
-        try:
-            return _pack(spec, outputs, attempt, site)
-        except _NotStored as failed:
-            if not failed.away or time.monotonic() >= end:
-                raise
-            log.warning("the outputs wait for the disk why=%r", failed.reason)
-        time.sleep(_AGAIN)
+    return while_the_disk_is_away(
+        "the outputs wait",
+        site.timing.publish_patience,
+        lambda: _pack(spec, outputs, attempt, site),
+        lambda error: isinstance(error, _NotStored) and error.away,
+    )
 
 
 def _pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site) -> Packed:

@@ -52,7 +52,7 @@ def _live(config: Config, job: JobFolder, number: int, place: Placement) -> None
             return
         kept, came_to = Kept(message, claimed_at, spec, intent, started), result
         is_there, result = while_the_disk_is_away(
-            "the result", timing.publish_patience, lambda: _store(job, attempt, kept, came_to)
+            "the result waits", timing.publish_patience, lambda: _store(job, attempt, kept, came_to)
         )
         _answer(config, job, attempt, result, is_there and is_final(result, spec, intent.resources))
 
