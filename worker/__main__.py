@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
 import sys
@@ -14,7 +13,7 @@ from .batches import pilot_folder
 from .config import read_config
 from .errors import Damaged, Misconfigured
 from .facts import Group
-from .folder import JobFolder, JobId, JobsFolder, look_anew, read
+from .folder import JobFolder, JobId, JobsFolder, look_anew, opens, read
 from .in_job.run import run
 from .in_job.steps import Placement
 from .settings import Config
@@ -71,24 +70,14 @@ def _appears(path: Path, patience: float) -> bool:
     """A network file system may show late what the login node wrote. Its folder is looked at anew a few times only, because
     all elements of an array share it."""
     begun, looks = time.monotonic(), [*(each for each in _LOOKS if each < patience), patience]
-    while not _opens(path):
+    while not opens(path):
         if time.monotonic() - begun < looks[0]:
             time.sleep(1)
             continue
         look_anew(path.parent)
         if len(looks) == 1:
-            return _opens(path)
+            return opens(path)
         del looks[0]
-    return True
-
-
-def _opens(path: Path) -> bool:
-    try:
-        os.close(os.open(path, os.O_RDONLY))
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ESTALE):
-            return False
-        raise
     return True
 
 

@@ -278,6 +278,8 @@ def _contents(path: Path, most: int) -> Optional[bytes]:
 
 
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)
+"""What a file server says of a name below a folder that was renamed away."""
 
 
 def is_there(path: Path) -> bool:
@@ -290,6 +292,17 @@ def is_folder(path: Path) -> bool:
     """The same for `Path.is_dir`."""
     found = _found(os.stat, path)
     return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def opens(path: Path) -> bool:
+    """The same, opened: a network file system then asks its server where it asks at all."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno in GONE:
+            return False
+        raise
+    return True
 
 
 def _found(look: Callable[[Path], os.stat_result], path: Path) -> Optional[os.stat_result]:

@@ -28,7 +28,7 @@ from typing import Any, Callable, Optional, Union
 from . import folder
 from .batches import LARGEST, NOT_WRITTEN, Batch, Handed
 from .errors import Damaged
-from .folder import JobId, claim_name, from_json, read, to_json, write
+from .folder import GONE, JobId, claim_name, from_json, read, to_json, write
 from .names import NameIfAny
 from .outcome import Reply, Result
 
@@ -36,8 +36,6 @@ _INLINE = 1 << 18
 """Bytes of a reply's body up to which it stands in the journal itself."""
 _SYNC_SENT = 1.0
 """Seconds between two syncs of what the broker has confirmed."""
-GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)
-"""What a file server says of a folder that was renamed away."""
 
 
 class TakenAway(Exception):
@@ -229,14 +227,7 @@ class Journal:
 def looks_ours(batch: Batch) -> bool:
     """An early look, which saves work and decides nothing: opened by way of the folder above, an NFS client asks its
     server; others believe for a second what they knew."""
-    try:
-        os.close(os.open(batch.path.parent, os.O_RDONLY | os.O_DIRECTORY))
-        os.close(os.open(batch.jobs, os.O_RDONLY))
-    except OSError as error:
-        if error.errno in GONE:
-            return False
-        raise
-    return True
+    return folder.opens(batch.path.parent) and folder.opens(batch.jobs)
 
 
 def _plain(result: Result) -> Any:

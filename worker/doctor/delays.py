@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Optional
 
-from ..folder import make_folder, write_bytes
+from ..folder import make_folder, opens, write_bytes
 from ..sentences import duration
 from .report import Report
 
@@ -76,7 +76,7 @@ class Watch:
         looks: dict[str, Callable[[], bool]] = {
             MADE: lambda: os.path.lexists(self._names.made),
             REMOVED: lambda: not os.path.lexists(self._names.removed),
-            MOVED: lambda: not _opens(self._names.moved),
+            MOVED: lambda: not opens(self._names.moved),
         }
         while not self._over.wait(_LOOK_EVERY) and looks:
             with contextlib.suppress(OSError):
@@ -120,12 +120,3 @@ def _touched(clock: Path) -> float:
     """The file server's time."""
     clock.touch()
     return clock.stat().st_mtime
-
-
-def _opens(path: Path) -> bool:
-    """Opened, since that asks the server where anything does."""
-    try:
-        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    except OSError:
-        return False
-    return True

@@ -27,8 +27,8 @@ from ..batches import Batch, Claimed, Pilot, Pool
 from ..broker import open_answers
 from ..errors import Damaged, Misconfigured, StepFailed
 from ..facts import Intent, Started, Unfit
-from ..folder import JobFolder, JobId, JobsFolder, claim_name, look_anew, read, write
-from ..journal import GONE, Came, Journal, TakenAway, looks_ours, read_progress
+from ..folder import GONE, JobFolder, JobId, JobsFolder, claim_name, look_anew, read, write
+from ..journal import Came, Journal, TakenAway, looks_ours, read_progress
 from ..outcome import Reply, failure_body
 from ..settings import Config, PilotRules, Queue
 from .memory import MemoryWatch
