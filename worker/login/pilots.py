@@ -242,7 +242,7 @@ def _take_back(tools: Tools, crew: JobFolder, pilot: Pilot, standing: Standing) 
     pool = Pool(tools.jobs, pilot.queue)
     for batch in pool.batches(pool.locked):
         if batch.pilot == crew.id:
-            _move_to_ended(tools, pool, batch)
+            _move_to_ended(pool, batch)
     return all([_close(tools, pool, batch, standing) for batch in pool.batches(pool.ended) if batch.pilot == crew.id])
 
 
@@ -261,14 +261,13 @@ def _take_back_orphans(tools: Tools, pool: Pool) -> None:
     for batch in pool.batches(pool.locked):
         crew = batches.pilot_folder(tools.jobs, batch.pilot)
         if batch.pilot not in alive and not (crew and folder.is_there(crew.path)):
-            _move_to_ended(tools, pool, batch)
+            _move_to_ended(pool, batch)
 
 
-def _move_to_ended(tools: Tools, pool: Pool, batch: Batch) -> None:
+def _move_to_ended(pool: Pool, batch: Batch) -> None:
     """A pilot that is not as dead as Slurm says may be doing the same."""
     with contextlib.suppress(FileNotFoundError):
-        moved = batches.move(batch, pool.ended / batch.path.name)
-        close_last_lease(moved, tools.server_now, tools.config.site.timing.visible_after)
+        batches.move(batch, pool.ended / batch.path.name)
 
 
 def _note_fitness(tools: Tools, pool: Pool, crew: JobFolder, facts: AttemptFacts, unfit: Optional[Unfit]) -> None:
