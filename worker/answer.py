@@ -136,8 +136,9 @@ def largest_answer(site: Site, now: float) -> int:
         told = read(LargestAnswer, JobsFolder(site.jobs_dir).largest_answer)
     except (Damaged, OSError):
         told = None
-    known = told is not None and told.max_bytes > 0 and 0 <= now - told.at < _BELIEVED
-    return min(site.replies.max_bytes, told.max_bytes) if known and told is not None else site.replies.max_bytes
+    if told is None or told.max_bytes <= 0 or not 0 <= now - told.at < _BELIEVED:
+        return site.replies.max_bytes
+    return min(site.replies.max_bytes, told.max_bytes)
 
 
 def _remember(site: Site, most: int, now: float) -> None:

@@ -33,9 +33,8 @@ class Reserve:
         """Before a message is got: makes sure, once in a pass, that it is there, and that a file can be made durably beside
         the active jobs. Raises OSError where not."""
         if not self.held:
-            _try_to_write(
-                self._active / ".try"
-            )  # one name for all: what a pass that was killed leaves, the next removes
+            # One name for all: what a pass that was killed leaves, the next one removes.
+            _try_to_write(self._active / ".try")
             room = self._folder / "room"
             if not room.exists() or room.stat().st_size < self._size:
                 self._make(room)

@@ -289,9 +289,8 @@ class World:
                 self.operator_resends()
             if self._at_rest():
                 break
-        self.tick(
-            self.config.site.timing.lease_expires + 1
-        )  # what a writer left aside may be a living one's until then
+        # What a writer left aside may be a living one's until then.
+        self.tick(self.config.site.timing.lease_expires + 1)
         self.one_pass(drain=True)
         self.check()
         self.books.check_end(self.jobs.path)
