@@ -16,28 +16,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.worker.leased import claimed, flush
 from worker import batches, folder
-from worker.batches import Batch, Claimed, Pool
-from worker.facts import Message
-from worker.folder import JobId, JobsFolder
-from worker.journal import Came, Journal, TakenAway, close_last_lease, looks_ours, read_progress
-from worker.outcome import Reply, Result
-from worker.spec import Resources
+from worker.batches import Batch, Pool
+from worker.folder import JobsFolder
+from worker.journal import Journal, TakenAway, close_last_lease, looks_ours, read_progress
 
 _SHOWS = 4.0
 """Seconds that the login side waits for what was synced elsewhere."""
 _TRIALS = 50
-
-
-def claimed(number: int) -> Claimed:
-    return Claimed(JobId(f"{number:032x}"), Message(1, "jobs", "{}", 2, {}, 12.5), Resources(1, 100, 60))
-
-
-def flush(journal: Journal, number: int) -> None:
-    job_id = claimed(number).id
-    reply = Reply("results", job_id, b"{}", "result", job_id, 1, 2, {})
-    journal.came(job_id, Came(Result("succeeded", 1), reply))
-    journal.sync()
 
 
 class TwoMounts:

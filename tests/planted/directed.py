@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from tests.worker.model.machine import AT_WORK, FATES, GOOD, TIMES, Life, fates, messages, switch
+from tests.worker.model.machine import ANSWERED, AT_WORK, FATES, TIMES, Life, fates, messages, passes_after, switch
 from tests.worker.model.power import Event, Trouble
 
 AT_A_CLAIM = tuple(
@@ -32,16 +32,12 @@ class Directed(Life):
         """Its node is taken for failed; another attempt works, and may have answered, before it comes to its own end.
         `unsent`: what the login side concludes stays where it is meanwhile. `after`: the other attempt begins after that
         end, and before a pass knows of it."""
-        elsewhere: list[Event] = [("slurm_ends", 0, "NODE_FAIL"), *([("broker_away", True)] if unsent else [])]
-        for seconds in waits:
-            elsewhere += [("tick", seconds), ("one_pass", True)]
         begins: Event = ("job_begins", 0, second, False)
-        elsewhere += [("outcomes_are_noted",), *([] if after else [begins])]
-        if answered:
-            elsewhere += [("slurm_ends", 0, "COMPLETED"), ("one_pass", True)]
-        self.happen(("mend",))
-        self.happen(("publish", GOOD[0]))
-        self.happen(("one_pass", True))
-        self.happen(("job_begins", 0, first, sees_memory, (Trouble(moment, "meanwhile", tuple(elsewhere)),)))
-        self.happen(begins)
-        self.happen(("one_pass", True))
+        elsewhere: list[Event] = [
+            *([("broker_away", True)] if unsent else []),
+            *passes_after(waits),
+            ("outcomes_are_noted",),
+            *([] if after else [begins]),
+            *(ANSWERED if answered else ()),
+        ]
+        self.is_cut_off(moment, first, sees_memory, elsewhere, [begins])

@@ -23,27 +23,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from tests.worker.leased import came, claimed, flush
 from worker import batches, folder
-from worker.batches import Batch, Claimed, Pool
+from worker.batches import Batch, Pool
 from worker.errors import Damaged
-from worker.facts import Message
 from worker.folder import JobId, JobsFolder
-from worker.journal import Came, Journal, Progress, TakenAway, close_last_lease, looks_ours, read_progress
-from worker.outcome import Reply, Result
-from worker.spec import Resources
+from worker.journal import Journal, Progress, TakenAway, close_last_lease, looks_ours, read_progress
+from worker.outcome import Reply
 
 VISIBLE = 10.0
 _contents = folder.contents
 JOBS = 3
 _ONE = st.integers(0, 50)
-
-
-def claimed(number: int) -> Claimed:
-    return Claimed(JobId(f"{number:032x}"), Message(1, "jobs", "{}", 2, {}, 12.5), Resources(1, 100, 60))
-
-
-def came(job_id: JobId, by: str) -> Came:
-    return Came(Result("succeeded", 1), Reply("results", job_id, by.encode(), "result", job_id, 1, 2, {}))
 
 
 @dataclass
@@ -146,7 +137,7 @@ class Hosts(RuleBasedStateMachine):
         pilot = self._one(which)
         if pilot.running:
             job_id = pilot.running.pop(0)
-            ended = came(job_id, f"run by {pilot.name}")
+            ended = came(job_id, f"run by {pilot.name}".encode())
             pilot.journal.came(job_id, ended)
             assert ended.reply is not None
             pilot.unsynced.append(ended.reply)
@@ -390,14 +381,6 @@ def take_away(batch: Batch) -> Batch:
 
 def close(batch: Batch) -> bool:
     return close_last_lease(batch, time.time() + VISIBLE + 1, VISIBLE)
-
-
-def flush(journal: Journal, number: int, body: bytes = b"{}") -> None:
-    job_id = claimed(number).id
-    kept = journal.keep_body(job_id, body)
-    reply = Reply("results", job_id, b"" if kept else body, "result", job_id, 1, 2, {})
-    journal.came(job_id, Came(Result("succeeded", 1), reply, kept))
-    journal.sync()
 
 
 def test_a_pilot_that_still_finds_its_batch_under_the_old_name_may_not_send_once_it_was_taken_away(

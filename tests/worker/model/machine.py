@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -146,6 +147,13 @@ pass_troubles = troubles(of_a_pass, "drops", "full")
 worker_troubles = troubles(of_a_worker, "drops", "full", "told to stop")
 
 
+ANSWERED: tuple[Event, ...] = (("slurm_ends", 0, "COMPLETED"), ("one_pass", True))
+
+
+def passes_after(waits: Sequence[float]) -> list[Event]:
+    return [each for seconds in waits for each in (("tick", seconds), ("one_pass", True))]
+
+
 class Life(RuleBasedStateMachine):
     """One installation's story. It ends with everything healthy, and with every promise kept."""
 
@@ -240,16 +248,20 @@ class Life(RuleBasedStateMachine):
         self, moment: str, waits: tuple[float, float], second: str, first: str, answered: bool
     ) -> None:
         """Its node is taken for failed; another attempt works, and may have answered, before it comes to its own end."""
-        elsewhere: list[Event] = [("slurm_ends", 0, "NODE_FAIL")]
-        for seconds in waits:
-            elsewhere += [("tick", seconds), ("one_pass", True)]
-        elsewhere.append(("job_begins", 0, second, False))
-        if answered:
-            elsewhere += [("slurm_ends", 0, "COMPLETED"), ("one_pass", True)]
+        elsewhere = [*passes_after(waits), ("job_begins", 0, second, False), *(ANSWERED if answered else ())]
+        self.is_cut_off(moment, first, False, elsewhere)
+
+    def is_cut_off(
+        self, moment: str, fate: str, sees_memory: bool, elsewhere: Sequence[Event], then: Sequence[Event] = ()
+    ) -> None:
+        """`elsewhere`: what happens from then on until the job comes to its own end; `then`: after that, before a pass."""
+        cut_off: Event = ("slurm_ends", 0, "NODE_FAIL")
         self.happen(("mend",))
         self.happen(("publish", GOOD[0]))
         self.happen(("one_pass", True))
-        self.happen(("job_begins", 0, first, False, (Trouble(moment, "meanwhile", tuple(elsewhere)),)))
+        self.happen(("job_begins", 0, fate, sees_memory, (Trouble(moment, "meanwhile", (cut_off, *elsewhere)),)))
+        for each in then:
+            self.happen(each)
         self.happen(("one_pass", True))
 
     @rule(how=st.sampled_from(("expires", "is cancelled", "is held")), moment=st.sampled_from(AT_WITHDRAWAL), fate=fates,
