@@ -19,7 +19,7 @@ from .tools import Tools
 log = logging.getLogger(__name__)
 
 _GRACE = 86400.0
-"""Seconds before the first of them was submitted or began, for clocks that differ or were set..."""
+"""Seconds before the first of them may have ended, for clocks that differ or were set..."""
 _LITTLE_GRACE = 3600.0
 """...and where every hour counts."""
 _OFTEN_ALLOWED = 86400.0 - 60

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 from slurm import JobView, Phase, states
 
@@ -54,6 +54,8 @@ class Quiet:
         self.asked_at = 0.0
         """When Slurm answered last, and when something changed last."""
         self.changed_at = 0.0
+        self._shown: dict[str, float] = {}
+        """By Slurm id, of jobs without a row: when Slurm showed them last, and not at an end."""
         self._views: Views = lambda name, element: ()
         self._as_saved = self._content()
         self._load()
@@ -68,21 +70,32 @@ class Quiet:
             for job_id, row in self.rows.items()
             if job_id not in names or job_id in called or not now < row.again_at <= latest
         ]
-        for job_id in woken:
-            del self.rows[job_id]
+        self._wake(woken)
         if called:
             self.changed_at = now
         return [JobId(name) for name in active if name not in self.rows]
 
     def changed(self, views: Views, now: float) -> list[JobId]:
         """Those of which Slurm shows something else than before: they are quiet no more."""
-        self._views, self.asked_at = views, now
         woken = [job_id for job_id, row in self.rows.items() if not row.still(views(row.name, row.element))]
-        for job_id in woken:
-            del self.rows[job_id]
+        self._wake(woken)
+        self._views, self.asked_at = views, now
         if woken:
             self.changed_at = now
         return woken
+
+    def _wake(self, job_ids: Sequence[JobId]) -> None:
+        self._shown.update({self.rows.pop(job_id).slurm_id: self.asked_at for job_id in job_ids})
+
+    def last_shown(self, slurm_id: Optional[str], now: float) -> Optional[float]:
+        """When Slurm showed it last, and not at its end. A hint: None where nobody knows."""
+        at = self._shown.get(slurm_id or "")
+        return None if at is None or at > now else at
+
+    def note_shown(self, alive: Collection[str], missing: Collection[str]) -> None:
+        """What Slurm shows now, of the jobs without a row; of others than these nobody will ask."""
+        kept = {slurm_id: at for slurm_id, at in self._shown.items() if slurm_id in missing}
+        self._shown = {**kept, **dict.fromkeys(alive, self.asked_at)}
 
     def add(self, job_id: JobId, facts: JobFacts, max_wait: float, now: float) -> None:
         """Adds the job, if it is quiet: it waits for Slurm alone, and Slurm has just shown it."""
@@ -94,6 +107,7 @@ class Quiet:
         if state and (a.started is None or views[0].phase is Phase.RUNNING):
             again_at = min(now + LOOK_AGAIN * _spread(job_id), _latest_start(facts, a, max_wait))
             self.rows[job_id] = Row(a.intent.name, a.intent.element, views[0].slurm_id, state, again_at)
+            self._shown.pop(views[0].slurm_id, None)
 
     def pause(self, fastest: float, slowest: float) -> float:
         """Seconds between two questions to Slurm: the longer nothing has changed, the more."""
@@ -111,7 +125,8 @@ class Quiet:
 
     def _content(self) -> str:
         rows = {j: (r.name, r.element, r.slurm_id, r.state, r.again_at) for j, r in self.rows.items()}
-        return json.dumps({"version": _VERSION, "asked_at": self.asked_at, "changed_at": self.changed_at, "jobs": rows})
+        times = {"asked_at": self.asked_at, "changed_at": self.changed_at, "shown": self._shown}
+        return json.dumps({"version": _VERSION, **times, "jobs": rows})
 
     def _load(self) -> None:
         """Nothing of a file that is damaged, or that another version wrote."""
@@ -123,6 +138,7 @@ class Quiet:
                 return
             rows = {JobId(job_id): _row(*values) for job_id, values in kept["jobs"].items()}
             self.asked_at, self.changed_at = float(kept["asked_at"]), float(kept["changed_at"])
+            self._shown = {str(slurm_id): float(at) for slurm_id, at in kept.get("shown", {}).items()}
             self.rows, self._as_saved = rows, content
 
 

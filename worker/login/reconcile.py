@@ -278,9 +278,12 @@ def _remove_closed(seen: Seen, open_attempts: Sequence[tuple[JobFolder, AttemptF
     """Until Slurm has them no more: a scancel may be lost, an sbatch come late, a restored controller bring them back."""
     for _, a in open_attempts:
         if a.closed:
-            alive = [v for v in _of_attempt(a, seen) if v.phase in (Phase.WAITING, Phase.RUNNING) and v.end is None]
-            alive = [v for v in alive if not v.remembered]
-            standing.to_cancel[False].extend(view.slurm_id for view in alive)
+            standing.to_cancel[False].extend(view.slurm_id for view in _alive(_of_attempt(a, seen)))
+
+
+def _alive(views: Sequence[JobView]) -> list[JobView]:
+    alive = [view for view in views if view.phase in (Phase.WAITING, Phase.RUNNING) and view.end is None]
+    return [view for view in alive if not view.remembered]
 
 
 def _cancel(job: JobFolder, step: judge.AskToCancel, standing: Standing) -> None:
@@ -351,7 +354,9 @@ def _look(
     """One sacct for those that squeue does not show as alive or ended; then the facts are written."""
     unclear = [a for _, a in open_attempts if not a.surely_not_there and _unclear(a, _of_attempt(a, seen))]
     missing = sorted({intent.name for a in unclear for intent in a.intents})
-    clear = _add_history(tools, missing, open_attempts, seen) if missing else ()
+    tools.quiet.note_shown([view.slurm_id for _, a in open_attempts for view in _alive(_of_attempt(a, seen))],
+                           {a.slurm_id for a in unclear if a.slurm_id})  # fmt: skip
+    clear = _add_history(tools, missing, unclear, seen) if missing else ()
     # Only Slurm lets an element vanish that is cancelled; of the local scheduler it means that its watcher is gone.
     arrays = tools.config.site.scheduler != "local"
     names = {name for (name, _), views in seen.items() if views and arrays}
@@ -369,10 +374,9 @@ def _unclear(a: AttemptFacts, views: Sequence[JobView]) -> bool:
     return all(view.more_in_history for view in meant)
 
 
-def _add_history(tools: Tools, missing: Sequence[str], open_attempts: Sequence[tuple[JobFolder, AttemptFacts]],
-                 seen: Seen) -> Collection[str]:  # fmt: skip
+def _add_history(tools: Tools, missing: Sequence[str], unclear: Sequence[AttemptFacts], seen: Seen) -> Collection[str]:
     """The names of which all was shown; of the others nothing follows from not being seen."""
-    since = min(alive_at(a) for _, a in open_attempts if any(intent.name in missing for intent in a.intents))
+    since = min(_may_have_ended_at(tools, a) for a in unclear)
     try:
         told, clear = accounting.ask(tools, missing, since)
         for key, views in _indexed(told).items():
@@ -398,6 +402,13 @@ def alive_at(a: AttemptFacts) -> float:
     """A time, the later the better, at which it had surely not ended: what waits for days and runs for an hour is asked about
     as one that ran for an hour."""
     return a.started.at if a.started is not None else min(intent.at for intent in a.intents)
+
+
+def _may_have_ended_at(tools: Tools, a: AttemptFacts) -> float:
+    """The same, or when squeue showed it last, which is noted by the file server's clock: what has waited for days and was
+    cancelled a moment ago is asked about as news."""
+    shown = tools.quiet.last_shown(a.slurm_id, tools.server_now)
+    return alive_at(a) if shown is None else max(alive_at(a), tools.now() - (tools.server_now - shown))
 
 
 def _patient(view: JobView, since: float) -> JobView:

@@ -177,6 +177,7 @@ class Cluster:
         if self.accounting_away:
             raise Unavailable("sacct: error: Problem talking to the database: Connection refused")
         told = [job for job in self.jobs if job.name in names and self._in_history(job)]
+        told = [job for job in told if job.alive or since <= job.ended_at <= (until or self.clock())]
         self._note_shown(told)
         self._note_absent(names)
         return states.parse_sacct("".join(
