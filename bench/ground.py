@@ -19,7 +19,7 @@ import pika
 
 from slurm.cluster import Slurm
 from worker.config import read_config
-from worker.folder import JobsFolder
+from worker.folder.jobs import JobsFolder
 from worker.settings import Config
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,10 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from slurm import SlurmJobId
-from worker.facts import FORMAT, Delivered, Group, Intent, Message, Outcome, Started, Submission
-from worker.folder import JobFolder, JobId, JobsFolder, to_json
-from worker.outcome import Result
-from worker.spec import Input, JobSpec, Resources
+from worker.folder.facts import JobFolder
+from worker.folder.jobs import JobsFolder
+from worker.folder.records import to_json
+from worker.job.facts import FORMAT, Delivered, Group, Intent, Message, Outcome, Started, Submission
+from worker.job.names import JobId
+from worker.job.outcome import Result
+from worker.job.spec import Input, JobSpec, Resources
 
 _GROUP = 1000
 """Elements of an array."""
@@ -41,10 +44,10 @@ def fill_active(jobs: JobsFolder, count: int, now: float, queue: str = "jobs") -
             attempt = job.attempt(1)
             attempt.path.mkdir(parents=True)
             _put_message(job, queue, now)
-            _put(attempt.intent, Intent(group, name, element, _RESOURCES, now - 3600))
-            _put(attempt.submission, Submission(slurm_id, now - 3600))
+            _put(attempt.intent.path, Intent(group, name, element, _RESOURCES, now - 3600))
+            _put(attempt.submission.path, Submission(slurm_id, now - 3600))
             if runs:
-                _put(attempt.started, Started(slurm_id, 0, "n1", now - 1800))
+                _put(attempt.started.path, Started(slurm_id, 0, "n1", now - 1800))
             state, reason = ("RUNNING", "None") if runs else ("PENDING", "Priority")
             rows.append(f"{slurm_id}|{state}|N/A|{reason}|n1|{name}\n")
     return rows
@@ -58,24 +61,24 @@ def fill_done(jobs: JobsFolder, count: int, now: float, queue: str = "jobs") -> 
             job = JobFolder(jobs.done / name / f"{number:032x}")
             job.attempt(1).path.mkdir(parents=True)
             _put_message(job, queue, now - 86400)
-            _put(job.attempt(1).result, Result("succeeded", 1))
-            _put(job.outcome, Outcome("succeeded", 1, "reply-1", "job", now - 86400))
-            _put(job.delivered, Delivered("answers", now - 86400))
+            _put(job.attempt(1).result.path, Result("succeeded", 1))
+            _put(job.outcome.path, Outcome("succeeded", 1, "reply-1", "job", now - 86400))
+            _put(job.delivered.path, Delivered("answers", now - 86400))
 
 
 def end(jobs: JobsFolder, job_id: JobId, now: float) -> None:
     """What the job's worker leaves when it has answered."""
     job = jobs.job(job_id)
-    _put(job.attempt(1).result, Result("succeeded", 1, ended_at=now))
-    _put(job.outcome, Outcome("succeeded", 1, "reply-1", "job", now))
-    _put(job.delivered, Delivered("answers", now))
+    _put(job.attempt(1).result.path, Result("succeeded", 1, ended_at=now))
+    _put(job.outcome.path, Outcome("succeeded", 1, "reply-1", "job", now))
+    _put(job.delivered.path, Delivered("answers", now))
     jobs.ring(job_id)
 
 
 def _put_message(job: JobFolder, queue: str, now: float) -> None:
     properties = {"reply_to": "answers", "correlation_id": job.id}
-    _put(job.message, Message(FORMAT, queue, '{"inputs": {"Image": "/a"}}', 27, properties, now - 3600))
-    _put(job.spec, _SPEC)
+    _put(job.message.path, Message(FORMAT, queue, '{"inputs": {"Image": "/a"}}', 27, properties, now - 3600))
+    _put(job.spec.path, _SPEC)
 
 
 def _put(path: Path, fact: object) -> None:

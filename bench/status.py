@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.scale_ground import fill_active
 from tests.installation import ROOT
 from tests.worker.examples import CREDENTIALS, SITE
-from worker.folder import JobsFolder
+from worker.folder.jobs import JobsFolder
 
 DAYS = 14
 

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from worker.folder import JobFolder, JobId, JobsFolder
+from worker.folder.facts import JobFolder
+from worker.folder.jobs import JobsFolder
+from worker.job.names import JobId
 
 ROOT = Path(__file__).resolve().parent.parent
 

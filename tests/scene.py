@@ -42,7 +42,7 @@ class Scene:
         known = {job.id for job in self.installation.active()}
         self.installation.check("--drain")
         (job,) = (job for job in self.installation.active() if job.id not in known)
-        return correlation_id, str(json.loads(job.attempt(1).submission.read_text())["slurm_id"])
+        return correlation_id, str(json.loads(job.attempt(1).submission.path.read_text())["slurm_id"])
 
 
 def make_scene(

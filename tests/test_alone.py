@@ -110,8 +110,8 @@ def test_a_program_that_is_not_on_one_node_is_tried_again_elsewhere(alone: Alone
     correlation_id = alone.ask()
     alone.installation.check("--drain")
     (job,) = alone.installation.active()
-    wait_until(lambda: job.attempt(1).result.exists())
-    first = json.loads(job.attempt(1).result.read_text())
+    wait_until(lambda: job.attempt(1).result.path.exists())
+    first = json.loads(job.attempt(1).result.path.read_text())
 
     place.unlink(missing_ok=True)
     place.symlink_to(kept)
@@ -178,8 +178,8 @@ def test_a_job_that_is_cancelled_is_answered(alone: Alone) -> None:
     correlation_id = alone.ask(sleep=300)
     alone.installation.check("--drain")
     (job,) = alone.installation.active()
-    wait_until(job.attempt(1).started.exists)
-    slurm_id = json.loads(job.attempt(1).submission.read_text())["slurm_id"]
+    wait_until(job.attempt(1).started.path.exists)
+    slurm_id = json.loads(job.attempt(1).submission.path.read_text())["slurm_id"]
 
     Local(alone.installation.jobs.path / "local").cancel([SlurmJobId(slurm_id)])
 
@@ -194,7 +194,7 @@ def test_a_job_whose_machine_forgot_it_is_lost(alone: Alone) -> None:
     correlation_id = alone.ask(sleep=300)
     alone.installation.check("--drain")
     (job,) = alone.installation.active()
-    wait_until(job.attempt(1).started.exists)
+    wait_until(job.attempt(1).started.path.exists)
     (local,) = (alone.installation.jobs.path / "local").iterdir()
 
     # As a power failure ends them: neither the watcher nor the job can write anything any more.

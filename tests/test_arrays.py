@@ -19,8 +19,8 @@ from tests.services.upstream import Upstream
 def slurm_ids(scene: Scene) -> dict[str, str]:
     """Slurm's id of each active job, by correlation id."""
     return {
-        json.loads(job.message.read_text())["properties"]["correlation_id"]: json.loads(
-            job.attempt(1).submission.read_text()
+        json.loads(job.message.path.read_text())["properties"]["correlation_id"]: json.loads(
+            job.attempt(1).submission.path.read_text()
         )["slurm_id"]
         for job in scene.installation.active()
     }
@@ -55,8 +55,8 @@ def test_equal_jobs_are_one_array_and_one_that_fails_touches_no_other(scene: Sce
 def test_cancelling_one_element_cancels_one_job(scene: Scene) -> None:
     asked = [scene.ask(), scene.ask(sleep=60), scene.ask()]
     scene.installation.check("--drain")
-    (job,) = (job for job in scene.installation.active() if asked[1] in job.message.read_text())
-    assert poll(job.attempt(1).started.exists, 120), "before its worker has begun, it would be its node's trouble"
+    (job,) = (job for job in scene.installation.active() if asked[1] in job.message.path.read_text())
+    assert poll(job.attempt(1).started.path.exists, 120), "before its worker has begun, it would be its node's trouble"
 
     scene.slurm.run("scancel", slurm_ids(scene)[asked[1]])
     outcomes = finish(scene, asked)

@@ -25,7 +25,7 @@ from worker.broker.rabbitmq import RabbitMQ, parameters
 from worker.broker.trial import Trial
 from worker.broker.window import Window
 from worker.errors import Transient
-from worker.outcome import Reply
+from worker.job.outcome import Reply
 from worker.settings import Credentials, Pattern, Queue, Replies, Secret
 
 REPLY = Reply(

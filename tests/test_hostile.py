@@ -274,9 +274,9 @@ def one_pass(scene: Scene, *good: str) -> None:
     assert scene.requester.waiting_jobs() == 0
     assert "unforeseen" not in log and "Traceback" not in log
     submitted = {
-        str(json.loads(job.message.read_text())["properties"].get("correlation_id"))
+        str(json.loads(job.message.path.read_text())["properties"].get("correlation_id"))
         for job in scene.installation.active()
-        if job.attempt(1).submission.exists()
+        if job.attempt(1).submission.path.exists()
     }
     assert set(good) <= submitted
 

@@ -44,10 +44,10 @@ ONLY_IN = {
 }
 PURE = {
     "slurm/commands.py", "slurm/details.py", "slurm/options.py", "slurm/states.py",
-    "worker/names.py", "worker/spec.py", "worker/outcome.py", "worker/retry.py", "worker/sentences.py",
-    "worker/login/judge.py", "worker/operate/history.py",
+    "worker/job/facts.py", "worker/job/judge.py", "worker/job/names.py", "worker/job/outcome.py", "worker/job/retry.py",
+    "worker/job/sentences.py", "worker/job/snapshot.py", "worker/job/spec.py", "worker/operate/history.py",
 }  # fmt: skip
-PURE_ENOUGH = {"slurm", "worker.errors", "worker.settings", "worker.facts", "worker.login.snapshot"}
+PURE_ENOUGH = {"slurm", "worker.errors", "worker.settings"}
 """What pure modules take their types from; only dataclasses, exceptions and new names of types, which a test sees to."""
 WITHOUT_EFFECT = {
     "__future__",
@@ -96,10 +96,24 @@ def test_nobody_imports_across_the_borders(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_both_sides_use_knows_neither(name: str) -> None:
-    if name.count("/") == 1 and name.startswith("worker/") and name != "worker/__main__.py":
+    shared = name.count("/") == 1 and name.startswith("worker/") and name != "worker/__main__.py"
+    if shared or name.startswith(("worker/job/", "worker/folder/")):
         assert not reaches(name, "worker.login") and not reaches(name, "worker.in_job")
         # What a site adds to sbatch's options is checked where its file is read, and Slurm's words stand in slurm/ alone.
-        assert not reaches(name, "slurm") or (name == "worker/contradictions.py" and reaches(name, "slurm.options"))
+        at_home = name == "worker/job/judge.py" or (
+            name == "worker/contradictions.py" and reaches(name, "slurm.options")
+        )
+        assert at_home or not reaches(name, "slurm")
+
+
+def test_the_folder_knows_the_job_and_the_job_knows_no_folder() -> None:
+    for name in NAMES:
+        if name.startswith("worker/job/"):
+            assert not reaches(name, "worker.folder"), name
+        elif name.startswith("worker/folder/"):
+            ours = {module for module, _ in imports(name) if module.startswith("worker.")}
+            rooms = {".".join(module.split(".")[:2]) for module in ours}
+            assert rooms <= {"worker.errors", "worker.settings", "worker.job", "worker.folder", "worker.broker"}, name
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
@@ -211,7 +225,9 @@ def test_an_empty_pass_imports_only_what_it_needs() -> None:
     modules = loaded("import check, worker.config, worker.login.guard, worker.broker.rabbitmq, worker.login.tools")
 
     assert "pika" in modules and not modules & (HEAVY - loaded("import pika"))
-    assert not modules & {"worker.login.one_pass", "worker.login.judge", "worker.spec"}, "only where there is work"
+    assert not modules & {"worker.login.one_pass", "worker.job.judge", "worker.job.spec", "worker.folder.facts"}, (
+        "only where there is work"
+    )
 
 
 def test_reading_the_configuration_needs_no_network() -> None:
@@ -221,7 +237,7 @@ def test_reading_the_configuration_needs_no_network() -> None:
 def test_a_pass_with_jobs_imports_the_api_only_to_log_in() -> None:
     modules = loaded("import worker.login.one_pass")
 
-    assert "worker.login.judge" in modules and not modules & (HEAVY | {"pika"})
+    assert "worker.job.judge" in modules and not modules & (HEAVY | {"pika"})
 
 
 # --- words

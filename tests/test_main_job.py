@@ -106,7 +106,7 @@ def test_a_job_that_is_cancelled_while_it_runs_is_answered_with_who_did_it(scene
     scene.installation.change_site('visible_after = "3s"', 'visible_after = "20s"')  # accounting may lag by seconds
     correlation_id, slurm_id = scene.submit(sleep=300)
     (job,) = scene.installation.active()
-    assert poll(job.attempt(1).started.exists, 120), "before its worker has begun, it would be its node's trouble"
+    assert poll(job.attempt(1).started.path.exists, 120), "before its worker has begun, it would be its node's trouble"
 
     scene.slurm.run("scancel", slurm_id)
 
@@ -354,7 +354,7 @@ def test_an_answer_that_finds_no_broker_arrives_after_it_is_back(
     (job,) = scene.installation.active()
 
     private_rabbitmq.stop()
-    wait_until(lambda: job.outcome.exists(), 40)
+    wait_until(lambda: job.outcome.path.exists(), 40)
     scene.installation.check("--drain", expect=os.EX_UNAVAILABLE)
     private_rabbitmq.start()
     scene.requester.connect()
@@ -366,7 +366,7 @@ def test_an_answer_that_finds_no_broker_arrives_after_it_is_back(
 def test_an_answer_whose_queue_is_gone_is_kept_and_arrives_when_it_is_back(scene: Scene) -> None:
     correlation_id, _ = scene.submit()
     scene.requester.channel.queue_delete(scene.requester.results)
-    wait_until(lambda: any(job.unroutable.exists() for job in scene.installation.active()), 30)
+    wait_until(lambda: any(job.unroutable.path.exists() for job in scene.installation.active()), 30)
 
     scene.requester.channel.queue_declare(scene.requester.results)
 

@@ -22,8 +22,8 @@ from tests.services.daemon import poll
 from tests.services.rabbitmq import RabbitMQ
 from tests.services.slurm import SlurmCluster
 from tests.services.upstream import Upstream
-from worker import batches
-from worker.folder import JobFolder
+from worker.folder import batches
+from worker.folder.facts import JobFolder
 
 PILOT = """mode = "pilot"
 
@@ -125,7 +125,7 @@ def test_a_pilot_that_somebody_cancels_leaves_its_jobs_to_others(scene: Scene, t
     assert poll(lambda: sum(map(runs, records)) >= 6, 40)
 
     (pilot,) = crew(scene)
-    scene.slurm.run("scancel", json.loads(pilot.attempt(1).started.read_text())["slurm_id"])
+    scene.slurm.run("scancel", json.loads(pilot.attempt(1).started.path.read_text())["slurm_id"])
     answers = finish(scene, asked)
 
     assert {answer.headers["outcome"] for answer in answers.values()} == {"succeeded"}
@@ -209,7 +209,9 @@ def test_an_answer_that_the_broker_refuses_holds_up_no_other(scene: Scene) -> No
     operator = Operator(scene)
     wanted = {*good, *more}
     operator.passes_until(lambda: {a.correlation_id for a in scene.requester.collect()} >= wanted, 90)
-    operator.passes_until(lambda: len([job for job in scene.installation.active() if job.unroutable.exists()]) == 2, 60)
+    operator.passes_until(
+        lambda: len([job for job in scene.installation.active() if job.unroutable.path.exists()]) == 2, 60
+    )
 
     answers = [answer.correlation_id for answer in scene.requester.collect()]
     assert set(answers) == wanted

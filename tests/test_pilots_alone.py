@@ -17,8 +17,8 @@ from tests.scene import IMAGE
 from tests.services.upstream import Upstream
 from tests.test_alone import Alone, wait_until
 from tests.workloads.probe import output
-from worker import batches
-from worker.folder import JobFolder
+from worker.folder import batches
+from worker.folder.facts import JobFolder
 
 pytestmark = pytest.mark.unhurried
 
@@ -188,7 +188,9 @@ def test_a_redelivery_of_what_a_batch_has_is_acked_and_not_run_again(piloted: Pi
 
 def test_an_answer_that_no_queue_takes_is_kept_and_can_be_sent_again(piloted: Piloted) -> None:
     correlation_id = piloted.send({"inputs": {"Image": IMAGE}, "settings": {}}, reply_to="gone")
-    piloted.installation.passes_until(lambda: any(j.unroutable.exists() for j in piloted.installation.active()), 30)
+    piloted.installation.passes_until(
+        lambda: any(j.unroutable.path.exists() for j in piloted.installation.active()), 30
+    )
 
     piloted.broker.make_queue("gone")
     piloted.installation.check("resend", "--all")

@@ -70,7 +70,7 @@ def test_jobs_of_the_old_version_are_answered_by_the_new_one_and_run_the_code_th
         (answer,) = scene.requester.to(one)
         assert (answer.error, answer.headers["attempt"]) == (None, 1)
     facts = [job_of(scene, one).attempt(1).intent for one in (pending, later)]
-    names = {json.loads(fact.read_text())["name"].split("-")[1] for fact in facts}
+    names = {json.loads(fact.path.read_text())["name"].split("-")[1] for fact in facts}
     assert len(names) == 1, "both versions are one installation"
 
 

@@ -9,13 +9,17 @@ import sys
 import time
 from pathlib import Path
 
-from .batches import pilot_folder
 from .config import read_config
 from .errors import Damaged, Misconfigured
-from .facts import Group
-from .folder import JobFolder, JobId, JobsFolder, look_anew, opens, read
+from .folder.batches import pilot_folder
+from .folder.facts import JobFolder
+from .folder.jobs import JobsFolder
+from .folder.paths import look_anew, opens
+from .folder.records import Fact
 from .in_job.run import run
 from .in_job.steps import Placement
+from .job.facts import Group
+from .job.names import JobId
 from .settings import Config
 
 _LOOKS = (5.0, 15.0, 45.0)
@@ -28,7 +32,7 @@ def main() -> int:
     try:
         config = read_config(Path.cwd(), options.site, options.credentials)
         _appears(options.group, config.site.timing.visible_after)
-        group = read(Group, options.group)
+        group = Fact(options.group, Group).read()
     except (Misconfigured, Damaged) as error:
         print(f"worker: {error}", file=sys.stderr)
         return os.EX_CONFIG
@@ -41,7 +45,7 @@ def main() -> int:
     if pilot is not None:
         return _be_a_pilot(config, pilot, place)
     job = JobsFolder(config.site.jobs_dir).job(JobId(job_id))
-    files = (job.message, job.spec, job.attempt(number).intent)
+    files = (job.message.path, job.spec.path, job.attempt(number).intent.path)
     if not all(_appears(file, config.site.timing.visible_after) for file in files):
         print(f"worker: job {job_id} is not among the active jobs; nothing to do", file=sys.stderr)
         return os.EX_NOINPUT
@@ -53,7 +57,7 @@ def main() -> int:
 def _be_a_pilot(config: Config, crew: JobFolder, place: Placement) -> int:
     from .in_job import pilot
 
-    if not _appears(crew.attempt(1).intent, config.site.timing.visible_after):
+    if not _appears(crew.attempt(1).intent.path, config.site.timing.visible_after):
         print(f"worker: the pilot {crew.id} is not wanted any more; nothing to do", file=sys.stderr)
         return os.EX_NOINPUT
     _log_to(crew.attempt(1).log)

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 from .content import NotWhole, UnknownCoding, coding_of, is_page, redirected, unpacked
 from .errors import LoginRefused, StepFailed, Transient
+from .job.spec import Input, may_fetch
 from .settings import Config
-from .spec import Input, may_fetch
 from .web import Answer, Web
 
 _LARGEST_LOGIN = 1 << 20

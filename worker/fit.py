@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Optional
 
+from .job.spec import Resources
 from .settings import PilotRules, ResourceRules, Timing
-from .spec import Resources
 
 
 def unfit_for_pilots(asked: Resources, rules: PilotRules, timing: Timing) -> Optional[str]:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from worker import folder
 from worker.doctor.aside import own_folder
 from worker.doctor.mounts import Mount, kept_for, look_at_options, mount_of
 from worker.doctor.report import FAULT, OK, WARNING, Finding, Report
+from worker.folder import paths
 
 NFS = "rw,vers=4.2,rsize=1048576,namlen=255,hard,proto=tcp,timeo=600,retrans=2,sec=sys,local_lock=none,addr=10.0.0.1"
 LINE = "41 27 {device} / {point} rw,nosuid shared:7 master:1 - {kind} server:/export {options}\n"
@@ -95,8 +95,8 @@ def test_the_doctor_s_folder_goes_also_where_a_file_in_it_is_still_open_somewher
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """NFS keeps the name of an open file, and the folder with it, until it is closed."""
-    right, held = folder.remove_tree, ["first", "second"]
-    monkeypatch.setattr(folder, "remove_tree", lambda path: held.pop() if held else right(path))
+    right, held = paths.remove_tree, ["first", "second"]
+    monkeypatch.setattr(paths, "remove_tree", lambda path: held.pop() if held else right(path))
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
     with own_folder(tmp_path) as place:

@@ -17,6 +17,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from worker.folder import paths
+
 
 def main() -> None:
     how, words = json.loads(sys.argv[1]), sys.argv[3:]
@@ -43,7 +45,6 @@ class _Clock:
 
 
 def _change_steps(clock: _Clock, how: Mapping[str, Any]) -> None:
-    from worker import folder
 
     slow, seconds = how.get("pause", ("", 0.0))
     to_halt = [how["halt"]] if "halt" in how else []
@@ -57,7 +58,7 @@ def _change_steps(clock: _Clock, how: Mapping[str, Any]) -> None:
         if step == slow:
             time.sleep(seconds)
 
-    folder.passing = passing
+    paths.crash_point = passing
 
 
 if __name__ == "__main__":

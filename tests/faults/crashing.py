@@ -1,4 +1,4 @@
-"""What is killed: check.py or the worker, run as they are but for `passing`, which may SIGKILL its own process.
+"""What is killed: check.py or the worker, run as they are but for `crash_point`, which may SIGKILL its own process.
 
 `python -m tests.faults.crashing FOLDER login ARGUMENTS` runs `check.py ARGUMENTS`; `... FOLDER job ARGUMENTS` is the python of
 an installation's worker. FOLDER has a plan for each side; it gets a line in `events` for every kill, and one in `passed`
@@ -22,6 +22,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Optional
+
+from worker.folder import paths
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -96,7 +98,7 @@ def point(step: str) -> str:
 
 
 class Crasher:
-    """Takes the place of `passing`."""
+    """Takes the place of `crash_point`."""
 
     def __init__(self, folder: Path, side: str, plan: Plan, dice: random.Random, who: tuple[str, int]) -> None:
         self._folder, self._side, self._plan, self._dice = folder, side, plan, dice
@@ -129,16 +131,15 @@ def main() -> None:
 
 
 def _login(folder: Path, plan: Plan) -> None:
-    _replace_passing(Crasher(folder, "login", plan, random.Random(plan.seed), ("", 0)))
+    _replace_crash_point(Crasher(folder, "login", plan, random.Random(plan.seed), ("", 0)))
     sys.argv[0] = str(ROOT / "check.py")
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
-def _replace_passing(crasher: Crasher) -> None:
+def _replace_crash_point(crasher: Crasher) -> None:
     # First, so that it is this one that other modules import by its name.
-    from worker import folder
 
-    folder.passing = crasher
+    paths.crash_point = crasher
 
 
 # --- the job side
@@ -163,7 +164,7 @@ def _job(folder: Path, plan: Plan) -> None:
         Event("job", mode, job, attempt).write(folder)
         crasher.before("before result.json", lambda: _stall_until(facts / "result.json"))
     time.sleep(_late(place / "message.json", dice))
-    _replace_passing(crasher)
+    _replace_crash_point(crasher)
     from worker.__main__ import main as worker_main
 
     sys.exit(worker_main())

@@ -31,7 +31,7 @@ from tests.services.daemon import poll
 from tests.services.slurm import SlurmCluster
 from tests.services.upstream import Upstream
 from tests.sweep import sweep
-from worker.folder import JobsFolder
+from worker.folder.jobs import JobsFolder
 
 _RETRY = '{ attempts = 3, wait = "0s", on = ["node_failed", "preempted", "fetch", "start", "lost"] }'
 _SETTINGS = {

@@ -10,7 +10,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.faults.crashing import ROOT, STOPPED, Event, point
-from worker.folder import AttemptFolder, JobFolder, JobId, JobsFolder
+from worker.folder.facts import AttemptFolder, JobFolder
+from worker.folder.jobs import JobsFolder
+from worker.folder.records import Fact
+from worker.job.names import JobId
 
 Where = tuple[str, str]
 """(side, point)"""
@@ -131,7 +134,7 @@ class Tally:
 
 
 def points_in_source() -> set[str]:
-    """Every step that the source names, so that a new fact or a new `passing` in it has to be hit."""
+    """Every step that the source names, so that a new fact or a new `crash_point` in it has to be hit."""
     facts = {path.name for path in _facts()} - _NO_FACT - _OF_OTHERS
     moves = {f"move to {place}" for place in ("active", "done", "rejected", "undelivered")}
     steps = {*facts, *moves, "reply.json", "reply.bin", "group.json"}
@@ -143,13 +146,15 @@ def _facts() -> Iterator[Path]:
     job = jobs.job(JobId("job"))
     for holder in (jobs, job, job.attempt(1)):
         assert isinstance(holder, (JobsFolder, JobFolder, AttemptFolder))
-        for value in vars(holder).values():
-            if isinstance(value, Path) and (value.suffix == ".json" or value.name == "token"):
-                yield value
+        for name in {*vars(holder), *dir(type(holder))}:
+            value = getattr(holder, name)
+            path = value.path if isinstance(value, Fact) else value
+            if isinstance(path, Path) and (path.suffix == ".json" or path.name == "token"):
+                yield path
 
 
 def _literals() -> Iterator[str]:
-    """Names given to `passing` as they are; those made of a file's name belong to the facts."""
+    """Names given to `crash_point` as they are; those made of a file's name belong to the facts."""
     for file in (*(ROOT / "worker").rglob("*.py"), *(ROOT / "slurm").rglob("*.py"), ROOT / "check.py"):
-        for step in re.findall(r'\bpassing\(\s*"([^"]+)"', file.read_text(encoding="utf-8")):
+        for step in re.findall(r'\bcrash_point\(\s*"([^"]+)"', file.read_text(encoding="utf-8")):
             yield point(step)

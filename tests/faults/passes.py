@@ -18,7 +18,7 @@ from tests.installation import ROOT
 from tests.requester import Answer
 from tests.scene import Scene
 from tests.services.daemon import poll
-from worker.folder import JobFolder
+from worker.folder.facts import JobFolder
 
 ALTERED = Path(__file__).with_name("altered.py")
 
@@ -96,7 +96,7 @@ def job_of(scene: Scene, correlation_id: str) -> JobFolder:
 
 def slurm_id_of(scene: Scene, correlation_id: str) -> str:
     """Of its first attempt."""
-    return str(json.loads(job_of(scene, correlation_id).attempt(1).submission.read_text())["slurm_id"])
+    return str(json.loads(job_of(scene, correlation_id).attempt(1).submission.path.read_text())["slurm_id"])
 
 
 def hold_back(scene: Scene) -> None:

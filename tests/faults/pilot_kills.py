@@ -28,7 +28,7 @@ from bench.ground import ENVIRONMENT
 from tests.installation import ROOT
 from tests.services.broker import start_rabbitmq
 from tests.services.upstream import Upstream
-from worker.folder import JobsFolder
+from worker.folder.jobs import JobsFolder
 
 SITE = """\
 jobs_dir = {jobs}

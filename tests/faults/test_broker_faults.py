@@ -487,7 +487,7 @@ def test_an_answer_whose_queue_vanishes_under_it_waits_for_it(
     scene.requester.channel.queue_delete(scene.requester.results)
     ended = story.go_on()
     (job,) = scene.installation.active()
-    wait_until(job.unroutable.exists)
+    wait_until(job.unroutable.path.exists)
     kept = story.operator.one_pass()
     scene.requester.channel.queue_declare(scene.requester.results)
 
@@ -617,15 +617,15 @@ def test_rights_that_are_withdrawn_are_told_and_the_answer_waits(
     (job,) = scene.installation.active()
 
     control(private_rabbitmq, "set_permissions", private_rabbitmq.user, "", "", "")
-    slurm.run("scontrol", "release", json.loads(job.attempt(1).submission.read_text())["slurm_id"])
-    wait_until(job.unroutable.exists)
+    slurm.run("scontrol", "release", json.loads(job.attempt(1).submission.path.read_text())["slurm_id"])
+    wait_until(job.unroutable.path.exists)
     refused = operator.one_pass()
     control(private_rabbitmq, "set_permissions", private_rabbitmq.user, ".*", ".*", ".*")
     scene.requester.connect()
 
     assert refused.code == os.EX_UNAVAILABLE and "jobs queue can't be read" in refused.log
     assert "ACCESS_REFUSED" in refused.log
-    assert "the broker refuses it: ACCESS_REFUSED" in job.unroutable.read_text() + refused.log
+    assert "the broker refuses it: ACCESS_REFUSED" in job.unroutable.path.read_text() + refused.log
     assert scene.requester.waiting_jobs() == 1
     answers = operator.answers([in_a_job, in_the_queue])
     assert {answer.headers["outcome"] for answer in answers.values()} == {"succeeded"} and runs(record) == 2

@@ -25,7 +25,7 @@ NOT_BEGUN = "The computer that was to run the job could not begin it. This was n
 def job_of(scene: Scene, correlation_id: str) -> str:
     (found,) = (
         job.id for job in scene.installation.active()
-        if json.loads(job.message.read_text())["properties"]["correlation_id"] == correlation_id
+        if json.loads(job.message.path.read_text())["properties"]["correlation_id"] == correlation_id
     )  # fmt: skip
     return found
 
@@ -117,7 +117,7 @@ def test_a_job_whose_node_could_not_begin_it_is_tried_on_another(
     assert [each.headers["earlier_attempts"] for each in answers] == [["failed"]] * 2
     assert runs(record) == 2 and not slurm_jobs(with_prolog, "--states=PENDING,RUNNING")
     first = with_prolog.installation.job(cancelled.headers["job_id"]).attempt(1).result
-    assert json.loads(first.read_text())["reason"] == NOT_BEGUN
+    assert json.loads(first.path.read_text())["reason"] == NOT_BEGUN
 
 
 LIMITED = """\

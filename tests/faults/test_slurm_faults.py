@@ -25,7 +25,7 @@ from tests.services.daemon import poll
 from tests.services.slurm import SlurmCluster
 from tests.services.upstream import Answer as Response
 from tests.services.upstream import Upstream
-from worker.folder import JobFolder
+from worker.folder.facts import JobFolder
 
 SITE_AWAY = "site away, jobs wait and no message is taken kind=slurm"
 NO_ANSWER = "slurm gives no answer, its jobs are left as they are"
@@ -455,7 +455,7 @@ def test_a_job_that_is_held_for_a_while_runs_after_all(scene: Scene, record: Pat
     scene.slurm.run("scontrol", "hold", slurm_id)
     scene.installation.check("--drain")
     (job,) = scene.installation.active()
-    noticed = job.attempt(1).stuck.exists()
+    noticed = job.attempt(1).stuck.path.exists()
     scene.slurm.run("scontrol", "release", slurm_id)
     start_now(scene, slurm_id)
 
@@ -639,7 +639,7 @@ def install(python: Path) -> None:
 
 
 def outcomes(scene: Scene) -> list[Path]:
-    return [job.outcome for job in scene.installation.active() if job.outcome.exists()]
+    return [job.outcome.path for job in scene.installation.active() if job.outcome.path.exists()]
 
 
 # --- what comes of it

@@ -51,7 +51,7 @@ def test_a_workload_whose_script_is_missing_waits_while_the_other_one_runs(scene
     assert outcomes(scene, [well]) == ["succeeded"]
     scene.installation.passes_until(lambda: len(scene.installation.active()) == 1)
     (job,) = scene.installation.active()
-    assert job.held.exists() and not scene.requester.to(stopped)
+    assert job.held.path.exists() and not scene.requester.to(stopped)
     explained = " ".join(scene.installation.check("explain", job.id).split())
     status = " ".join(scene.installation.check("status").split())
     assert f"its workload can't be begun: there is no {script}" in explained and "other is stopped" in status

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.worker.leased import claimed, flush
-from worker import batches, folder
-from worker.batches import Batch, Pool
-from worker.folder import JobsFolder
-from worker.journal import Journal, TakenAway, close_last_lease, looks_ours, read_progress
+from worker.folder import batches, paths
+from worker.folder.batches import Batch, Pool
+from worker.folder.jobs import JobsFolder
+from worker.folder.journal import Journal, TakenAway, close_last_lease, looks_ours, read_progress
 
 _SHOWS = 4.0
 """Seconds that the login side waits for what was synced elsewhere."""
@@ -52,7 +52,7 @@ class TwoMounts:
         flush(journal, 1)  # and it is frozen here, between the sync and the link
         assert looks_ours(taken) and read_progress(taken)
 
-        folder.look_anew(here.locked)
+        paths.look_anew(here.locked)
         (seen,) = here.batches(here.locked)
         moved = batches.move(seen, here.ended / seen.path.name)
         begun = time.monotonic()
@@ -94,7 +94,7 @@ class TwoMounts:
         journal.close()
         batches.move(taken, pool.ended / taken.path.name)
 
-        folder.look_anew(here.ended)
+        paths.look_anew(here.ended)
         (ended,) = here.batches(here.ended)
         begun = time.monotonic()
         while not close_last_lease(ended, self._server_now(), _SHOWS):
@@ -115,7 +115,7 @@ class TwoMounts:
             os.listdir(there)
             (place / "name").touch()
             hidden += not (there / "name").exists()
-            folder.look_anew(there)
+            paths.look_anew(there)
             self.promise(not looked and (there / "name").exists(), f"trial {number}: a look anew does not find it")
             self.promise("name" in os.listdir(there), f"trial {number}: a look anew does not list it")
         self.seen[f"hidden at first, of {_TRIALS}"] = hidden

@@ -11,21 +11,25 @@ from typing import Any, Callable, Optional
 import pytest
 
 from slurm import JobView
-from worker import answer, facts, fence, folder, retry
-from worker.answer import conclude
-from worker.batches import Pool
 from worker.broker import Delivery
 from worker.broker.embedded import Embedded
-from worker.facts import Ended, Outcome, Started
-from worker.folder import AttemptFolder, JobFolder, JobId, JobsFolder
+from worker.folder import answer, fence, paths
+from worker.folder.answer import conclude
+from worker.folder.batches import Pool
+from worker.folder.facts import AttemptFolder, JobFolder, read_reply
+from worker.folder.jobs import JobsFolder
+from worker.folder.records import Exclusive
 from worker.in_job import run, steps
 from worker.in_job.publish import publish as publish_answer
 from worker.in_job.steps import Placement
-from worker.login import archive, claim, judge, quiet, reconcile, take
-from worker.login.judge import Observed, Step
-from worker.login.snapshot import AttemptFacts, JobFacts
+from worker.job import facts, judge, retry
+from worker.job.facts import Ended, Outcome, Started
+from worker.job.judge import Observed, Step
+from worker.job.names import JobId
+from worker.job.outcome import Reply, Result
+from worker.job.snapshot import AttemptFacts, JobFacts
+from worker.login import archive, claim, quiet, reconcile, take
 from worker.login.tools import Tools
-from worker.outcome import Reply, Result
 from worker.settings import Queue, Replies, Timing
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -60,9 +64,9 @@ def resubmits_an_unclear_submission_at_once(patch: pytest.MonkeyPatch) -> None:
 def a_second_copy_works_too(patch: pytest.MonkeyPatch) -> None:
     def wrong(job: JobFolder, attempt: AttemptFolder, place: Placement) -> Optional[Started]:
         started = Started(place.scheduler_id, place.restarts, place.node, time.time())
-        if job.outcome.exists():
+        if job.outcome.path.exists():
             return None
-        folder.write(attempt.started, started)
+        attempt.started.write(started)
         return started
 
     patch.setattr(run, "_start", wrong)
@@ -83,7 +87,7 @@ def not_in_the_queue_means_completed(patch: pytest.MonkeyPatch) -> None:
 
 @bug
 def a_second_copy_of_an_answer_has_a_new_id(patch: pytest.MonkeyPatch) -> None:
-    right = facts.read_reply
+    right = read_reply
 
     def wrong(attempt: AttemptFolder, stem: str) -> Reply:
         return replace(right(attempt, stem), timestamp=int(time.time()))
@@ -106,15 +110,15 @@ def exit_code_0_is_believed_when_memory_ran_out(patch: pytest.MonkeyPatch) -> No
 def an_answer_is_sent_before_it_is_the_outcome(patch: pytest.MonkeyPatch) -> None:
     def wrong(job: JobFolder, attempt: AttemptFolder, result: Result, replies: Replies, by: str, now: float) -> Outcome:
         with pytest.MonkeyPatch.context() as late:
-            late.setattr(answer, "claim_name", lambda path, fact: path == job.outcome)
-            late.setattr(facts, "claim_name", folder.claim_name)
+            claim = Exclusive.claim
+            late.setattr(Exclusive, "claim", lambda fact, said: fact.name == "outcome.json" or claim(fact, said))
             return conclude(job, attempt, result, replies, by, now)
 
     right = publish_answer
 
     def publish(config: Any, job: JobFolder, outcome: Outcome) -> None:
         right(config, job, outcome)
-        folder.claim_name(job.outcome, outcome)
+        job.outcome.claim(outcome)
 
     patch.setattr(run, "conclude", wrong)
     patch.setattr(run, "publish", publish)
@@ -122,13 +126,15 @@ def an_answer_is_sent_before_it_is_the_outcome(patch: pytest.MonkeyPatch) -> Non
 
 @bug
 def a_late_attempt_writes_over_the_outcome(patch: pytest.MonkeyPatch) -> None:
-    def wrong(path: Path, fact: object) -> bool:
-        if path.name != "outcome.json":
-            return folder.claim_name(path, fact)
-        folder.write(path, fact)
+    right = Exclusive.claim
+
+    def wrong(fact: Exclusive[Any], said: object) -> bool:
+        if fact.name != "outcome.json":
+            return right(fact, said)
+        fact.write(said)
         return True
 
-    patch.setattr(answer, "claim_name", wrong)
+    patch.setattr(Exclusive, "claim", wrong)
 
 
 @bug
@@ -148,7 +154,7 @@ def duplicates_of_finished_jobs_are_forgotten(patch: pytest.MonkeyPatch) -> None
 @bug
 def a_group_is_removed_when_its_first_member_is_done(patch: pytest.MonkeyPatch) -> None:
     def wrong(jobs: JobsFolder, job: JobFolder, group: str, log_file: Path) -> None:
-        folder.remove(jobs.group(group))
+        paths.remove(jobs.group(group))
 
     patch.setattr(archive, "_end_group", wrong)
 
@@ -158,10 +164,10 @@ def delivered_is_noted_before_the_broker_confirms(patch: pytest.MonkeyPatch) -> 
     right = Embedded.publish
 
     def wrong(job: JobFolder, reply: Reply, broker: Any, now: float, note: str) -> None:
-        folder.write(job.delivered, facts.Delivered(to=reply.routing_key, at=now, note=note))
-        folder.passing("before publish")
+        job.delivered.write(facts.Delivered(to=reply.routing_key, at=now, note=note))
+        paths.crash_point("before publish")
         right(broker, reply)
-        folder.passing("after publish")
+        paths.crash_point("after publish")
 
     patch.setattr(answer, "_publish", wrong)
 
@@ -180,7 +186,7 @@ def every_redelivery_is_taken_for_known(patch: pytest.MonkeyPatch) -> None:
 def what_nobody_saw_start_is_answered_without_being_closed(patch: pytest.MonkeyPatch) -> None:
     def wrong(tools: Tools, job: JobFolder, step: judge.Close, standing: reconcile.Standing) -> None:
         attempt = job.attempt(step.attempt)
-        folder.make_folder(attempt.path)
+        paths.make_folder(attempt.path)
         outcome, reason = (step.why.outcome, step.why.reason) if step.why else ("failed", "It ended.")
         answer.record(attempt, Result(outcome, step.attempt, reason, ended_at=time.time()))
 
@@ -190,9 +196,9 @@ def what_nobody_saw_start_is_answered_without_being_closed(patch: pytest.MonkeyP
 @bug
 def a_worker_begins_what_was_closed(patch: pytest.MonkeyPatch) -> None:
     def wrong(job: JobFolder, attempt: AttemptFolder, place: Placement) -> Optional[Started]:
-        first = folder.read(Started, attempt.started)
+        first = attempt.started.read()
         if first is not None and first.closed:
-            folder.remove(attempt.started)
+            attempt.started.remove()
         return right(job, attempt, place)
 
     right = run._start
@@ -203,7 +209,7 @@ def a_worker_begins_what_was_closed(patch: pytest.MonkeyPatch) -> None:
 def a_job_that_has_begun_is_withdrawn_all_the_same(patch: pytest.MonkeyPatch) -> None:
     def wrong(attempt: AttemptFolder, why: Optional[facts.Cancel], now: float) -> bool:
         if not fence_close(attempt, why, now):
-            folder.write(attempt.started, facts.closed_at(now))
+            attempt.started.write(facts.closed_at(now))
         return True
 
     fence_close = fence.close

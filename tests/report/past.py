@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any, Optional
 
 from tests.worker.examples import SPEC
-from worker.facts import Delivered, Ended, Intent, Message, Outcome, Progress, Started, Submission, Undeliverable
-from worker.folder import JobFolder, JobId, JobsFolder, to_json
+from worker.folder.facts import JobFolder
+from worker.folder.jobs import JobsFolder
+from worker.folder.records import to_json
+from worker.job.facts import Delivered, Ended, Intent, Message, Outcome, Progress, Started, Submission, Undeliverable
+from worker.job.names import JobId
+from worker.job.outcome import Result, Used
+from worker.job.spec import Resources
 from worker.login import tally
-from worker.outcome import Result, Used
-from worker.spec import Resources
 
 DAY = 86400.0
 
@@ -68,18 +71,18 @@ class Past:
         claimed = ended - job.ran - job.waited - 5
         self._message(folder, job, claimed)
         if job.outcome != "rejected":
-            write(folder.spec, replace(SPEC, workload=job.workload))
+            write(folder.spec.path, replace(SPEC, workload=job.workload))
             for number, outcome in enumerate((*job.earlier, job.outcome), 1):
                 self._attempt(folder, number, replace(job, outcome=outcome), ended - job.ran)
         else:
             folder.attempt(1).path.mkdir(parents=True)
-            write(folder.attempt(1).result, Result("rejected", 1, job.reason, ended_at=ended))
-        write(folder.outcome, Outcome(job.outcome, len(job.earlier) + 1, "reply-1", "job", ended))
+            write(folder.attempt(1).result.path, Result("rejected", 1, job.reason, ended_at=ended))
+        write(folder.outcome.path, Outcome(job.outcome, len(job.earlier) + 1, "reply-1", "job", ended))
         if job.place == "undelivered":
-            write(folder.undeliverable, Undeliverable(job.reason, ended))
+            write(folder.undeliverable.path, Undeliverable(job.reason, ended))
         else:
-            write(folder.delivered, Delivered("results", ended + 1))
-        for path, at in ((folder.spec, claimed), (folder.path, ended + 2)):
+            write(folder.delivered.path, Delivered("results", ended + 1))
+        for path, at in ((folder.spec.path, claimed), (folder.path, ended + 2)):
             if path.exists():
                 os.utime(path, (at, at))
         counts = self._days.setdefault(day, {})
@@ -90,16 +93,16 @@ class Past:
         folder = self._folder(self.jobs.active)
         begun = self.now - job.ago
         self._message(folder, job, begun - 5)
-        write(folder.spec, replace(SPEC, workload=job.workload))
+        write(folder.spec.path, replace(SPEC, workload=job.workload))
         a = folder.attempt(1)
         a.path.mkdir(parents=True)
-        write(a.intent, Intent("g", "bf-x-g", 0, self._asked(job), begun - 4))
-        write(a.submission, Submission("812345", begun - 3))
+        write(a.intent.path, Intent("g", "bf-x-g", 0, self._asked(job), begun - 4))
+        write(a.submission.path, Submission("812345", begun - 3))
         if started:
-            write(a.started, Started("812345", 0, job.node, begun))
+            write(a.started.path, Started("812345", 0, job.node, begun))
         if progress:
-            write(a.progress, Progress(0.4, progress, self.now))
-        for path in (folder.message, a.submission, a.started):
+            write(a.progress.path, Progress(0.4, progress, self.now))
+        for path in (folder.message.path, a.submission.path, a.started.path):
             if path.exists():
                 os.utime(path, (begun, begun))
         return folder
@@ -118,20 +121,20 @@ class Past:
         properties: dict[str, Any] = {
             "correlation_id": job.correlation_id, "reply_to": "results", "timestamp": int(claimed - job.queued)
         }  # fmt: skip
-        write(folder.message, Message(1, job.queue, "{}", 2, properties, claimed))
+        write(folder.message.path, Message(1, job.queue, "{}", 2, properties, claimed))
 
     def _attempt(self, folder: JobFolder, number: int, job: Job, begun: float) -> None:
         a = folder.attempt(number)
         a.path.mkdir(parents=True)
         slurm_id = str(812000 + self._count)
-        write(a.intent, Intent("g", "bf-x-g", 0, self._asked(job), begun - job.waited))
-        write(a.submission, Submission(slurm_id, begun - job.waited + 1))
-        write(a.started, Started(slurm_id, 0, job.node, begun))
+        write(a.intent.path, Intent("g", "bf-x-g", 0, self._asked(job), begun - job.waited))
+        write(a.submission.path, Submission(slurm_id, begun - job.waited + 1))
+        write(a.started.path, Started(slurm_id, 0, job.node, begun))
         steps = {"fetch": 2.0, "run": job.ran - 4, "pack": 1.0}
         used = Used(steps, 48_000_000, job.ran * 0.9, job.used_mb)
-        write(a.result, Result(job.outcome, number, job.reason, job.step, exit_code=job.exit_code, node=job.node,
+        write(a.result.path, Result(job.outcome, number, job.reason, job.step, exit_code=job.exit_code, node=job.node,
                                slurm_job_id=slurm_id, started_at=begun, ended_at=begun + job.ran, used=used))  # fmt: skip
-        write(a.ended, Ended(job.outcome, "COMPLETED", float(int(begun + job.ran)), "0:0", job.node))
+        write(a.ended.path, Ended(job.outcome, "COMPLETED", float(int(begun + job.ran)), "0:0", job.node))
 
     def _asked(self, job: Job) -> Resources:
         return Resources(2, job.asked_mb, job.asked_seconds)

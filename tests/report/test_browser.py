@@ -18,8 +18,9 @@ from tests.conftest import missing_told
 from tests.report.past import Job, Past
 from tests.services.present import require
 from tests.worker.examples import SPEC, config_for
-from worker.facts import NotTaken, SiteFault
-from worker.folder import JobsFolder, write
+from worker.folder.facts import site_fault_of
+from worker.folder.jobs import JobsFolder
+from worker.job.facts import NotTaken, SiteFault
 from worker.operate import report
 from worker.settings import Config
 
@@ -110,10 +111,10 @@ def hostile_past(config: Config, words: list[str]) -> None:
         past.add(replace(everywhere, outcome="rejected", place="rejected"))
         past.add(replace(everywhere, place="undelivered"))
         active = past.add_active(everywhere, progress=word)
-        write(past.add_active(everywhere).unroutable, NotTaken(1.0, word, 1, 2.0))
-        assert active.spec.exists() and SPEC.workload
+        past.add_active(everywhere).unroutable.write(NotTaken(1.0, word, 1, 2.0))
+        assert active.spec.path.exists() and SPEC.workload
     past.count()
-    write(past.jobs.site_fault, SiteFault(words[1], words[0], 1.0))
+    site_fault_of(past.jobs).write(SiteFault(words[1], words[0], 1.0))
 
 
 @pytest.fixture

@@ -17,10 +17,13 @@ import pytest
 from tests.installation import ROOT
 from tests.report.past import DAY, Job, Past, busy_weeks
 from tests.worker.examples import config_for
-from worker.batches import Pool
-from worker.folder import JobFolder, JobsFolder, make_folder
+from worker.folder.batches import Pool
+from worker.folder.facts import JobFolder
+from worker.folder.jobs import JobsFolder
+from worker.folder.paths import make_folder
+from worker.folder.snapshot import read_facts
+from worker.job.snapshot import JobFacts
 from worker.login import tally
-from worker.login.snapshot import JobFacts, read_facts
 from worker.operate import report
 from worker.settings import Config
 
@@ -128,8 +131,8 @@ def test_a_job_that_can_not_be_read_is_counted_and_hides_no_other(
 ) -> None:
     past = Past(jobs)
     past.add(Job())
-    past.add(Job()).outcome.write_text("{")
-    past.add(Job()).message.unlink()
+    past.add(Job()).outcome.path.write_text("{")
+    past.add(Job()).message.path.unlink()
 
     looked = told(config, capsys)["looked"]
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Optional
 
 from tests.worker.login.test_passes import Login, dies, starts_and_dies
-from worker import batches, folder
-from worker.answer import conclude, record
-from worker.batches import Claimed, Handed, Pilot, Pool
-from worker.facts import (
+from worker.folder import batches, paths
+from worker.folder.answer import conclude, record
+from worker.folder.batches import Claimed, Handed, Pilot, Pool
+from worker.folder.facts import JobFolder, cluster_of, group_of, site_fault_of
+from worker.folder.journal import Came, Journal
+from worker.job.facts import (
     Absent,
     Acked,
     Asked,
@@ -22,6 +24,7 @@ from worker.facts import (
     Cluster,
     Delivered,
     Ended,
+    Group,
     Intent,
     Message,
     NotTaken,
@@ -34,15 +37,14 @@ from worker.facts import (
     Undeliverable,
     Unfit,
 )
-from worker.folder import JobFolder, JobId
-from worker.journal import Came, Journal
+from worker.job.names import JobId
+from worker.job.outcome import Reply, Result
+from worker.job.spec import Resources
 from worker.login import guard, tally
 from worker.login.ids import Ids
 from worker.login.one_pass import run_pass
 from worker.login.tools import Tools
-from worker.outcome import Reply, Result
 from worker.settings import PilotRules
-from worker.spec import Resources
 
 SMALL = Resources(1, 1000, 60)
 PILOT = "pilot-20260101000000-aabbcc"
@@ -114,31 +116,31 @@ def _fill(busy: Busy) -> None:
     assert busy.guarded_pass() == 0
     waits, runs, stuck, absent, kept, sent, gone, asked, again = jobs.active_jobs()
     for job in (runs, again):
-        folder.write(job.attempt(1).started, Started(_slurm_id(job), 0, "n1", time.time()))
-    folder.write(runs.attempt(1).progress, Progress(0.5, "half", 1.0))
+        job.attempt(1).started.write(Started(_slurm_id(job), 0, "n1", time.time()))
+    runs.attempt(1).progress.write(Progress(0.5, "half", 1.0))
     runs.attempt(1).log.write_text("a line\n")
-    folder.write(waits.acked, Acked(1.0))
-    folder.write(stuck.attempt(1).stuck, Stuck("Priority", time.time()))
-    folder.write(stuck.attempt(1).cancel, Cancel("expired", "words", 1.0))
-    folder.write(absent.attempt(1).absent, Absent(time.time(), 1))
-    folder.write(asked.cancel_asked, Asked("mary@here", 1.0, "why"))
-    folder.write(again.retry_asked, Asked("mary@here", 1.0, "why", 7))
-    folder.write(again.origin, Origin("a" * 32, "rerun", "mary@here", 1.0))
+    waits.acked.write(Acked(1.0))
+    stuck.attempt(1).stuck.write(Stuck("Priority", time.time()))
+    stuck.attempt(1).cancel.write(Cancel("expired", "words", 1.0))
+    absent.attempt(1).absent.write(Absent(time.time(), 1))
+    asked.cancel_asked.write(Asked("mary@here", 1.0, "why"))
+    again.retry_asked.write(Asked("mary@here", 1.0, "why", 7))
+    again.origin.write(Origin("a" * 32, "rerun", "mary@here", 1.0))
     for job in (kept, sent, gone):
         record(job.attempt(1), Result("failed", 1, "words", ended_at=1.0))
-        folder.write(job.attempt(1).ended, Ended("failed", "FAILED", 1.0))
+        job.attempt(1).ended.write(Ended("failed", "FAILED", 1.0))
         conclude(
             job, job.attempt(1), Result("failed", 1, "words", ended_at=1.0), busy.config.site.replies, "login", 1.0
         )
-    folder.write(kept.unroutable, NotTaken(1.0, "no queue", 1, time.time() + 1e6))
-    folder.write(sent.delivered, Delivered("answers", 1.0))
-    folder.write(gone.undeliverable, Undeliverable("why", 1.0))
+    kept.unroutable.write(NotTaken(1.0, "no queue", 1, time.time() + 1e6))
+    sent.delivered.write(Delivered("answers", 1.0))
+    gone.undeliverable.write(Undeliverable("why", 1.0))
     for place in (jobs.done / "2026-01-01", jobs.rejected, jobs.undelivered):
-        folder.make_folder(place)
+        paths.make_folder(place)
         shutil.copytree(sent.path, place / (place.name[:1].replace("2", "d") * 32))
     _fill_pilots(busy)
-    folder.write(jobs.site_fault, SiteFault("api", "words", time.time()))
-    folder.write(jobs.cluster, Cluster(1000))
+    site_fault_of(jobs).write(SiteFault("api", "words", time.time()))
+    cluster_of(jobs).write(Cluster(1000))
     tally.write(jobs.tally, tally.Tally())
     jobs.budget.write_text('{"tokens": 5, "at": 1}')
     jobs.ring(runs.id)
@@ -146,7 +148,7 @@ def _fill(busy: Busy) -> None:
 
 
 def _slurm_id(job: JobFolder) -> str:
-    submission = folder.read(Submission, job.attempt(1).submission)
+    submission = job.attempt(1).submission.read()
     assert submission is not None
     return submission.slurm_id
 
@@ -160,34 +162,28 @@ def _fill_pilots(busy: Busy) -> None:
     pool, now = busy.pool, time.time()
     pool.prepare()
     crew = JobFolder(batches.crew_of(busy.jobs) / PILOT)
-    folder.make_folder(crew.attempt(1).path)
-    folder.write(batches.pilot_file(crew), Pilot("hpc-jobs"))
-    folder.write(crew.attempt(1).intent, Intent("p", "bf-here-p", 0, SMALL, now))
-    folder.write(crew.attempt(1).submission, Submission("900", now))
-    folder.write(crew.attempt(1).started, Started("900", 0, "n1", now))
-    folder.write(busy.jobs.group("p"), batches_group())
+    paths.make_folder(crew.attempt(1).path)
+    batches.pilot_file(crew).write(Pilot("hpc-jobs"))
+    crew.attempt(1).intent.write(Intent("p", "bf-here-p", 0, SMALL, now))
+    crew.attempt(1).submission.write(Submission("900", now))
+    crew.attempt(1).started.write(Started("900", 0, "n1", now))
+    group_of(busy.jobs, "p").write(Group({"0": (PILOT, 1)}))
     batches.add(pool, [_claimed(1)], now)
     taken = batches.add(pool, [_claimed(2), _claimed(3)], now)
     _journal(batches.move(taken, pool.locked / f"{taken.path.name}~{PILOT}"), 2)
     over = batches.add(pool, [_claimed(4), _claimed(5)], now)
     _journal(over, 4)
     _journal(over, 5)
-    folder.write(over.handed(2), Handed(()))
+    over.handed(2).write(Handed(()))
     batches.move(over, pool.ended / f"{over.path.name}~")
     closed = batches.add(pool, [_claimed(6)], now)
     _journal(closed, 6)
     day = pool.done / time.strftime("%Y-%m-%d", time.gmtime(now))
-    folder.make_folder(day)
+    paths.make_folder(day)
     batches.move(closed, day / batches.closed_name(closed, 0, 1, 0))
     Ids(pool.path / "ids").add([_claimed(6).id])
-    folder.write(pool.path / "unfit.json", Unfit("why", now - 10_000))
+    pool.unfit.write(Unfit("why", now - 10_000))
     (pool.path / "failures").write_text("pilot-1 FAILED\n")
-
-
-def batches_group() -> object:
-    from worker.facts import Group
-
-    return Group({"0": (PILOT, 1)})
 
 
 def _journal(batch: batches.Batch, number: int, reply: Optional[Reply] = None) -> None:

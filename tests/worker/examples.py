@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from worker.config import read_config
+from worker.job.spec import Input, JobSpec, Resources, parse_spec
 from worker.settings import Config, Form, Limits, Queue, ResourceRules, Seconds, Timing, Workload
-from worker.spec import Input, JobSpec, Resources, parse_spec
 
 NOW = 1_700_000_000.0
 API = "https://api.example.org"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from worker.batches import Claimed
-from worker.facts import Message
-from worker.folder import JobId
-from worker.journal import Came, Journal
-from worker.outcome import Reply, Result
-from worker.spec import Resources
+from worker.folder.batches import Claimed
+from worker.folder.journal import Came, Journal
+from worker.job.facts import Message
+from worker.job.names import JobId
+from worker.job.outcome import Reply, Result
+from worker.job.spec import Resources
 
 
 def claimed(number: int) -> Claimed:

@@ -10,13 +10,13 @@ from typing import Any, Optional, Union
 import pytest
 
 from tests.worker.examples import NOW, QUEUE
-from worker import folder
-from worker.answer import conclude, deliver, record, refused_reply_to
 from worker.broker import TooLarge, Unroutable
 from worker.errors import Damaged, Transient
-from worker.facts import Delivered, Message, NotTaken, Outcome, Undeliverable
-from worker.folder import AttemptFolder, JobFolder
-from worker.outcome import Output, Reply, Result
+from worker.folder import paths
+from worker.folder.answer import conclude, deliver, record, refused_reply_to
+from worker.folder.facts import AttemptFolder, JobFolder
+from worker.job.facts import Delivered, Message, Outcome
+from worker.job.outcome import Output, Reply, Result
 from worker.settings import Pattern, Replies, Seconds, Site
 
 SITE = Site((QUEUE,), {}, replies=Replies(retry_wait=Seconds(20), give_up_after=Seconds(100)))
@@ -44,9 +44,9 @@ def job(tmp_path: Path) -> JobFolder:
 
 def claimed(place: Path, **properties: Union[str, bytes, int, None]) -> JobFolder:
     job = JobFolder(place / "abc")
-    folder.make_folder(job.attempt(1).path)
+    paths.make_folder(job.attempt(1).path)
     known = {"reply_to": "answers", "correlation_id": "c-1", **properties}
-    folder.write(job.message, Message(1, "jobs", "{}", 2, known, NOW))
+    job.message.write(Message(1, "jobs", "{}", 2, known, NOW))
     return job
 
 
@@ -55,13 +55,13 @@ def concluded(job: JobFolder, result: Result = FAILED, by: str = "login") -> Out
 
 
 def send(job: JobFolder, wire: Any, now: float = NOW, site: Site = SITE) -> None:
-    outcome = folder.read(Outcome, job.outcome)
+    outcome = job.outcome.read()
     assert outcome is not None
     deliver(job, outcome, wire, site, lambda: now)
 
 
 def success(attempt: AttemptFolder) -> Result:
-    folder.write_bytes(attempt.reply_body("reply-9"), b'{"Model 0": "b25l"}')
+    paths.write_bytes(attempt.reply_body("reply-9"), b'{"Model 0": "b25l"}')
     return Result("succeeded", 1, outputs={"Model 0": Output(3, "aa")}, body="reply-9", ended_at=NOW, exit_code=0)
 
 
@@ -74,16 +74,16 @@ def test_the_first_result_counts_and_a_later_one_is_kept_beside_it(job: JobFolde
     assert record(job.attempt(1), FAILED) == FAILED
     assert record(job.attempt(1), late) == FAILED
 
-    assert folder.read(Result, job.attempt(1).result) == FAILED
-    assert folder.read(Result, job.attempt(1).late_result) == late
+    assert job.attempt(1).result.read() == FAILED
+    assert job.attempt(1).late_result.read() == late
 
 
 def test_a_result_that_can_t_be_read_is_not_written_over(job: JobFolder) -> None:
-    job.attempt(1).result.write_text("{")
+    job.attempt(1).result.path.write_text("{")
 
     with pytest.raises(Damaged):
         record(job.attempt(1), FAILED)
-    assert job.attempt(1).result.read_text() == "{"
+    assert job.attempt(1).result.path.read_text() == "{"
 
 
 # --- outcomes
@@ -93,7 +93,7 @@ def test_the_first_outcome_counts(job: JobFolder) -> None:
     ours = concluded(job, by="job")
     theirs = concluded(job, replace(FAILED, outcome="lost"))
 
-    assert ours == theirs == folder.read(Outcome, job.outcome)
+    assert ours == theirs == job.outcome.read()
     assert (ours.outcome, ours.attempt, ours.by) == ("failed", 1, "job")
 
 
@@ -108,7 +108,7 @@ def test_the_reply_is_on_disk_before_the_outcome_names_it(
         if step == "before outcome.json":
             seen.append(sorted(path.suffix for path in job.attempt(1).path.glob("reply-*")))
 
-    monkeypatch.setattr(folder, "passing", passing)
+    monkeypatch.setattr(paths, "crash_point", passing)
     concluded(job, result)
 
     assert seen == [[".bin", ".json"]]
@@ -120,7 +120,7 @@ def test_a_crash_between_reply_and_outcome_leaves_one_outcome(job: JobFolder, mo
             raise KeyboardInterrupt
 
     with monkeypatch.context() as crash, pytest.raises(KeyboardInterrupt):
-        crash.setattr(folder, "passing", passing)
+        crash.setattr(paths, "crash_point", passing)
         concluded(job)
 
     wire = Wire()
@@ -145,7 +145,7 @@ def test_a_failure_is_told_in_a_sentence_and_its_facts_in_headers(job: JobFolder
     assert (reply.type, reply.content_type, reply.timestamp) == ("error", "application/json", int(NOW))
     assert reply.expiration_ms == 7 * 86400 * 1000
     assert (reply.headers["outcome"], reply.headers["job_id"]) == ("failed", "abc")
-    assert folder.read(Delivered, job.delivered) == Delivered("answers", NOW)
+    assert job.delivered.read() == Delivered("answers", NOW)
 
 
 def test_a_success_sends_the_packed_body_as_it_lies_there(job: JobFolder) -> None:
@@ -162,7 +162,7 @@ def test_a_reply_that_is_sent_again_is_equal_to_the_byte(job: JobFolder) -> None
     wire = Wire()
 
     send(job, wire, now=NOW)
-    job.delivered.unlink()  # the power failed between the confirm and our note of it
+    job.delivered.path.unlink()  # the power failed between the confirm and our note of it
     send(job, wire, now=NOW + 999)
 
     assert wire.sent[0] == wire.sent[1]
@@ -197,10 +197,10 @@ def test_a_broker_that_is_away_leaves_the_answer_for_later(job: JobFolder) -> No
 
     with pytest.raises(Transient):
         send(job, wire)
-    assert not job.delivered.exists()
+    assert not job.delivered.path.exists()
 
     send(job, wire)
-    assert job.delivered.exists() and len(wire.sent) == 1
+    assert job.delivered.path.exists() and len(wire.sent) == 1
 
 
 def test_an_answer_whose_queue_is_gone_is_kept_for_a_while_and_then_given_up(job: JobFolder) -> None:
@@ -209,13 +209,13 @@ def test_an_answer_whose_queue_is_gone_is_kept_for_a_while_and_then_given_up(job
 
     send(job, wire, now=NOW)
     send(job, wire, now=NOW + 99)
-    assert not job.undeliverable.exists()
+    assert not job.undeliverable.path.exists()
 
     send(job, wire, now=NOW + 100)
 
-    given_up = folder.read(Undeliverable, job.undeliverable)
+    given_up = job.undeliverable.read()
     assert given_up is not None and "answers, for longer than 100 s" in given_up.why
-    assert not job.delivered.exists() and wire.sent == []
+    assert not job.delivered.path.exists() and wire.sent == []
 
 
 def test_between_two_tries_more_time_passes_each_time_but_never_beyond_the_end(job: JobFolder) -> None:
@@ -223,7 +223,7 @@ def test_between_two_tries_more_time_passes_each_time_but_never_beyond_the_end(j
     waits, now = [], NOW
     for _ in range(3):
         send(job, Wire(Unroutable("answers")), now=now)
-        kept = folder.read(NotTaken, job.unroutable)
+        kept = job.unroutable.read()
         assert kept is not None
         waits.append(kept.again_at - now)
         now = kept.again_at
@@ -238,7 +238,7 @@ def test_an_answer_whose_queue_comes_back_is_sent(job: JobFolder) -> None:
     send(job, wire, now=NOW)
     send(job, wire, now=NOW + 99)
 
-    assert len(wire.sent) == 1 and job.delivered.exists()
+    assert len(wire.sent) == 1 and job.delivered.path.exists()
 
 
 def test_outputs_that_no_message_can_carry_are_answered_with_an_error(job: JobFolder) -> None:
@@ -251,7 +251,7 @@ def test_outputs_that_no_message_can_carry_are_answered_with_an_error(job: JobFo
     assert "too large to be sent back" in json.loads(reply.body)["error"]
     assert (reply.type, reply.headers["outcome"], reply.correlation_id) == ("error", "failed", "c-1")
     assert "outputs" not in reply.headers and reply.message_id == "abc"
-    delivered = folder.read(Delivered, job.delivered)
+    delivered = job.delivered.read()
     assert delivered is not None and "too large" in delivered.note
 
 
@@ -263,7 +263,7 @@ def test_a_message_that_wants_no_answer_is_done_without_one(tmp_path: Path, repl
 
     send(job, wire)
 
-    delivered = folder.read(Delivered, job.delivered)
+    delivered = job.delivered.read()
     assert delivered is not None and delivered.to == "" and wire.sent == []
 
 
@@ -275,7 +275,7 @@ def test_an_answer_that_may_not_go_where_it_should_is_given_up(tmp_path: Path, r
 
     send(job, wire)
 
-    assert job.undeliverable.exists() and not job.delivered.exists() and wire.sent == []
+    assert job.undeliverable.path.exists() and not job.delivered.path.exists() and wire.sent == []
 
 
 @pytest.mark.parametrize(("name", "patterns", "words"), [

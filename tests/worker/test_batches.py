@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from worker import batches
-from worker.batches import Batch, Claimed, Pool
 from worker.errors import Damaged
-from worker.facts import Message
-from worker.folder import JobId, JobsFolder
-from worker.journal import Came, Journal, read_progress
-from worker.outcome import Output, Reply, Result, Used
-from worker.spec import Resources
+from worker.folder import batches
+from worker.folder.batches import Batch, Claimed, Pool
+from worker.folder.jobs import JobsFolder
+from worker.folder.journal import Came, Journal, read_progress
+from worker.job.facts import Message
+from worker.job.names import JobId
+from worker.job.outcome import Output, Reply, Result, Used
+from worker.job.spec import Resources
 
 RESOURCES = Resources(cpus=2, memory_mb=100, time_seconds=60)
 

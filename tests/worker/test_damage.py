@@ -16,15 +16,15 @@ import pytest
 
 from tests.damage import OF_A_FILE, OF_A_FOLDER, OF_A_NAME
 from tests.worker.busy import Busy
-from worker import folder
 from worker.doctor import disk
 from worker.doctor.report import Report
 from worker.doctor.subject import Subject
 from worker.errors import Damaged
-from worker.facts import Group, Origin, Started
+from worker.folder.records import Fact
+from worker.job.facts import Group, Origin, Started
+from worker.job.spec import JobSpec
 from worker.login import metrics, resend, tally
 from worker.operate import explain, pilots, places, report, show, status
-from worker.spec import JobSpec
 
 ITSELF = {"installation.json": (os.EX_CANTCREAT,), "lease.json": (os.EX_OK, os.EX_TEMPFAIL)}
 """Files of which no pass may be sure: it does nothing, and says what to do."""
@@ -223,13 +223,13 @@ def test_a_name_that_is_none_is_found_where_its_fact_is_read(busy: Busy, hostile
     for pattern, keys, kind, allowed in READ_LATER:
         busy.restore()
         path = next(busy.jobs.path.glob(pattern))
-        assert folder.read(kind, path) is not None
+        assert Fact(path, kind).read() is not None
         put(path, keys, word)
 
         if hostile in allowed:
             continue
         with pytest.raises(Damaged, match=re.escape(str(path))):
-            folder.read(kind, path)
+            Fact(path, kind).read()
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.worker.examples import NOW, SPEC
-from worker import fence, folder
 from worker.errors import Damaged
-from worker.facts import Cancel, Intent, Started, is_running, read_started
-from worker.folder import AttemptFolder, JobFolder, JobId, JobsFolder
+from worker.folder import fence, paths
+from worker.folder.facts import AttemptFolder, JobFolder, is_running, read_started
+from worker.folder.jobs import JobsFolder
+from worker.folder.records import Fact
+from worker.folder.snapshot import read_attempt
 from worker.in_job import run
 from worker.in_job.steps import Placement
-from worker.login.snapshot import read_attempt
+from worker.job.facts import Cancel, Intent, Started
+from worker.job.names import JobId
 from worker.operate import state
 from worker.operate.timeline import _attempt
 
@@ -28,8 +31,8 @@ def job(tmp_path: Path) -> JobFolder:
     jobs = JobsFolder(tmp_path)
     jobs.prepare()
     job = jobs.job(JobId("job"))
-    folder.make_folder(job.attempt(1).path)
-    folder.write(job.attempt(1).intent, Intent("1", "bf-here-1", 0, SPEC.resources, NOW))
+    paths.make_folder(job.attempt(1).path)
+    job.attempt(1).intent.write(Intent("1", "bf-here-1", 0, SPEC.resources, NOW))
     return job
 
 
@@ -46,7 +49,7 @@ def test_who_finds_an_attempt_closed_does_not_begin_it(
 
     started = run._start(job, attempt, PLACE)
 
-    assert started is None and not attempt.result.exists()
+    assert started is None and not attempt.result.path.exists()
     assert caplog.messages == ["this attempt was closed, leaving job=job attempt=1"]
 
 
@@ -67,7 +70,7 @@ def test_the_reason_is_on_disk_before_the_attempt_is_closed(
     attempt: AttemptFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(folder, "passing", lambda step: seen.append((step, attempt.cancel.exists())))
+    monkeypatch.setattr(paths, "crash_point", lambda step: seen.append((step, attempt.cancel.path.exists())))
 
     fence.close(attempt, EXPIRED, NOW)
 
@@ -81,14 +84,14 @@ def test_one_that_was_never_intended_can_be_closed_too(job: JobFolder) -> None:
 
 
 def test_what_cannot_be_read_is_neither_closed_nor_begun(attempt: AttemptFolder) -> None:
-    attempt.started.write_text("{")
+    attempt.started.path.write_text("{")
 
     with pytest.raises(Damaged):
         fence.close(attempt, EXPIRED, NOW)
 
 
 def test_a_closed_attempt_is_nowhere_shown_as_running(job: JobFolder, attempt: AttemptFolder) -> None:
-    folder.write(job.message, EXPIRED)  # only its name counts here
+    Fact(job.message.path, Cancel).write(EXPIRED)  # only its name counts here
     fence.close(attempt, EXPIRED, NOW)
 
     facts, shown = read_attempt(attempt), state.state_of(str(job.path))
@@ -100,7 +103,7 @@ def test_a_closed_attempt_is_nowhere_shown_as_running(job: JobFolder, attempt: A
 
 
 def test_one_that_runs_on_a_node_named_login_is_not_closed(attempt: AttemptFolder) -> None:
-    folder.claim_name(attempt.started, Started("local-1", 0, "login", NOW))
+    attempt.started.claim(Started("local-1", 0, "login", NOW))
 
     assert not fence.close(attempt, EXPIRED, NOW)
     assert is_running(attempt)

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 from unittest import mock
 
 import pytest
@@ -24,15 +24,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from tests.worker.leased import came, claimed, flush
-from worker import batches, folder
-from worker.batches import Batch, Pool
 from worker.errors import Damaged
-from worker.folder import JobId, JobsFolder
-from worker.journal import Journal, Progress, TakenAway, close_last_lease, looks_ours, read_progress
-from worker.outcome import Reply
+from worker.folder import batches, paths
+from worker.folder.batches import Batch, Pool
+from worker.folder.jobs import JobsFolder
+from worker.folder.journal import Journal, Progress, TakenAway, close_last_lease, looks_ours, read_progress
+from worker.folder.records import Fact
+from worker.job.names import JobId
+from worker.job.outcome import Reply
 
 VISIBLE = 10.0
-_contents = folder.contents
+_contents, _write = paths.contents, Fact.write
 JOBS = 3
 _ONE = st.integers(0, 50)
 
@@ -68,16 +70,16 @@ class Storage:
         found = path.stat()
         self.written[found.st_ino].append((self.now, found.st_size))
 
-    def write(self, path: Path, fact: object) -> None:
+    def write(self, fact: Fact[Any], said: object) -> None:
         """With the time of this world."""
-        folder.write(path, fact)
-        os.utime(path, (self.now, self.now))
+        _write(fact, said)
+        os.utime(fact.path, (self.now, self.now))
 
     @contextlib.contextmanager
     def on_the_login_side(self) -> Iterator[None]:
         with (
-            mock.patch("worker.journal.folder.contents", self.contents),
-            mock.patch("worker.journal.write", self.write),
+            mock.patch("worker.folder.paths.contents", self.contents),
+            mock.patch.object(Fact, "write", lambda fact, said: self.write(fact, said)),
         ):
             yield
 
@@ -181,7 +183,7 @@ class Hosts(RuleBasedStateMachine):
         try:
             pilot.journal.close()
             self.storage.note(pilot.journal.batch.journal(pilot.journal.number))
-            os.utime(pilot.journal.batch.closed(pilot.journal.number), (self.storage.now, self.storage.now))
+            os.utime(pilot.journal.batch.closed(pilot.journal.number).path, (self.storage.now, self.storage.now))
             os.rename(pilot.journal.batch.path, self.pool.ended / pilot.journal.batch.path.name)
         except (TakenAway, OSError):
             pass
@@ -219,7 +221,7 @@ class Hosts(RuleBasedStateMachine):
             else:
                 left.append(each.id)
         if handed:
-            folder.write(batch.handed(batch.leases()), batches.Handed(tuple(handed)))
+            batch.handed(batch.leases()).write(batches.Handed(tuple(handed)))
         if left:
             to = self.pool.todo / f"{batch.id}.{len(left)}"
         else:

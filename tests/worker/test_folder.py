@@ -20,9 +20,14 @@ from hypothesis import strategies as st
 
 from tests.damage import OF_A_FILE, OF_A_FOLDER
 from tests.worker.examples import SPEC
-from worker import facts, folder
 from worker.errors import Damaged
-from worker.facts import (
+from worker.folder import paths
+from worker.folder.facts import JobFolder, read_reply, read_result, write_reply
+from worker.folder.jobs import JobsFolder
+from worker.folder.moves import move_job
+from worker.folder.records import Exclusive, Fact
+from worker.job import facts
+from worker.job.facts import (
     Absent,
     Acked,
     Cancel,
@@ -38,9 +43,9 @@ from worker.facts import (
     Submission,
     Undeliverable,
 )
-from worker.folder import JobId, JobsFolder
-from worker.outcome import Output, Reply, Result
-from worker.spec import JobSpec, Resources
+from worker.job.names import JobId
+from worker.job.outcome import Output, Reply, Result
+from worker.job.spec import JobSpec, Resources
 
 FACTS = [
     Message(1, "jobs", "body \u00e4 \U0001f600", 7, {"reply_to": "r", "timestamp": 2**63, "headers": b"\0\xff"}, 1.5),
@@ -77,22 +82,22 @@ def failing_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         if step in steps:
             raise PowerFailure(step)
 
-    monkeypatch.setattr(folder, "passing", passing)
+    monkeypatch.setattr(paths, "crash_point", passing)
     yield steps
 
 
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: type(fact).__name__)
 def test_every_fact_comes_back_as_it_was(tmp_path: Path, fact: object) -> None:
-    folder.write(tmp_path / "fact.json", fact)
+    Fact(tmp_path / "fact.json", type(fact)).write(fact)
 
-    assert folder.read(type(fact), tmp_path / "fact.json") == fact
+    assert Fact(tmp_path / "fact.json", type(fact)).read() == fact
 
 
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: type(fact).__name__)
 def test_an_exclusive_fact_comes_back_as_it_was(tmp_path: Path, fact: object) -> None:
-    assert folder.claim_name(tmp_path / "fact.json", fact)
+    assert Exclusive(tmp_path / "fact.json", type(fact)).claim(fact)
 
-    assert folder.read(type(fact), tmp_path / "fact.json") == fact
+    assert Fact(tmp_path / "fact.json", type(fact)).read() == fact
 
 
 def in_memory() -> tempfile.TemporaryDirectory[str]:
@@ -109,8 +114,8 @@ def test_any_message_comes_back_as_it_was(body: Any, properties: dict[str, Any],
     message = Message(1, "jobs", body, size, properties, at)
 
     with in_memory() as place:
-        folder.write(Path(place, "message.json"), message)
-        assert folder.read(Message, Path(place, "message.json")) == message
+        Fact(Path(place, "message.json"), Message).write(message)
+        assert Fact(Path(place, "message.json"), Message).read() == message
 
 
 JSON = st.recursive(
@@ -124,50 +129,50 @@ def test_any_settings_come_back_as_they_were(settings: dict[str, Any]) -> None:
     spec = JobSpec("w", SPEC.inputs, SPEC.outputs, settings, SPEC.resources)
 
     with in_memory() as place:
-        folder.write(Path(place, "spec.json"), spec)
-        assert folder.read(JobSpec, Path(place, "spec.json")) == spec
+        Fact(Path(place, "spec.json"), JobSpec).write(spec)
+        assert Fact(Path(place, "spec.json"), JobSpec).read() == spec
 
 
 @pytest.mark.parametrize("correlation_id", ["c", b"\xff", None, ""])
 def test_a_reply_comes_back_to_the_byte(tmp_path: Path, correlation_id: Any) -> None:
-    attempt = folder.JobFolder(tmp_path).attempt(1)
-    folder.make_folder(attempt.path)
+    attempt = JobFolder(tmp_path).attempt(1)
+    paths.make_folder(attempt.path)
     headers = {"job_id": "a", "outputs": {"base64": {"size": 1, "sha256": "aa"}}, "exit_code": 0}
     reply = Reply("r", correlation_id, b'{"A": "eA=="}\0\xff', "result", "a", 7, 1000, headers)
 
-    folder.write_bytes(attempt.reply_body("reply-1"), reply.body)
-    facts.write_reply(attempt, "reply-1", reply)
+    paths.write_bytes(attempt.reply_body("reply-1"), reply.body)
+    write_reply(attempt, "reply-1", reply)
 
-    assert facts.read_reply(attempt, "reply-1") == reply
+    assert read_reply(attempt, "reply-1") == reply
 
 
 def test_a_reply_that_is_missing_is_damage(tmp_path: Path) -> None:
     with pytest.raises(Damaged, match="reply-1 is missing"):
-        facts.read_reply(folder.JobFolder(tmp_path).attempt(1), "reply-1")
+        read_reply(JobFolder(tmp_path).attempt(1), "reply-1")
 
 
 def test_no_file_is_no_fact(tmp_path: Path) -> None:
-    assert folder.read(Nonce, tmp_path / "nothing.json") is None
-    assert folder.read(Nonce, tmp_path / "no folder" / "nothing.json") is None
+    assert Fact(tmp_path / "nothing.json", Nonce).read() is None
+    assert Fact(tmp_path / "no folder" / "nothing.json", Nonce).read() is None
 
 
 def test_a_file_in_the_place_of_its_folder_is_damage(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(Damaged, match="file/nothing.json can't be read"):
-        folder.read(Nonce, tmp_path / "file" / "nothing.json")
+        Fact(tmp_path / "file" / "nothing.json", Nonce).read()
 
 
 def test_keys_of_a_newer_version_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "absent.json").write_text('{"since": 1.0, "answers": 2, "newer": {"x": 1}}')
 
-    assert folder.read(Absent, tmp_path / "absent.json") == Absent(1.0, 2)
+    assert Fact(tmp_path / "absent.json", Absent).read() == Absent(1.0, 2)
 
 
 def test_a_fact_of_an_older_version_gets_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "submission.json").write_text('{"slurm_id": "7", "at": 1}')
 
-    assert folder.read(Submission, tmp_path / "submission.json") == Submission("7", 1.0, adopted=False)
+    assert Fact(tmp_path / "submission.json", Submission).read() == Submission("7", 1.0, adopted=False)
 
 
 @pytest.mark.parametrize("content", [
@@ -179,7 +184,7 @@ def test_a_file_that_is_not_what_was_written_is_damaged(tmp_path: Path, content:
     (tmp_path / "absent.json").write_bytes(content)
 
     with pytest.raises(Damaged, match=r"absent\.json is not what was written there"):
-        folder.read(Absent, tmp_path / "absent.json")
+        Fact(tmp_path / "absent.json", Absent).read()
 
 
 @pytest.mark.parametrize(("kind", "content"), [
@@ -197,18 +202,18 @@ def test_a_fact_of_the_wrong_shape_is_damaged(tmp_path: Path, kind: type[Any], c
     (tmp_path / "fact.json").write_text(content)
 
     with pytest.raises(Damaged):
-        folder.read(kind, tmp_path / "fact.json")
+        Fact(tmp_path / "fact.json", kind).read()
 
 
 @pytest.mark.parametrize("damage", OF_A_FILE)
 def test_whatever_stands_in_a_file_s_place_is_damage_and_nobody_waits_for_it(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "absent.json"
-    folder.write(path, Absent(1.0, 2))
+    Fact(path, Absent).write(Absent(1.0, 2))
 
     OF_A_FILE[damage](path)
 
     with pytest.raises(Damaged, match=re.escape(str(path))):
-        folder.read(Absent, path)
+        Fact(path, Absent).read()
 
 
 @pytest.mark.parametrize("damage", OF_A_FOLDER)
@@ -219,7 +224,7 @@ def test_whatever_stands_in_a_folder_s_place_is_damage(tmp_path: Path, damage: s
     OF_A_FOLDER[damage](path)
 
     with pytest.raises(Damaged, match=re.escape(str(path))):
-        folder.names_in(path)
+        paths.names_in(path)
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT])
@@ -232,7 +237,7 @@ def test_a_disk_that_is_away_is_neither_damage_nor_absence(
     monkeypatch.setattr(os, "open", fails)
     monkeypatch.setattr(os, "listdir", fails)
 
-    for read in (lambda: folder.read(Absent, tmp_path / "absent.json"), lambda: folder.names_in(tmp_path)):
+    for read in (lambda: Fact(tmp_path / "absent.json", Absent).read(), lambda: paths.names_in(tmp_path)):
         with pytest.raises(OSError, match=re.escape(os.strerror(error))):
             read()
 
@@ -245,8 +250,8 @@ def test_a_disk_that_is_away_is_not_taken_for_a_job_that_was_never_claimed(
     jobs = JobsFolder(tmp_path)
     jobs.prepare()
     day = jobs.active if place == "active" else jobs.done / "2026-01-01"
-    folder.make_folder(day / "job")
-    folder.write(day / "job" / "message.json", FACTS[0])
+    paths.make_folder(day / "job")
+    Fact(day / "job" / "message.json", type(FACTS[0])).write(FACTS[0])
 
     def away(right: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
         def look(path: Any, *more: Any, **options: Any) -> os.stat_result:
@@ -270,10 +275,10 @@ def test_a_link_that_leads_nowhere_is_there_and_is_no_folder(tmp_path: Path) -> 
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").touch()
 
-    there = [folder.is_there(tmp_path / name) for name in ("link", "loop", "file", "file/below", "none")]
+    there = [paths.is_there(tmp_path / name) for name in ("link", "loop", "file", "file/below", "none")]
 
     assert there == [True, True, True, False, False]
-    assert [folder.is_folder(tmp_path / name) for name in ("link", "loop", "file", "none", ".")] == [False] * 4 + [True]
+    assert [paths.is_folder(tmp_path / name) for name in ("link", "loop", "file", "none", ".")] == [False] * 4 + [True]
 
 
 def test_a_fact_that_is_replaced_while_it_is_read_is_opened_again(
@@ -281,21 +286,21 @@ def test_a_fact_that_is_replaced_while_it_is_read_is_opened_again(
 ) -> None:
     """NFS 3 and GlusterFS say ESTALE of a file that another host has just put another one in place of."""
     path = tmp_path / "fact.json"
-    folder.write(path, Acked(1.0))
+    Fact(path, Acked).write(Acked(1.0))
     replaced: list[Path] = []
 
     def stale_where_replaced(descriptor: int) -> os.stat_result:
         found = fstat(descriptor)
         if stat.S_ISREG(found.st_mode) and len(replaced) < 3:
             replaced.append(path)
-            folder.write(path, Acked(1.0 + len(replaced)))
+            Fact(path, Acked).write(Acked(1.0 + len(replaced)))
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         return found
 
     fstat = os.fstat
     monkeypatch.setattr(os, "fstat", stale_where_replaced)
 
-    assert folder.read(Acked, path) == Acked(4.0)
+    assert Fact(path, Acked).read() == Acked(4.0)
 
 
 def test_of_many_writers_exactly_one_wins_and_all_read_the_same(tmp_path: Path) -> None:
@@ -303,7 +308,7 @@ def test_of_many_writers_exactly_one_wins_and_all_read_the_same(tmp_path: Path) 
         won = race_for(tmp_path / f"{turn}.json", writers=8)
 
         assert len(won) == 1
-        assert folder.read(Nonce, tmp_path / f"{turn}.json") == Nonce(won[0])
+        assert Fact(tmp_path / f"{turn}.json", Nonce).read() == Nonce(won[0])
 
 
 def race_for(path: Path, writers: int) -> list[str]:
@@ -311,7 +316,7 @@ def race_for(path: Path, writers: int) -> list[str]:
 
     def write(value: str) -> None:
         start.wait()
-        if folder.claim_name(path, Nonce(value)):
+        if Exclusive(path, Nonce).claim(Nonce(value)):
             won.append(value)
 
     threads = [threading.Thread(target=write, args=(str(n),)) for n in range(writers)]
@@ -323,11 +328,11 @@ def race_for(path: Path, writers: int) -> list[str]:
 
 
 def test_the_one_who_comes_second_changes_nothing(tmp_path: Path) -> None:
-    folder.claim_name(tmp_path / "outcome.json", Nonce("first"))
+    Exclusive(tmp_path / "outcome.json", Nonce).claim(Nonce("first"))
 
-    assert not folder.claim_name(tmp_path / "outcome.json", Nonce("first"))
-    assert not folder.claim_name(tmp_path / "outcome.json", Nonce("second"))
-    assert folder.read(Nonce, tmp_path / "outcome.json") == Nonce("first")
+    assert not Exclusive(tmp_path / "outcome.json", Nonce).claim(Nonce("first"))
+    assert not Exclusive(tmp_path / "outcome.json", Nonce).claim(Nonce("second"))
+    assert Fact(tmp_path / "outcome.json", Nonce).read() == Nonce("first")
 
 
 def test_a_link_that_worked_but_was_answered_with_eexist_is_won(
@@ -341,22 +346,22 @@ def test_a_link_that_worked_but_was_answered_with_eexist_is_won(
 
     monkeypatch.setattr(os, "link", link_and_lose_the_answer)
 
-    assert folder.claim_name(tmp_path / "outcome.json", Nonce("mine"))
+    assert Exclusive(tmp_path / "outcome.json", Nonce).claim(Nonce("mine"))
 
 
 def test_nothing_but_the_fact_stays_behind(tmp_path: Path) -> None:
-    folder.write(tmp_path / "a.json", Nonce("1"))
-    folder.write_bytes(tmp_path / "b.bin", b"1")
-    folder.claim_name(tmp_path / "c.json", Nonce("1"))
-    folder.claim_name(tmp_path / "c.json", Nonce("2"))
+    Fact(tmp_path / "a.json", Nonce).write(Nonce("1"))
+    paths.write_bytes(tmp_path / "b.bin", b"1")
+    Exclusive(tmp_path / "c.json", Nonce).claim(Nonce("1"))
+    Exclusive(tmp_path / "c.json", Nonce).claim(Nonce("2"))
 
     assert sorted(os.listdir(tmp_path)) == ["a.json", "b.bin", "c.json"]
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {
-    "write": lambda path: folder.write(path, Nonce("new")),
-    "write_bytes": lambda path: folder.write_bytes(path, b'{"value": "new"}'),
-    "claim_name": lambda path: folder.claim_name(path, Nonce("new")),
+    "write": lambda path: Fact(path, Nonce).write(Nonce("new")),
+    "write_bytes": lambda path: paths.write_bytes(path, b'{"value": "new"}'),
+    "claim_name": lambda path: Exclusive(path, Nonce).claim(Nonce("new")),
 }
 
 
@@ -367,7 +372,7 @@ def test_a_crash_before_the_last_step_leaves_nothing(tmp_path: Path, failing_at:
     with pytest.raises(PowerFailure):
         WRITERS[writer](tmp_path / "fact.json")
 
-    assert folder.read(Nonce, tmp_path / "fact.json") is None
+    assert Fact(tmp_path / "fact.json", Nonce).read() is None
 
 
 @pytest.mark.parametrize("writer", WRITERS)
@@ -377,20 +382,20 @@ def test_a_crash_after_the_last_step_leaves_the_whole(tmp_path: Path, failing_at
     with pytest.raises(PowerFailure):
         WRITERS[writer](tmp_path / "fact.json")
 
-    assert folder.read(Nonce, tmp_path / "fact.json") == Nonce("new")
+    assert Fact(tmp_path / "fact.json", Nonce).read() == Nonce("new")
 
 
 @pytest.mark.parametrize("writer", ["write", "write_bytes"])
 def test_a_crash_while_a_fact_is_replaced_leaves_the_old_one(
     tmp_path: Path, failing_at: list[str], writer: str
 ) -> None:
-    folder.write(tmp_path / "fact.json", Nonce("old"))
+    Fact(tmp_path / "fact.json", Nonce).write(Nonce("old"))
     failing_at.append("before fact.json")
 
     with pytest.raises(PowerFailure):
         WRITERS[writer](tmp_path / "fact.json")
 
-    assert folder.read(Nonce, tmp_path / "fact.json") == Nonce("old")
+    assert Fact(tmp_path / "fact.json", Nonce).read() == Nonce("old")
 
 
 @pytest.mark.parametrize("writer", WRITERS)
@@ -419,10 +424,10 @@ def test_what_is_written_is_for_our_eyes_only(tmp_path: Path) -> None:
     jobs = JobsFolder(tmp_path / "jobs")
     jobs.prepare()
     attempt = jobs.job(JobId("a")).attempt(1)
-    folder.make_folder(attempt.path)
-    folder.write(attempt.intent, Nonce("x"))
-    folder.write_bytes(attempt.token, b"secret")
-    folder.claim_name(attempt.result, Nonce("x"))
+    paths.make_folder(attempt.path)
+    attempt.stuck.write(Stuck("x", 1.0))
+    paths.write_bytes(attempt.token, b"secret")
+    attempt.result.claim(Result("succeeded", 1))
 
     modes = {path.relative_to(tmp_path): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
     assert {modes[path] for path in modes if (tmp_path / path).is_dir()} == {0o700}
@@ -432,8 +437,8 @@ def test_what_is_written_is_for_our_eyes_only(tmp_path: Path) -> None:
 def test_the_umask_can_not_open_a_file(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        folder.write(tmp_path / "a.json", Nonce("x"))
-        folder.make_folder(tmp_path / "b" / "c")
+        Fact(tmp_path / "a.json", Nonce).write(Nonce("x"))
+        paths.make_folder(tmp_path / "b" / "c")
     finally:
         os.umask(before)
 
@@ -469,7 +474,7 @@ def test_jobs_are_sought_before_there_are_any(tmp_path: Path) -> None:
 
 
 def test_attempts_are_counted_as_numbers_and_leftovers_are_passed_over(tmp_path: Path) -> None:
-    job = folder.JobFolder(tmp_path)
+    job = JobFolder(tmp_path)
     assert job.attempt_numbers() == []
 
     for name in ("10", "2", "1", ".1.json.abcd", "x"):
@@ -482,14 +487,14 @@ def test_a_job_moves_whole_and_moving_it_again_is_harmless(tmp_path: Path) -> No
     jobs = JobsFolder(tmp_path)
     jobs.prepare()
     job = jobs.job(JobId("abc"))
-    folder.make_folder(job.attempt(1).path)
-    folder.write(job.message, Nonce("x"))
+    paths.make_folder(job.attempt(1).path)
+    Fact(job.message.path, Nonce).write(Nonce("x"))
 
-    folder.move_job(job, jobs.done / "2024-01-01")
-    folder.move_job(job, jobs.done / "2024-01-01")
+    move_job(job, jobs.done / "2024-01-01")
+    move_job(job, jobs.done / "2024-01-01")
 
     assert not job.path.exists()
-    assert folder.read(Nonce, jobs.done / "2024-01-01" / "abc" / "message.json") == Nonce("x")
+    assert Fact(jobs.done / "2024-01-01" / "abc" / "message.json", Nonce).read() == Nonce("x")
     assert (jobs.done / "2024-01-01" / "abc" / "attempts" / "1").is_dir()
 
 
@@ -498,31 +503,31 @@ def test_a_crash_leaves_a_job_in_one_place(tmp_path: Path, failing_at: list[str]
     jobs = JobsFolder(tmp_path)
     jobs.prepare()
     job = jobs.job(JobId("abc"))
-    folder.make_folder(job.path)
+    paths.make_folder(job.path)
     failing_at.append(step)
 
     with pytest.raises(PowerFailure):
-        folder.move_job(job, jobs.rejected)
+        move_job(job, jobs.rejected)
 
     assert (job.path.exists(), (jobs.rejected / "abc").exists()) == (not moved, moved)
 
 
 def test_facts_are_json_that_people_can_read(tmp_path: Path) -> None:
-    folder.write(tmp_path / "group.json", Group({"0": ("abc", 1)}))
+    Fact(tmp_path / "group.json", Group).write(Group({"0": ("abc", 1)}))
 
     assert json.loads((tmp_path / "group.json").read_text()) == {"members": {"0": ["abc", 1]}}
     assert (tmp_path / "group.json").read_text().endswith("}\n")
 
 
 def test_the_login_side_s_verdict_goes_before_what_the_worker_thought(tmp_path: Path) -> None:
-    attempt = folder.JobFolder(tmp_path).attempt(1)
-    folder.make_folder(attempt.path)
-    folder.claim_name(attempt.result, Result("succeeded", 1, needs_verdict=True))
-    assert facts.read_result(attempt) == Result("succeeded", 1, needs_verdict=True)
+    attempt = JobFolder(tmp_path).attempt(1)
+    paths.make_folder(attempt.path)
+    attempt.result.claim(Result("succeeded", 1, needs_verdict=True))
+    assert read_result(attempt) == Result("succeeded", 1, needs_verdict=True)
 
-    folder.write(attempt.verdict, Result("out_of_memory", 1))
+    attempt.verdict.write(Result("out_of_memory", 1))
 
-    assert facts.read_result(attempt) == Result("out_of_memory", 1)
+    assert read_result(attempt) == Result("out_of_memory", 1)
 
 
 def test_a_bell_is_heard_once_whatever_lies_there(tmp_path: Path) -> None:
@@ -549,7 +554,7 @@ def test_of_very_many_files_the_declared_ones_and_the_smallest_are_kept(tmp_path
     for number in range(1500):
         (source / f"{number}").write_bytes(b"x" * (1 + number // 2))
 
-    folder.keep_files(source, target, 10**9, {"00_Model", "01_never_made"})
+    paths.keep_files(source, target, 10**9, {"00_Model", "01_never_made"})
 
     kept = {file.name for file in target.iterdir()}
     assert len(kept) == 1000 and kept >= {"00_Model", *map(str, range(998))}
@@ -561,6 +566,6 @@ def test_what_is_kept_fits_into_the_bytes_that_it_may_have(tmp_path: Path) -> No
     for name, size in (("large", 60), ("small", 10), ("declared", 50), ("too large", 61)):
         (source / name).write_bytes(b"x" * size)
 
-    folder.keep_files(source, target, 60, {"declared", "too large"})
+    paths.keep_files(source, target, 60, {"declared", "too large"})
 
     assert {file.name for file in target.iterdir()} == {"declared", "small"}

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from worker import __main__ as worker
-from worker import folder
+from worker.folder import paths
 
 
 def test_a_look_leaves_nothing_behind_and_needs_no_folder(tmp_path: Path) -> None:
     before = os.stat(tmp_path).st_mtime_ns
 
-    folder.look_anew(tmp_path)
-    folder.look_anew(tmp_path / "missing")
+    paths.look_anew(tmp_path)
+    paths.look_anew(tmp_path / "missing")
 
     assert os.listdir(tmp_path) == [] and os.stat(tmp_path).st_mtime_ns > before
 

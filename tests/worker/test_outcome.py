@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.outcome import Output, Result, failure_body, headers, readable_tail
+from worker.job.outcome import Output, Result, failure_body, headers, readable_tail
 
 
 def test_headers_hold_what_is_known_and_nothing_else() -> None:

@@ -16,8 +16,8 @@ from tests.services.upstream import Upstream
 from tests.worker.examples import CREDENTIALS, SITE, config_for, read
 from worker.api import Api
 from worker.errors import Misconfigured, Transient
+from worker.job.spec import Input
 from worker.settings import ApiSettings, Config, Seconds, Secret
-from worker.spec import Input
 
 NAME = "service.example.org"
 """Nobody but the proxy knows it."""

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from tests.worker.examples import SPEC
-from worker.outcome import OUTCOMES, Result
-from worker.retry import is_final, larger, next_attempt_at
+from worker.job.outcome import OUTCOMES, Result
+from worker.job.retry import is_final, larger, next_attempt_at
+from worker.job.spec import Caps, JobSpec, Resources
 from worker.settings import GpuRule, RetryPolicy
-from worker.spec import Caps, JobSpec, Resources
 
 POLICY = RetryPolicy(attempts=3, on=("node_failed", "preempted", "fetch"), wait=60)
 HAD = Resources(cpus=2, memory_mb=16000, time_seconds=7200)

@@ -9,9 +9,9 @@ from typing import Optional
 import pytest
 
 from slurm import states
-from worker import sentences
-from worker.outcome import OUTCOMES
-from worker.spec import Resources
+from worker.job import sentences
+from worker.job.outcome import OUTCOMES
+from worker.job.spec import Resources
 
 ASKED = Resources(cpus=2, memory_mb=16000, time_seconds=7200)
 ALL = [

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from tests.worker.examples import API, COPY, QUEUE, asking, parse, read
 from worker.errors import InvalidSpec
+from worker.job.spec import Input, JobSpec, may_fetch, parse_slurm_time, parse_spec
 from worker.settings import Form, GpuRule, Limits, Workload
-from worker.spec import Input, JobSpec, may_fetch, parse_slurm_time, parse_spec
 
 # --- the contract of the existing service, by configuration alone
 

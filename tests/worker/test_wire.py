@@ -23,8 +23,8 @@ from tests.services.upstream import Upstream
 from tests.worker.examples import config_for
 from worker.api import Api
 from worker.errors import StepFailed, Transient
+from worker.job.spec import Input
 from worker.settings import ApiSettings, Seconds
-from worker.spec import Input
 from worker.wire import Pace
 
 gzipped = partial(gzip.compress, mtime=0)

@@ -11,7 +11,7 @@ from ..errors import Transient
 from ..settings import Config, Queue
 
 if TYPE_CHECKING:
-    from ..outcome import Reply
+    from ..job.outcome import Reply
 
 Text = Union[str, bytes]
 """A short string of AMQP: bytes where the sender's bytes are not UTF-8."""

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..errors import Transient
-from ..folder import from_json, to_json
-from ..outcome import Reply
+from ..folder.records import from_json, to_json
+from ..job.outcome import Reply
 from ..settings import Queue, Replies
 from . import Delivery, Properties, Unroutable, matches
 

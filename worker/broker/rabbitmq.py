@@ -36,7 +36,7 @@ from .making import (
 from .returns import returns_of
 
 if TYPE_CHECKING:
-    from ..outcome import Reply
+    from ..job.outcome import Reply
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from pika import exceptions
 from .rabbitmq import OUR_FAULT, as_properties, is_direct, parameters
 
 if TYPE_CHECKING:
-    from ..outcome import Reply
+    from ..job.outcome import Reply
     from ..settings import Credentials
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import folder
+from ..folder import paths
 
 _PREFIX = ".doctor-"
 _PATIENCE = 5.0
@@ -21,7 +21,7 @@ _LEFT_BEHIND_AFTER = 3600.0
 def own_folder(jobs_dir: Path) -> Iterator[Path]:
     """Raises OSError where it can't be made."""
     place = jobs_dir / f"{_PREFIX}{secrets.token_hex(4)}"
-    folder.make_folder(place)
+    paths.make_folder(place)
     try:
         _remove_what_others_left(place)
         yield place
@@ -33,10 +33,10 @@ def _remove(place: Path) -> None:
     """What somebody else still has open, as Slurm a job's log, keeps a name on NFS (`.nfs...`), and with it the folder; it
     goes when that is closed. What is left after that, a later doctor removes."""
     end = time.monotonic() + _PATIENCE
-    folder.remove_tree(place)
+    paths.remove_tree(place)
     while os.path.lexists(place) and time.monotonic() < end:
         time.sleep(0.2)
-        folder.remove_tree(place)
+        paths.remove_tree(place)
 
 
 def _remove_what_others_left(place: Path) -> None:
@@ -45,4 +45,4 @@ def _remove_what_others_left(place: Path) -> None:
         now = place.stat().st_mtime
         for other in place.parent.glob(f"{_PREFIX}*"):
             if now - other.lstat().st_mtime > _LEFT_BEHIND_AFTER:
-                folder.remove_tree(other)
+                paths.remove_tree(other)

@@ -10,8 +10,9 @@ from ..broker.making import LeaveIt, how_to_make, instead_of_transient, unsaid_w
 from ..broker.management import Management
 from ..broker.trial import Seen, Trial
 from ..errors import Damaged, Transient
-from ..facts import Message
-from ..folder import JobsFolder, read
+from ..folder.jobs import JobsFolder
+from ..folder.records import Fact
+from ..job.facts import Message
 from ..settings import Credentials, Queue, Site
 from .drops import tell_deprecated, tell_what_is_dropped
 from .network import Server, reach
@@ -144,7 +145,7 @@ def _reply_queues(site: Site) -> list[str]:
     with contextlib.suppress(OSError):
         for job in itertools.islice(JobsFolder(site.jobs_dir).active.iterdir(), _MOST_LOOKED_AT):
             with contextlib.suppress(Damaged, OSError):
-                message = read(Message, job / "message.json")
+                message = Fact(job / "message.json", Message).read()
                 reply_to = message.properties.get("reply_to") if message else None
                 names |= {reply_to} if isinstance(reply_to, str) else set()
     return sorted(name for name in names if name and not name.startswith("amq."))[:_MOST_LOOKED_AT]

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ..folder import JobsFolder
+from ..folder.jobs import JobsFolder
 from .hider import HIDDEN, Hider
 from .report import Finding
 from .site_shown import site_as_shown

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Optional
 
-from ..folder import make_folder, opens, write_bytes
-from ..sentences import duration
+from ..folder.paths import make_folder, opens, write_bytes
+from ..job.sentences import duration
 from .report import Report
 
 MADE, REMOVED, MOVED = "a new name", "a removed name", "a folder that was moved away"

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from .. import folder
-from ..folder import JobsFolder
+from ..folder import paths
+from ..folder.jobs import JobsFolder
+from ..job.sentences import duration
 from ..login.mark import Marked, NotOurs, check_mark, mark_file
-from ..sentences import duration
 from ..settings import Site
 from .aside import own_folder
 from .mounts import look_at_options, mount_of
@@ -210,8 +210,8 @@ def _expect(report: Report, what: str, holds: Callable[[], bool], else_found: st
 
 
 def _rename_replaces(place: Path) -> bool:
-    folder.write_bytes(place / "fact", b"old")
-    folder.write_bytes(place / "fact", b"new")
+    paths.write_bytes(place / "fact", b"old")
+    paths.write_bytes(place / "fact", b"new")
     return (place / "fact").read_bytes() == b"new"
 
 
@@ -227,5 +227,5 @@ def _link_is_exclusive(place: Path) -> bool:
 
 
 def _folder_syncs(place: Path) -> bool:
-    folder.sync_folder(place)
+    paths.sync_folder(place)
     return True

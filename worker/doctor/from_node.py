@@ -19,7 +19,8 @@ from slurm import BatchRequest, Declined, JobView, Phase, Refused, SlurmJobId, U
 from slurm.cluster import Slurm
 
 from ..errors import Damaged
-from ..folder import read, write, write_bytes
+from ..folder.paths import write_bytes
+from ..folder.records import Fact
 from ..settings import Site
 from . import workloads
 from .aside import own_folder
@@ -55,7 +56,7 @@ def look_from_node(report: Report, subject: Subject, patience: float) -> list[Fi
         return []
     try:
         with own_folder(subject.site.jobs_dir) as place:
-            write(place / "word.json", _Word(place.name, socket.gethostname()))
+            Fact(place / "word.json", _Word).write(_Word(place.name, socket.gethostname()))
             with Watch(place) as watch:
                 found = _run(report, subject, subject.site, place, patience)
                 if found:
@@ -158,7 +159,7 @@ def answer_from_node(found: Iterable[list[Finding]], place: Path) -> None:
     report = Report("jobs folder")
     report.begin("shared")
     try:
-        word = read(_Word, place / "word.json")
+        word = Fact(place / "word.json", _Word).read()
     except (Damaged, OSError):
         word = None
     if word is not None and word.said == place.name:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from ..sentences import duration
+from ..job.sentences import duration
 from .report import Report
 
 _MOUNTS = Path("/proc/self/mountinfo")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Optional
 
 from ..errors import Damaged
-from ..facts import SiteFault
-from ..folder import JobsFolder, read
+from ..folder.facts import site_fault_of
+from ..folder.jobs import JobsFolder
 from ..login import shapes
 from ..login.known_shapes import Shapes
 from ..settings import Credentials, Site, SlurmSettings
@@ -69,7 +69,7 @@ def _look_at_last_pass(report: Report, subject: Subject) -> Optional[float]:
         report.warn("there was none yet", "Run one by hand and see what it says: ./check.py")
         return None
     try:
-        fault = read(SiteFault, jobs.site_fault)
+        fault = site_fault_of(jobs).read()
     except (Damaged, OSError):
         fault = None
     when = f"{_ago(age)} ago"

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Optional
 from urllib.parse import urlsplit
 
 from ..errors import Damaged, LoginRefused, StepFailed, Transient
-from ..facts import read_spec
-from ..folder import JobsFolder
+from ..folder.jobs import JobsFolder
 from ..settings import Credentials
 from .network import Server, reach
 from .report import Report
@@ -100,7 +99,7 @@ def tell_clock(report: Report, whose: str, ahead: float) -> None:
 def _open_input(report: Report, subject: Subject, credentials: Credentials, api: Api, token: str) -> None:
     """The one that was named; else one of a job that is in flight, which may have been removed since."""
     from ..api import TokenExpired
-    from ..spec import Input, may_fetch
+    from ..job.spec import Input, may_fetch
 
     report.begin("one input")
     named = subject.input or _of_a_job(subject)
@@ -132,7 +131,7 @@ def _of_a_job(subject: Subject) -> str:
         return ""
     active = JobsFolder(subject.site.jobs_dir)
     try:
-        specs = (read_spec(job) for job in itertools.islice(active.active_jobs(), _JOBS_LOOKED_AT))
+        specs = (job.spec.read() for job in itertools.islice(active.active_jobs(), _JOBS_LOOKED_AT))
         return next((source.url for spec in specs if spec for source in spec.inputs.values()), "")
     except (OSError, Damaged):
         return ""

@@ -2,16 +2,17 @@
 
 A job that ended without a result is judged by this alone: begun, it is answered for good, because a program that may have run
 for hours must not run again unasked; not begun, it is tried again. So begun.json is exclusive, as started.json is: the login
-side claims it where it sees none (worker/fence.py), and a worker that comes late, cut off from Slurm perhaps, finds it.
+side claims it where it sees none (worker/folder/fence.py), and a worker that comes late, cut off from Slurm perhaps, finds it.
 """
 
 from __future__ import annotations
 
 import logging
 
-from .. import sentences
 from ..errors import StepFailed
-from ..folder import AttemptFolder, JobId, claim_link
+from ..folder.facts import AttemptFolder
+from ..job import sentences
+from ..job.names import JobId
 from .interrupt import Interrupts
 from .patience import while_the_disk_is_away
 
@@ -29,7 +30,7 @@ def note_begun(job_id: JobId, attempt: AttemptFolder, patience: float, interrupt
         first = while_the_disk_is_away(
             "the program waits",
             patience,
-            lambda: claim_link(attempt.started, attempt.begun),
+            lambda: attempt.begun.claim_as(attempt.started),
             lambda _: True,
             interrupts.allowed,
         )

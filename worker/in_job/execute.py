@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import sentences
 from ..errors import StepFailed
+from ..job import sentences
 from .interrupt import Interrupted, Interrupts
 
 log = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ from pathlib import Path
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay
 from tenacity.wait import wait_exponential_jitter
 
-from .. import sentences
 from ..api import Api, TokenExpired
 from ..errors import LoginRefused, StepFailed, Transient
+from ..job import sentences
+from ..job.spec import Input, JobSpec
 from ..settings import Config
-from ..spec import Input, JobSpec
 
 log = logging.getLogger(__name__)
 

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from .. import disk, folder
-from ..answer import largest_answer
 from ..errors import StepFailed
-from ..folder import AttemptFolder
-from ..outcome import Output
-from ..sentences import outputs_too_large
+from ..folder import disk, paths
+from ..folder.answer import largest_answer
+from ..folder.facts import AttemptFolder
+from ..job.outcome import Output
+from ..job.sentences import outputs_too_large
+from ..job.spec import JobSpec
 from ..settings import Site
-from ..spec import JobSpec
 from .patience import while_the_disk_is_away
 
 _PIECE = 3 * (1 << 18)
@@ -60,10 +60,10 @@ def _pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site) -> P
             packed = pack_into(reply, spec, outputs, site)
             reply.flush()
             os.fsync(reply.fileno())
-            folder.sync_folder(body.parent)
+            paths.sync_folder(body.parent)
     except StepFailed:
         with contextlib.suppress(OSError):
-            folder.remove(body)
+            paths.remove(body)
         raise
     return Packed(stem, packed)
 
@@ -135,7 +135,7 @@ def _open_plain(name: str, path: Path) -> BinaryIO:
     if not stat.S_ISREG(status.st_mode) or path.parent.is_symlink():
         os.close(descriptor)
         raise StepFailed("pack", f'The output "{name}" is not a plain file.')
-    if status.st_nlink > 1 and status.st_nlink > folder.names_of_files(path.parent)[status.st_dev, status.st_ino]:
+    if status.st_nlink > 1 and status.st_nlink > paths.names_of_files(path.parent)[status.st_dev, status.st_ino]:
         os.close(descriptor)
         raise StepFailed(
             "pack", f'The output "{name}" is a hard link to a file outside of the outputs. The program must copy it.'

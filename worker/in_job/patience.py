@@ -7,8 +7,8 @@ import logging
 import time
 from typing import Callable, TypeVar, Union
 
-from .. import disk
 from ..errors import StepFailed
+from ..folder import disk
 
 log = logging.getLogger(__name__)
 

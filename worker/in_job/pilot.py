@@ -21,15 +21,18 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Optional
 
-from .. import batches
-from ..answer import reply_of
-from ..batches import Batch, Claimed, Pilot, Pool
 from ..broker import open_answers
 from ..errors import Damaged, Misconfigured, StepFailed
-from ..facts import Intent, Started, Unfit
-from ..folder import GONE, JobFolder, JobId, JobsFolder, claim_name, look_anew, read, write
-from ..journal import Came, Journal, TakenAway, looks_ours, read_progress
-from ..outcome import Reply, failure_body
+from ..folder import batches
+from ..folder.answer import reply_of
+from ..folder.batches import Batch, Claimed, Pool
+from ..folder.facts import JobFolder
+from ..folder.jobs import JobsFolder
+from ..folder.journal import Came, Journal, TakenAway, looks_ours, read_progress
+from ..folder.paths import GONE, look_anew
+from ..job.facts import Started, Unfit
+from ..job.names import JobId
+from ..job.outcome import Reply, failure_body
 from ..settings import Config, PilotRules, Queue
 from .memory import MemoryWatch
 from .runner import Done, Runner, make_place
@@ -99,7 +102,7 @@ class _Hand:
 def run(config: Config, crew: JobFolder, place: Placement) -> None:
     """The whole life of a pilot. What it leaves are journals; the login side reads on where it ends."""
     attempt = crew.attempt(1)
-    pilot, intent = read(Pilot, batches.pilot_file(crew)), read(Intent, attempt.intent)
+    pilot, intent = batches.pilot_file(crew).read(), attempt.intent.read()
     if pilot is None or intent is None:
         raise Damaged("this pilot was never intended")
     queue = config.queue(pilot.queue)
@@ -116,12 +119,12 @@ def _work_there(
     config: Config, queue: Queue, crew: JobFolder, place: Placement, seconds: float, working_place: Path
 ) -> None:
     attempt = crew.attempt(1)
-    if not claim_name(attempt.started, Started(place.scheduler_id, place.restarts, place.node, time.time())):
+    if not attempt.started.claim(Started(place.scheduler_id, place.restarts, place.node, time.time())):
         log.info("a second copy, leaving pilot=%s slurm=%s", crew.id, place.scheduler_id)
         return
     log.info("pilot started pilot=%s slurm=%s node=%s", crew.id, place.scheduler_id, place.node)
     if config.site.scheduler == "slurm" and not MemoryWatch(place.confined).known:
-        write(attempt.unfit, Unfit("a pilot can't see whether memory ran out on this cluster", time.time()))
+        attempt.unfit.write(Unfit("a pilot can't see whether memory ran out on this cluster", time.time()))
         return
     end = time.monotonic() + seconds - config.site.timing.margin(seconds)
     pilot = _Pilot(config, queue.pilot, Pool(JobsFolder(config.site.jobs_dir), queue.name), crew, place, end)

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
-from .. import folder
-from ..facts import Progress
+from ..folder.records import Fact
+from ..job.facts import Progress
 
 PROGRESS = "progress"
 """The file's name in the work folder; $BATCHFERRY_PROGRESS is its path."""
@@ -31,7 +31,7 @@ _LINE = re.compile(r"progress[ \t]+(0?\.\d{1,9}|[01](?:\.\d{0,9})?)(?:[ \t]+(.*)
 
 
 @contextlib.contextmanager
-def watched(source: Path, target: Path) -> Iterator[None]:
+def watched(source: Path, target: Fact[Progress]) -> Iterator[None]:
     """While the block runs, what `source` says last becomes the fact `target`. Never fails the job."""
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(source, target, ended), daemon=True)
@@ -43,7 +43,7 @@ def watched(source: Path, target: Path) -> Iterator[None]:
         watcher.join(_LAST_LOOK)
 
 
-def _watch(source: Path, target: Path, ended: threading.Event) -> None:
+def _watch(source: Path, target: Fact[Progress], ended: threading.Event) -> None:
     last: Optional[tuple[float, str]] = None
     over = False
     while not over:
@@ -51,7 +51,7 @@ def _watch(source: Path, target: Path, ended: threading.Event) -> None:
         with contextlib.suppress(OSError):
             said = parse(_tail(source))
             if said is not None and said != last:
-                folder.write(target, Progress(*said, at=time.time()))
+                target.write(Progress(*said, at=time.time()))
                 last = said
 
 

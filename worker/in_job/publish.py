@@ -8,11 +8,11 @@ import time
 
 from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
-from ..answer import deliver
 from ..broker import open_broker
 from ..errors import Transient
-from ..facts import Outcome
-from ..folder import JobFolder
+from ..folder.answer import deliver
+from ..folder.facts import JobFolder
+from ..job.facts import Outcome
 from ..settings import Config
 
 log = logging.getLogger(__name__)

@@ -6,13 +6,15 @@ import logging
 import time
 from typing import Optional
 
-from .. import folder, sentences
-from ..answer import conclude, record
 from ..errors import Damaged
-from ..facts import Intent, Kept, Message, Started, read_spec
-from ..folder import AttemptFolder, JobFolder, JobsFolder, read
-from ..outcome import Result
-from ..retry import is_final
+from ..folder import paths
+from ..folder.answer import conclude, record
+from ..folder.facts import AttemptFolder, JobFolder, restore
+from ..folder.jobs import JobsFolder
+from ..job import sentences
+from ..job.facts import Kept, Started
+from ..job.outcome import Result
+from ..job.retry import is_final
 from ..settings import Config
 from . import steps
 from .interrupt import Interrupts
@@ -32,10 +34,10 @@ def run(config: Config, job: JobFolder, number: int, place: Placement) -> None:
 
 def _live(config: Config, job: JobFolder, number: int, place: Placement) -> None:
     attempt = job.attempt(number)
-    spec, intent, message = read_spec(job), read(Intent, attempt.intent), read(Message, job.message)
+    spec, intent, message = job.spec.read(), attempt.intent.read(), job.message.read()
     if spec is None or intent is None or message is None:
         raise Damaged("this attempt was never intended")
-    claimed_at = job.message.stat().st_mtime
+    claimed_at = job.message.path.stat().st_mtime
     timing = config.site.timing
     time_limit = intent.resources.minutes * 60
     with Interrupts(time_limit - timing.margin(time_limit)) as interrupts:
@@ -46,7 +48,7 @@ def _live(config: Config, job: JobFolder, number: int, place: Placement) -> None
             config, job.id, attempt, spec, intent.resources, place, started.at, interrupts, MemoryWatch(place.confined)
         )
         result = steps.attempt(work)
-        gone = not folder.is_there(attempt.path) and not folder.is_there(job.message)
+        gone = not paths.is_there(attempt.path) and not job.message.is_there()
         if gone and JobsFolder(config.site.jobs_dir).find(job.id) is not None:
             log.info("the job has been put away meanwhile, leaving job=%s attempt=%d", job.id, number)
             return
@@ -59,10 +61,10 @@ def _live(config: Config, job: JobFolder, number: int, place: Placement) -> None
 
 def _store(job: JobFolder, attempt: AttemptFolder, kept: Kept, result: Result) -> tuple[bool, Result]:
     """Whether the message is there, and the result that counts. May be done again, as far as it ever came."""
-    folder.make_folder(attempt.path)  # the program may have deleted it
+    paths.make_folder(attempt.path)  # the program may have deleted it
     is_there = _put_back(job, attempt, kept)
     counts = record(attempt, result)
-    folder.remove(attempt.token)
+    paths.remove(attempt.token)
     return is_there, counts
 
 
@@ -70,27 +72,25 @@ def _put_back(job: JobFolder, attempt: AttemptFolder, kept: Kept) -> bool:
     """What has vanished meanwhile: a purge of scratch space takes files that nobody has read for long. False where the
     message is among it: the job may have been put away, so the login side finds out, and goes on with what is left here.
     """
-    if not folder.is_there(job.message):
+    if not job.message.is_there():
         log.warning("message.json is gone, what it said is left for the login side job=%s", job.id)
-        folder.write(attempt.kept, kept)
+        attempt.kept.write(kept)
         return False
-    for path, fact in kept.files(job, attempt):
-        if not folder.is_there(path):
-            log.warning("%s is gone, written again job=%s", path.name, job.id)
-            folder.write(path, fact)
+    for name in restore(kept, job, attempt):
+        log.warning("%s was gone, written again job=%s", name, job.id)
     return True
 
 
 def _start(job: JobFolder, attempt: AttemptFolder, place: Placement) -> Optional[Started]:
     """None for a second copy of this attempt, which leaves without a word; and when the job has its outcome already."""
     started = Started(place.scheduler_id, place.restarts, place.node, time.time(), says_begun=True)
-    if folder.is_there(job.outcome):
+    if job.outcome.is_there():
         log.info("the job has been answered, nothing to do job=%s attempt=%d", job.id, attempt.number)
         return None
-    if folder.claim_name(attempt.started, started):
+    if attempt.started.claim(started):
         log.info("started job=%s attempt=%d slurm=%s node=%s", job.id, attempt.number, place.scheduler_id, place.node)
         return started
-    first = read(Started, attempt.started)
+    first = attempt.started.read()
     if first is not None and first.closed:
         log.info("this attempt was closed, leaving job=%s attempt=%d", job.id, attempt.number)
         return None

@@ -20,14 +20,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Optional
 
-from .. import sentences
-from ..batches import Claimed
 from ..errors import InvalidSpec, UnknownWorkload
-from ..folder import AttemptFolder
-from ..outcome import Result
-from ..retry import is_final
+from ..folder.batches import Claimed
+from ..folder.facts import AttemptFolder
+from ..job import sentences
+from ..job.outcome import Result
+from ..job.retry import is_final
+from ..job.spec import JobSpec, deadline_of, parse_spec
 from ..settings import Config
-from ..spec import JobSpec, deadline_of, parse_spec
 from . import steps
 from .execute import adopt_orphans
 from .fetch import Fetcher

@@ -18,8 +18,9 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from .. import folder, sentences
 from ..errors import StepFailed
+from ..folder import paths
+from ..job import sentences
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def new_place(above: Path, label: str) -> Iterator[Path]:
     try:
         yield path
     finally:
-        folder.remove_tree(path)
+        paths.remove_tree(path)
         if descriptor is not None:
             os.close(descriptor)
 

@@ -16,14 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from .. import folder, sentences
 from ..errors import Damaged, StepFailed
-from ..facts import Progress
-from ..folder import AttemptFolder, JobId
+from ..folder import paths
+from ..folder.facts import AttemptFolder
 from ..installed import needed, trouble
-from ..outcome import Result, Used, readable_tail
+from ..job import sentences
+from ..job.names import JobId
+from ..job.outcome import Result, Used, readable_tail
+from ..job.spec import JobSpec, Resources
 from ..settings import Config, Workload
-from ..spec import JobSpec, Resources
 from .begin import note_begun
 from .execute import Exit, execute
 from .fetch import Fetcher, fetch
@@ -206,17 +207,17 @@ def _scratch(work: Work) -> Iterator[Path]:
             yield _made(path)
         except BaseException:
             made, most = path / "outputs", work.config.site.limits.output_bytes
-            folder.keep_files(made, work.attempt.outputs, most, set(work.spec.outputs.values()))
+            paths.keep_files(made, work.attempt.outputs, most, set(work.spec.outputs.values()))
             raise
 
 
 @contextlib.contextmanager
 def _emptied(path: Path) -> Iterator[Path]:
-    folder.remove_tree(path)
+    paths.remove_tree(path)
     try:
         yield path
     finally:
-        folder.remove_tree(path)
+        paths.remove_tree(path)
 
 
 def _made(path: Path) -> Path:
@@ -332,7 +333,7 @@ def _interrupted(work: Work, interrupted: Interrupted) -> Result:
 
 def _how_far(work: Work) -> str:
     try:
-        said = folder.read(Progress, work.attempt.progress)
+        said = work.attempt.progress.read()
     except Damaged:  # a hint, for which no answer may be lost
         return ""
     if said is None:

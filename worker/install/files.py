@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..folder import remove, sync_folder
+from ..folder.paths import remove, sync_folder
 
 
 def site_text(example: str, settings: Mapping[tuple[str, str], Any]) -> str:

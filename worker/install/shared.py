@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ..folder import JobsFolder
+from ..folder.jobs import JobsFolder
 from ..login.mark import NotOurs, check_mark, mark_as
 from .starting import NotAdded
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from slurm import JobView, TooWide
 
-from .. import folder
+from ..folder.records import Fact
 from .tools import Tools
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,8 @@ class Asked:
 
 def ask(tools: Tools, names: Sequence[str], since: float) -> tuple[Sequence[JobView], Collection[str]]:
     """What accounting shows, and the names of which this is all that it has. Raises Unavailable and Spent."""
-    before = tools.note(Asked, tools.jobs.history) or Asked()
+    asked = Fact(tools.jobs.history, Asked)
+    before = tools.note(asked) or Asked()
     now, longest = tools.now(), before.longest
     start = min(since, now) - (_LITTLE_GRACE if longest else _GRACE)
     whole = not longest or now - start <= longest
@@ -51,10 +52,10 @@ def ask(tools: Tools, names: Sequence[str], since: float) -> tuple[Sequence[JobV
         views = tools.scheduler.history(names, begin, None if before.down_to == now else before.down_to)
     except TooWide:
         shorter = max(_SHORTEST, min(_OFTEN_ALLOWED, (before.down_to - begin) / 2))
-        folder.write(tools.jobs.history, Asked(shorter))
+        asked.write(Asked(shorter))
         log.info("accounting refuses so long a time, it is asked piece by piece seconds=%.0f", shorter)
         raise
     done = begin <= start
     if not whole:
-        folder.write(tools.jobs.history, Asked(longest) if done else replace(before, down_to=begin))
+        asked.write(Asked(longest) if done else replace(before, down_to=begin))
     return views, set(before.names) & set(names) if done else ()

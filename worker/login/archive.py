@@ -12,12 +12,15 @@ import stat
 import time
 from pathlib import Path
 
-from .. import folder
-from ..batches import pilot_folder
-from ..facts import Group
-from ..folder import AttemptFolder, JobFolder, JobsFolder
+from ..folder import paths
+from ..folder.batches import pilot_folder
+from ..folder.facts import AttemptFolder, JobFolder, group_of
+from ..folder.jobs import JobsFolder
+from ..folder.moves import move_job
+from ..folder.snapshot import read_attempt
+from ..job.names import JobId
+from ..job.snapshot import JobFacts
 from ..settings import Site
-from .snapshot import JobFacts, read_attempt
 
 log = logging.getLogger(__name__)
 
@@ -33,33 +36,33 @@ def archive(jobs: JobsFolder, job: JobFolder, facts: JobFacts, site: Site, now: 
     declared = set(facts.spec.outputs.values()) if facts.spec else set()
     for number in job.attempt_numbers():
         attempt = job.attempt(number)
-        folder.keep_files(attempt.work / "outputs", attempt.outputs, site.limits.output_bytes, declared)
+        paths.keep_files(attempt.work / "outputs", attempt.outputs, site.limits.output_bytes, declared)
         _clear(jobs, job, attempt)
-    folder.remove_half_written(job.path)
+    paths.remove_half_written(job.path)
     day = jobs.done / time.strftime("%Y-%m-%d", time.gmtime(now))
     place = jobs.rejected if facts.spec is None else jobs.undelivered if facts.undeliverable else day
     if place is day:
         if not day.exists():
             _tidy(jobs.done, site.limits.done_bytes, site.timing.keep_done, now)
             sweep(jobs)
-            folder.make_folder(day)
+            paths.make_folder(day)
             (day / _BYTES).touch()
         _add_bytes(day, _size(job.path))
-    folder.move_job(job, place)
+    move_job(job, place)
     log.info("archived job=%s outcome=%s in=%s why=%r", job.id, _outcome(facts), place.name, _reason(facts))
 
 
 def archive_pilot(jobs: JobsFolder, crew: JobFolder, done: Path, now: float) -> None:
     """What an ended pilot leaves: its log, and what Slurm said of it."""
     _clear(jobs, crew, crew.attempt(1))
-    folder.move_job(crew, done / time.strftime("%Y-%m-%d", time.gmtime(now)))
+    move_job(crew, done / time.strftime("%Y-%m-%d", time.gmtime(now)))
 
 
 def _clear(jobs: JobsFolder, job: JobFolder, attempt: AttemptFolder) -> None:
     """No secret stays, no scratch data, and no group without members."""
-    folder.remove(attempt.token)
-    folder.remove_tree(attempt.work)
-    folder.remove_half_written(attempt.path)
+    paths.remove(attempt.token)
+    paths.remove_tree(attempt.work)
+    paths.remove_half_written(attempt.path)
     for intent in read_attempt(attempt).intents:
         _end_group(jobs, job, intent.group, attempt.slurm_log)
 
@@ -76,16 +79,16 @@ def _reason(facts: JobFacts) -> str:
 
 def _end_group(jobs: JobsFolder, job: JobFolder, group: str, log_file: Path) -> None:
     """The last member that leaves takes the group's log along."""
-    members = folder.read(Group, jobs.group(group))
-    if members and _anybody_left(jobs, job, [folder.JobId(j) for j, _ in members.members.values()]):
+    members = group_of(jobs, group).read()
+    if members and _anybody_left(jobs, job, [JobId(j) for j, _ in members.members.values()]):
         return
     with contextlib.suppress(FileNotFoundError):
         os.rename(jobs.group_log(group), log_file)
-    folder.remove_half_written(jobs.groups, f"{group}.json")
-    folder.remove(jobs.group(group))
+    paths.remove_half_written(jobs.groups, f"{group}.json")
+    paths.remove(jobs.group(group))
 
 
-def _anybody_left(jobs: JobsFolder, job: JobFolder, members: list[folder.JobId]) -> bool:
+def _anybody_left(jobs: JobsFolder, job: JobFolder, members: list[JobId]) -> bool:
     """Asked in no order: in theirs, the members of a large array, who leave one by one, would cost its square. A folder
     without a message is what a worker left that came back too late."""
     random.Random(job.id).shuffle(members)
@@ -93,9 +96,9 @@ def _anybody_left(jobs: JobsFolder, job: JobFolder, members: list[folder.JobId])
     return any(_is_here(jobs, member) for member in others)
 
 
-def _is_here(jobs: JobsFolder, member: folder.JobId) -> bool:
+def _is_here(jobs: JobsFolder, member: JobId) -> bool:
     pilot = pilot_folder(jobs, member)
-    return folder.is_there(pilot.path if pilot else jobs.job(member).message)
+    return paths.is_there(pilot.path) if pilot else jobs.job(member).message.is_there()
 
 
 def _tidy(done: Path, most_bytes: int, keep: float, now: float) -> None:
@@ -117,7 +120,7 @@ def sweep(jobs: JobsFolder) -> None:
             for entry in itertools.islice(entries, left):
                 left -= 1
                 if entry.is_dir(follow_symlinks=False):
-                    folder.remove_tree(Path(entry.path))
+                    paths.remove_tree(Path(entry.path))
                 else:
                     os.unlink(entry.path)
         with contextlib.suppress(OSError):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from ..errors import Damaged
-from ..folder import contents, write_note
+from ..folder.paths import contents, write_note
 
 if TYPE_CHECKING:
     from slurm import BatchRequest, Informant, JobView, Outlook, Scheduler, SlurmJobId, Usage

@@ -7,10 +7,12 @@ import logging
 from collections.abc import Iterator
 from typing import Optional
 
-from .. import folder
 from ..broker import Delivery, digest
-from ..facts import FORMAT, Acked, Message
-from ..folder import JobFolder, JobId, JobsFolder
+from ..folder import paths
+from ..folder.facts import JobFolder
+from ..folder.jobs import JobsFolder
+from ..job.facts import FORMAT, Acked, Message
+from ..job.names import JobId
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ def claim(jobs: JobsFolder, delivery: Delivery, keep_bytes: int, now: float) -> 
         return None
     job = jobs.job(job_id)
     _make_folder(job)
-    if not folder.claim_name(job.message, as_message(delivery, keep_bytes, now)):
+    if not job.message.claim(as_message(delivery, keep_bytes, now)):
         return None
     log.info("claimed job=%s queue=%s bytes=%d correlation_id=%r%s", job.id, delivery.queue, len(delivery.body),
              delivery.properties.correlation_id, f" returns={delivery.returns}" if delivery.returns else "")  # fmt: skip
@@ -38,26 +40,26 @@ def claim(jobs: JobsFolder, delivery: Delivery, keep_bytes: int, now: float) -> 
 def _make_folder(job: JobFolder) -> None:
     """Something else in its place must not send the message back again and again, until a quorum queue drops it."""
     try:
-        folder.make_folder(job.path)
+        paths.make_folder(job.path)
     except FileExistsError:
-        aside = folder.put_aside(job.path)
+        aside = paths.put_aside(job.path)
         log.error("something else stood in the place of a new job, put aside as %s job=%s", aside, job.id)
-        folder.make_folder(job.path)
+        paths.make_folder(job.path)
 
 
 def _sync_claim(jobs: JobsFolder, job_id: JobId) -> None:
     """Whoever claimed it may have been killed before its name was on disk, and the broker is about to forget it."""
     for job in _numbered_ones(jobs, job_id):
         with contextlib.suppress(FileNotFoundError):  # it has just been put away
-            folder.sync_folder(job.path)
-            folder.sync_folder(job.path.parent)
+            paths.sync_folder(job.path)
+            paths.sync_folder(job.path.parent)
 
 
 def note_acked(jobs: JobsFolder, delivery: Delivery, now: float) -> None:
     """For a message without any id, once the broker has surely forgotten it: tells the next equal one from a redelivery."""
     for job in _equal_ones(jobs, delivery):
-        if not folder.is_there(job.acked):
-            folder.write(job.acked, Acked(at=now))
+        if not job.acked.is_there():
+            job.acked.write(Acked(at=now))
 
 
 def has_id(delivery: Delivery) -> bool:
@@ -74,7 +76,7 @@ def free_id(jobs: JobsFolder, delivery: Delivery) -> Optional[JobId]:
     if has_id(delivery):
         return None if jobs.find(base) else base
     known = list(_equal_ones(jobs, delivery))
-    if delivery.redelivered and not all(folder.is_there(job.acked) for job in known):
+    if delivery.redelivered and not all(job.acked.is_there() for job in known):
         return None
     return _numbered(base, len(known) + 1)
 

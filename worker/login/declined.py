@@ -12,14 +12,15 @@ from typing import Optional
 
 from slurm import Unavailable
 
-from .. import fence, folder, sentences
-from ..batches import PILOT
-from ..facts import Cancel, Shape
-from ..folder import JobFolder
-from ..spec import Resources
+from ..folder import fence, paths
+from ..folder.batches import PILOT
+from ..folder.facts import JobFolder
+from ..job import sentences
+from ..job.facts import Cancel, Shape
+from ..job.judge import Submit
+from ..job.spec import Resources
 from . import reconcile, shapes
 from .budget import Spent
-from .judge import Submit
 from .reconcile import Standing
 from .submit import Ready, smallest
 from .tools import SiteAway, Tools, disk_away
@@ -195,6 +196,6 @@ def _answer(tools: Tools, standing: Standing, job: JobFolder, step: Submit, reas
         if not fence.close(attempt, reason, tools.now()):
             log.info("declined, and began all the same job=%s attempt=%d", job.id, step.attempt)
             return
-        folder.remove(attempt.token)
+        paths.remove(attempt.token)
         log.info("given up job=%s attempt=%d outcome=%s why=%r", job.id, step.attempt, reason.outcome, reason.reason)
     reconcile.settle(tools, job, standing)

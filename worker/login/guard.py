@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ..broker import QueueFault
 from ..errors import Transient
-from ..folder import JobsFolder, remove
+from ..folder.jobs import JobsFolder
+from ..folder.paths import remove
 from ..settings import Config
 from . import lease
 from .known import note_workloads

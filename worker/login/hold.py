@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from .. import answer, fence, folder, sentences
-from ..facts import Cancel, Held
-from ..folder import JobFolder, read
-from ..outcome import Result
-from .snapshot import read_attempt
+from ..folder import answer, fence, paths
+from ..folder.facts import JobFolder
+from ..folder.snapshot import read_attempt
+from ..job import sentences
+from ..job.facts import Cancel, Held
+from ..job.outcome import Result
 
 if TYPE_CHECKING:
     from .reconcile import Standing
@@ -20,10 +21,10 @@ log = logging.getLogger(__name__)
 
 def hold(tools: Tools, job: JobFolder, number: int, queue: str, standing: Standing, why: str) -> bool:
     """For a job that would be submitted now. True where it has its result instead, after `patience`."""
-    held = read(Held, job.held)
+    held = job.held.read()
     if held is None:
         held = Held(why, tools.now())
-        folder.write(job.held, held)
+        job.held.write(held)
         log.warning("held: its workload can't be begun job=%s why=%r", job.id, why)
     waited = tools.now() - held.since
     if waited >= tools.config.site.timing.patience and _answer(tools, job, number, waited):
@@ -35,15 +36,15 @@ def hold(tools: Tools, job: JobFolder, number: int, queue: str, standing: Standi
 
 def let_go(job: JobFolder) -> None:
     """Its workload is there."""
-    if job.held.exists():
-        folder.remove(job.held)
+    if job.held.path.exists():
+        job.held.remove()
         log.info("no longer held job=%s", job.id)
 
 
 def _answer(tools: Tools, job: JobFolder, number: int, waited: float) -> bool:
     """False where the attempt has begun after all: it may have been submitted before, without a clear answer."""
     attempt, reason = job.attempt(number), sentences.installation_at_fault(waited)
-    folder.make_folder(attempt.path)
+    paths.make_folder(attempt.path)
     if read_attempt(attempt).intents and not fence.close(attempt, Cancel("failed", reason, tools.now()), tools.now()):
         return False
     answer.record(attempt, Result("failed", number, reason, step="submit", ended_at=tools.now()))

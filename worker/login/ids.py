@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from .. import folder
 from ..errors import Damaged
+from ..folder import paths
 
 log = logging.getLogger(__name__)
 
@@ -53,29 +53,29 @@ class Ids:
         for path in list(self._path.glob("*.ids")):
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_mtime < then:
-                    folder.remove(path)
+                    paths.remove(path)
                     self._files.pop(path.name, None)
 
     def _merge(self, names: Sequence[str]) -> None:
         """A crash in between leaves an id in two files, which changes nothing."""
         self._write(b"".join(sorted({each for name in names for each in self._files[name]})))
         for name in names:
-            folder.remove(self._path / name)
+            paths.remove(self._path / name)
             del self._files[name]
 
     def _write(self, data: bytes) -> None:
         if data:
             name = f"{time.strftime('%Y%m%d%H%M%S')}-{secrets.token_hex(4)}.ids"
-            folder.write_bytes(self._path / name, data)
+            paths.write_bytes(self._path / name, data)
             self._files[name] = _Sorted(data)
 
     def _load(self) -> None:
         """Another process may have written here since."""
         if os.path.lexists(self._path) and not self._path.is_dir():
             log.error("damaged, put aside: jobs are done again if their messages come again what=%r now=%s",
-                      f"{self._path} is not a folder", folder.put_aside(self._path))  # fmt: skip
+                      f"{self._path} is not a folder", paths.put_aside(self._path))  # fmt: skip
             self.lost += 1
-        folder.make_folder(self._path)
+        paths.make_folder(self._path)
         names = {name for name in os.listdir(self._path) if name.endswith(".ids")}
         for gone in set(self._files) - names:
             del self._files[gone]
@@ -84,12 +84,12 @@ class Ids:
                 self._files[name] = _Sorted(_content(self._path / name))
             except Damaged as error:
                 log.error("damaged, put aside: its jobs are done again if their messages come again what=%r now=%s",
-                          str(error), folder.put_aside(self._path / name))  # fmt: skip
+                          str(error), paths.put_aside(self._path / name))  # fmt: skip
                 self.lost += 1
 
 
 def _content(path: Path) -> bytes:
-    data = folder.contents(path, _LARGEST) or b""
+    data = paths.contents(path, _LARGEST) or b""
     if len(data) % _BYTES:
         raise Damaged(f"{path} was cut off")
     return data

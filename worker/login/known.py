@@ -6,7 +6,9 @@ import logging
 from dataclasses import dataclass
 
 from ..errors import Damaged
-from ..folder import JobsFolder, put_aside, read, write
+from ..folder.jobs import JobsFolder
+from ..folder.paths import put_aside
+from ..folder.records import Fact
 from ..settings import Site
 
 log = logging.getLogger(__name__)
@@ -21,17 +23,21 @@ def note_workloads(site: Site, jobs: JobsFolder) -> None:
     """Before any message is read. Raises OSError."""
     known = _known(jobs)
     if not set(site.workloads) <= known:
-        write(jobs.workloads, KnownWorkloads(tuple(sorted(known | set(site.workloads)))))
+        _fact(jobs).write(KnownWorkloads(tuple(sorted(known | set(site.workloads)))))
 
 
 def was_there(jobs: JobsFolder, workload: str) -> bool:
     return workload in _known(jobs)
 
 
+def _fact(jobs: JobsFolder) -> Fact[KnownWorkloads]:
+    return Fact(jobs.workloads, KnownWorkloads)
+
+
 def _known(jobs: JobsFolder) -> set[str]:
     """None of a file that can't be read: then a name that is gone is one that never was."""
     try:
-        known = read(KnownWorkloads, jobs.workloads)
+        known = _fact(jobs).read()
     except Damaged as error:
         log.error("damaged, put aside as %s what=%r", put_aside(jobs.workloads), str(error))
         return set()

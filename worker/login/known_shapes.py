@@ -12,12 +12,13 @@ import os
 from collections.abc import Iterator
 from typing import Callable, Optional
 
-from .. import folder
 from ..errors import Damaged
-from ..facts import Shape
-from ..folder import JobsFolder
+from ..folder import paths
+from ..folder.jobs import JobsFolder
+from ..folder.records import Fact
+from ..job.facts import Shape
+from ..job.spec import Resources
 from ..settings import SlurmSettings
-from ..spec import Resources
 
 
 class Shapes:
@@ -44,19 +45,21 @@ class Shapes:
     def forget(self, which: Callable[[Shape], bool]) -> None:
         """Raises OSError."""
         for key in [key for key, shape in self._known.items() if which(shape)]:
-            folder.remove(self._folder / f"{key}.json")
+            self._fact(key).remove()
             del self._known[key]
 
     def note(self, asked: Resources, shape: Optional[Shape]) -> None:
         """None: nothing is known of it any more. Raises OSError."""
         key = self._key(asked)
-        file = self._folder / f"{key}.json"
         if shape is not None:
-            folder.make_folder(self._folder)
-            folder.write(file, shape)
+            paths.make_folder(self._folder)
+            self._fact(key).write(shape)
             self._known[key] = shape
         elif self._known.pop(key, None) is not None:
-            folder.remove(file)
+            self._fact(key).remove()
+
+    def _fact(self, key: str) -> Fact[Shape]:
+        return Fact(self._folder / f"{key}.json", Shape)
 
     def _key(self, asked: Resources) -> str:
         """Whom Slurm writes to is no part of it."""
@@ -70,6 +73,6 @@ def _read_all(jobs: JobsFolder) -> Iterator[tuple[str, Shape]]:
         names = [name for name in os.listdir(jobs.shapes) if name.endswith(".json") and not name.startswith(".")]
     for name in sorted(names):
         with contextlib.suppress(Damaged, OSError):
-            shape = folder.read(Shape, jobs.shapes / name)
+            shape = Fact(jobs.shapes / name, Shape).read()
             if shape is not None:
                 yield name[: -len(".json")], shape

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Optional
 
 from ..errors import Damaged
-from ..folder import claim_name, read, remove, remove_half_written
+from ..folder.paths import remove, remove_half_written
+from ..folder.records import Exclusive, Fact
 from ..processes import began
 
 _RELEASED = 0o400
@@ -85,7 +86,7 @@ def hold(path: Path, expires: float, rest: float = 0, beside: Sequence[Path] = (
     wrote last may not be visible here yet. `beside`: other folders in which whoever was killed may have left half a file.
     """
     me = _Holder(socket.gethostname(), os.getpid(), began(os.getpid()))
-    if not claim_name(path, me):
+    if not Exclusive(path, _Holder).claim(me):
         _take_over(path, me, expires, rest)
         # Younger ones may be another pass's, which is about to lose to this one, or a verb's.
         for place in (path.parent, *beside):
@@ -117,7 +118,7 @@ def _take_over(path: Path, me: _Holder, expires: float, rest: float) -> None:
             with contextlib.suppress(FileExistsError):
                 os.link(aside, path)
     remove(aside)
-    if not claim_name(path, me):
+    if not Exclusive(path, _Holder).claim(me):
         raise Held("another pass took over just now")
 
 
@@ -170,6 +171,6 @@ def _identity(path: Path) -> Optional[_Identity]:
 def _holder(path: Path) -> Optional[_Holder]:
     """None where there is no lease. One that can't be read is somebody's all the same, until it is too old."""
     try:
-        return read(_Holder, path)
+        return Fact(path, _Holder).read()
     except Damaged:
         return _Holder(host="an unknown host", pid=0)

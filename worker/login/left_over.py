@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import logging
 
-from .. import folder
-from ..batches import Pool
 from ..errors import Damaged
-from ..facts import Kept
-from ..folder import JobFolder, JobId, read
+from ..folder import paths
+from ..folder.batches import Pool
+from ..folder.facts import JobFolder, restore
+from ..folder.moves import remove_unclaimed
+from ..job.facts import Kept
+from ..job.names import JobId
 from .ids import Ids
 from .tools import Tools
 
@@ -27,12 +29,12 @@ _ID_OF_A_BATCH = 32
 
 def restored(tools: Tools, job: JobFolder) -> bool:
     """Whether the message is there again. Raises Damaged where it is lost, and OSError."""
-    if not folder.names_in(job.path):
+    if not paths.names_in(job.path):
         return _remove_if_old(tools, job)
     if not _had_begun(job) or _is_elsewhere(tools, job.id):
         return _remove_if_old(tools, job)
     for number in reversed(job.attempt_numbers()):
-        kept = read(Kept, job.attempt(number).kept)
+        kept = job.attempt(number).kept.read()
         if kept is not None:
             _restore(job, number, kept)
             return True
@@ -40,7 +42,7 @@ def restored(tools: Tools, job: JobFolder) -> bool:
 
 
 def _had_begun(job: JobFolder) -> bool:
-    return any(folder.is_there(path) for path in (job.attempts, job.spec, job.outcome, job.acked))
+    return paths.is_there(job.attempts) or any(fact.is_there() for fact in (job.spec, job.outcome, job.acked))
 
 
 def _is_elsewhere(tools: Tools, job_id: JobId) -> bool:
@@ -49,7 +51,7 @@ def _is_elsewhere(tools: Tools, job_id: JobId) -> bool:
         return True
     for queue in tools.config.site.queues:
         pool = Pool(tools.jobs, queue.name)
-        if folder.is_folder(pool.path):
+        if paths.is_folder(pool.path):
             done = Ids(pool.path / "ids").known([job_id] if len(job_id) == _ID_OF_A_BATCH else [])
             if done or job_id in pool.open_ids():
                 return True
@@ -59,16 +61,14 @@ def _is_elsewhere(tools: Tools, job_id: JobId) -> bool:
 def _remove_if_old(tools: Tools, job: JobFolder) -> bool:
     with contextlib.suppress(FileNotFoundError):
         if tools.server_now - job.path.stat().st_mtime > _UNCLAIMED_AFTER:
-            folder.remove_unclaimed(job)
+            remove_unclaimed(job)
     return False
 
 
 def _restore(job: JobFolder, number: int, kept: Kept) -> None:
     """The message comes last: without it this is done once more."""
     attempt = job.attempt(number)
-    for path, fact in kept.files(job, attempt):
-        if not folder.is_there(path):
-            folder.write(path, fact)
-    with folder.prepared(job.message, kept.message, at=kept.claimed_at) as commit:
+    restore(kept, job, attempt)
+    with job.message.prepared(kept.message, at=kept.claimed_at) as commit:
         commit()
     log.warning("files of the job were lost, its worker had kept what they said job=%s", job.id)

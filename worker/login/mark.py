@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Optional
 
 from ..errors import Damaged
-from ..folder import JobsFolder, claim_name, read, sync_folder, write
-from ..names import Place
+from ..folder.jobs import JobsFolder
+from ..folder.paths import sync_folder
+from ..folder.records import Exclusive, Fact
+from ..job.names import Place
 from ..settings import Config
 from .other_place import OtherPlace, look_at
 
@@ -72,7 +74,7 @@ def check_mark(site_file: Path, jobs: JobsFolder) -> Marked:
 
 def _read(file: Path, jobs: JobsFolder) -> Optional[Mark]:
     try:
-        return read(Mark, file)
+        return Fact(file, Mark).read()
     except Damaged as error:
         fix = f"Remove that file if {jobs.path} holds the jobs of this installation"
         raise NotOurs(f"{error}", f"{fix}; what remains of the mark is {_other_one(file, jobs)}") from None
@@ -111,16 +113,16 @@ def _compare_places(inside: Mark, jobs: JobsFolder) -> Marked:
 
 def leave_mark(config: Config, jobs: JobsFolder) -> None:
     """In the jobs folder first: a crash in between leaves one to be adopted. Raises OSError if that can't be written."""
-    claim_name(jobs.mark, Mark(secrets.token_hex(8), str(jobs.path), str(config.site_file)))
+    Exclusive(jobs.mark, Mark).claim(Mark(secrets.token_hex(8), str(jobs.path), str(config.site_file)))
     sync_folder(jobs.path.parent)
     _mark_the_site_file(config, jobs)
 
 
 def note_place(config: Config, jobs: JobsFolder) -> None:
     """Of a folder that was moved, or is known by another name now."""
-    inside = read(Mark, jobs.mark)
+    inside = Fact(jobs.mark, Mark).read()
     if inside is not None:
-        write(jobs.mark, replace(inside, jobs_dir=str(jobs.path)))
+        Fact(jobs.mark, Mark).write(replace(inside, jobs_dir=str(jobs.path)))
         _mark_the_site_file(config, jobs)
 
 
@@ -131,6 +133,6 @@ def _mark_the_site_file(config: Config, jobs: JobsFolder) -> None:
 
 def mark_as(site_file: Path, jobs: JobsFolder) -> None:
     """Makes this site file one of those that work on the folder. Raises Damaged and OSError."""
-    inside = read(Mark, jobs.mark)
+    inside = Fact(jobs.mark, Mark).read()
     if inside is not None:
-        write(mark_file(site_file), Mark(inside.id, str(jobs.path), str(site_file)))
+        Fact(mark_file(site_file), Mark).write(Mark(inside.id, str(jobs.path), str(site_file)))

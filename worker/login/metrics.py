@@ -16,10 +16,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from .. import VERSION
-from ..batches import Batch, crew
 from ..errors import Damaged
-from ..facts import SiteFault, is_running
-from ..folder import JobFolder, JobsFolder, read
+from ..folder.batches import Batch, crew
+from ..folder.facts import JobFolder, is_running, site_fault_of
+from ..folder.jobs import JobsFolder
 from ..operate import places
 from ..operate.places import Found
 from ..operate.state import STATES
@@ -110,7 +110,7 @@ def _pilots(jobs: JobsFolder) -> Iterator[Metric]:
     yield waiting
     attempts = [each.attempt(1) for each in _crew(jobs)]
     running = sum(map(is_running, attempts))
-    pending = sum(not a.started.exists() and not a.ended.exists() for a in attempts)
+    pending = sum(not a.started.path.exists() and not a.ended.path.exists() for a in attempts)
     pilots = GaugeMetricFamily("batchferry_pilots", "Pilots, by state.", labels=("state",))
     pilots.add_metric(("running",), running)
     pilots.add_metric(("pending",), pending)
@@ -134,7 +134,7 @@ def _waiting(found: Sequence[Found], now: float) -> float:
 def _site(jobs: JobsFolder, now: float) -> Metric:
     fault = None
     with contextlib.suppress(Damaged, OSError):
-        fault = read(SiteFault, jobs.site_fault)
+        fault = site_fault_of(jobs).read()
     site = GaugeMetricFamily(
         "batchferry_site_away_seconds",
         "For how long jobs wait because this is away; 0 while it is not.",

@@ -9,11 +9,12 @@ import logging
 import os
 from typing import Optional
 
-from .. import answer, disk, fence, folder, sentences
 from ..errors import Damaged, Transient
-from ..facts import Cancel, Message, SiteFault
-from ..folder import JobFolder
-from ..outcome import Result
+from ..folder import answer, disk, fence, paths
+from ..folder.facts import JobFolder, site_fault_of
+from ..job import sentences
+from ..job.facts import Cancel, SiteFault
+from ..job.outcome import Result
 from . import declined, pilots, reconcile
 from .budget import Spent
 from .reconcile import Standing
@@ -48,7 +49,7 @@ def _run(tools: Tools, standing: Standing, drain: bool) -> int:
             take(tools, standing, drain and not declined.is_doubtful(tools))
             _submit_all(tools, standing)
         if not standing.unclear:
-            folder.remove(tools.jobs.site_fault)
+            paths.remove(tools.jobs.site_fault)
     except SiteAway as away:
         return _wait_for_the_site(tools, standing, away)
     except OSError as error:
@@ -83,7 +84,7 @@ def may_listen(tools: Tools, standing: Standing) -> bool:
 def _may_take(tools: Tools, standing: Standing) -> bool:
     """Not while an sbatch is unclear, or answers can't leave: the queue is the right place to wait."""
     if standing.unclear:
-        fault = tools.note(SiteFault, tools.jobs.site_fault)
+        fault = tools.note(site_fault_of(tools.jobs))
         log.warning(
             "an sbatch was unclear, no message is taken until Slurm has told twice jobs=%d why=%r",
             standing.unclear, fault.words if fault else "",
@@ -95,7 +96,7 @@ def _may_take(tools: Tools, standing: Standing) -> bool:
 
 def _submit_all(tools: Tools, standing: Standing) -> None:
     """Raises SiteAway; what was not submitted then stays in `standing.ready`."""
-    fault = tools.note(SiteFault, tools.jobs.site_fault) if standing.ready else None
+    fault = tools.note(site_fault_of(tools.jobs)) if standing.ready else None
     declined.sort_out(tools, standing)
     while standing.ready and not tools.stopping and may_submit(tools):
         check_slurm(tools)
@@ -130,16 +131,16 @@ def _wait_for_the_site(tools: Tools, standing: Standing, away: SiteAway) -> int:
         away.kind, len(standing.ready), str(away),
     )  # fmt: skip
     try:
-        fault = tools.note(SiteFault, tools.jobs.site_fault)
+        fault = tools.note(site_fault_of(tools.jobs))
         if fault is None or fault.kind != away.kind or (away.retry_after and tools.now() >= fault.not_before):
             # A site that is away now for one reason and now for another has been away all the time.
             not_before = tools.now() + away.retry_after if away.retry_after else 0
             fault = SiteFault(away.kind, str(away), fault.since if fault else tools.now(), not_before)
-            folder.write(tools.jobs.site_fault, fault)
+            site_fault_of(tools.jobs).write(fault)
         ready, standing.ready = standing.ready, []
         for job, step in ready:
             # One with an intent may be running: Slurm is asked first.
-            intended = folder.is_there(job.attempt(step.attempt).intent)
+            intended = job.attempt(step.attempt).intent.is_there()
             with reconcile.left_alone_if_bad(job, standing):
                 if not intended and _give_up_after_patience(tools, job, step.attempt, fault):
                     reconcile.settle(tools, job, standing)
@@ -163,7 +164,7 @@ def _give_up_after_patience(tools: Tools, job: JobFolder, number: int, fault: Si
     """Only for a job that Slurm surely does not have. True where it has its result now."""
     timing = tools.config.site.timing
     patience = timing.login_patience if fault.kind == "login" else timing.patience
-    message, attempt = folder.read(Message, job.message), job.attempt(number)
+    message, attempt = job.message.read(), job.attempt(number)
     waited = tools.now() - max(message.claimed_at if message else 0, fault.since)
     if waited < patience:
         return False

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..folder import remove
+from ..folder.paths import remove
 
 _SECONDS = 10.0
 _LOOK = """\

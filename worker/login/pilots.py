@@ -20,23 +20,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
-from .. import batches, fence, folder, sentences
-from ..answer import record
-from ..batches import PILOT, Batch, Claimed, Handed, Pilot, Pool
 from ..broker import Delivery, digest
 from ..errors import Damaged, InvalidSpec
-from ..facts import Cancel, Ended, Origin, Outcome, Unfit, write_reply
 from ..fit import unfit_for_pilots
-from ..folder import AttemptFolder, JobFolder, JobId, JobsFolder, claim_name, read, write
-from ..journal import Came, Progress, close_last_lease, read_progress
-from ..outcome import Result
+from ..folder import batches, fence, paths
+from ..folder.answer import record
+from ..folder.batches import PILOT, Batch, Claimed, Handed, Pilot, Pool
+from ..folder.facts import AttemptFolder, JobFolder, write_reply
+from ..folder.jobs import JobsFolder
+from ..folder.journal import Came, Progress, close_last_lease, read_progress
+from ..folder.snapshot import read_attempt
+from ..job import judge, sentences
+from ..job.facts import Cancel, Ended, Origin, Outcome, Unfit
+from ..job.names import JobId
+from ..job.outcome import Result
+from ..job.snapshot import AttemptFacts
+from ..job.spec import JobSpec, Resources
 from ..settings import Config, Queue, Timing
-from ..spec import JobSpec, Resources
-from . import archive, declined, judge, reconcile, tally
+from . import archive, declined, reconcile, tally
 from .claim import as_message, has_id
 from .ids import Ids
 from .reconcile import Standing
-from .snapshot import AttemptFacts, read_attempt
 from .tools import Tools, raise_if_disk
 
 log = logging.getLogger(__name__)
@@ -189,7 +193,7 @@ def _tend_pool(tools: Tools, queue: Queue, pool: Pool, standing: Standing) -> No
     if not os.path.lexists(pool.path):
         return
     batches.remove_half_made(pool)
-    if os.path.lexists(pool.put_back_asked):
+    if os.path.lexists(pool.put_back_asked.path):
         from ..operate.pilots import obey
 
         obey(pool)
@@ -202,18 +206,18 @@ def _tend_pool(tools: Tools, queue: Queue, pool: Pool, standing: Standing) -> No
 
 def _tend_pilot(tools: Tools, crew: JobFolder, standing: Standing) -> None:
     facts, timing = read_attempt(crew.attempt(1)), tools.config.site.timing
-    pilot = read(Pilot, batches.pilot_file(crew))
+    pilot = batches.pilot_file(crew).read()
     clock = judge.Clock(tools.now(), tools.server_now)
     if pilot is None and facts.intent is not None:
         raise Damaged(f"{batches.pilot_file(crew)} is gone")
     closed = facts.closed or (_is_hopeless(facts, timing, clock) and fence.close(crew.attempt(1), None, clock.now))
     if facts.intent is None or pilot is None:  # a pass was killed before it could submit it
-        folder.remove_tree(crew.path)
+        paths.remove_tree(crew.path)
     elif facts.surely_not_there and facts.ended is None:
         _give_up_declined(tools, crew, facts)
     elif facts.ended is None and judge.is_lost(facts, timing) and (closed or facts.started is not None):
         # One whose submission was unclear, and that never came to be, had nothing.
-        write(crew.attempt(1).ended, Ended("lost", "unknown to Slurm", tools.now()))
+        crew.attempt(1).ended.write(Ended("lost", "unknown to Slurm", tools.now()))
     elif facts.ended is not None and judge.is_silent(facts, timing, clock):
         if _take_back(tools, crew, pilot, standing) and judge.surely_over(facts, timing, clock):
             _put_away(tools, crew, pilot, facts)
@@ -226,8 +230,8 @@ def _give_up_declined(tools: Tools, crew: JobFolder, facts: AttemptFacts) -> Non
     if not fence.close(attempt, Cancel("rejected", words, now), now):
         return
     if facts.declined.final or declined.blames_the_job(tools, facts.intent.resources):
-        write(attempt.unfit, Unfit(words, now))
-    write(attempt.ended, Ended("rejected", "declined", now))
+        attempt.unfit.write(Unfit(words, now))
+    attempt.ended.write(Ended("rejected", "declined", now))
 
 
 def _is_hopeless(facts: AttemptFacts, timing: Timing, clock: judge.Clock) -> bool:
@@ -248,7 +252,7 @@ def _take_back(tools: Tools, crew: JobFolder, pilot: Pilot, standing: Standing) 
 
 def _put_away(tools: Tools, crew: JobFolder, pilot: Pilot, facts: AttemptFacts) -> None:
     pool = Pool(tools.jobs, pilot.queue)
-    _note_fitness(tools, pool, crew, facts, read(Unfit, crew.attempt(1).unfit))
+    _note_fitness(tools, pool, crew, facts, crew.attempt(1).unfit.read())
     log.info(
         "pilot ended pilot=%s slurm=%s state=%s", crew.id, facts.slurm_id, facts.ended.state if facts.ended else ""
     )
@@ -260,7 +264,7 @@ def _take_back_orphans(tools: Tools, pool: Pool) -> None:
     alive = {crew.id for crew in batches.crew(tools.jobs)}
     for batch in pool.batches(pool.locked):
         crew = batches.pilot_folder(tools.jobs, batch.pilot)
-        if batch.pilot not in alive and not (crew and folder.is_there(crew.path)):
+        if batch.pilot not in alive and not (crew and paths.is_there(crew.path)):
             _move_to_ended(pool, batch)
 
 
@@ -279,13 +283,13 @@ def _note_fitness(tools: Tools, pool: Pool, crew: JobFolder, facts: AttemptFacts
         if len(failures.read_text(encoding="utf-8").splitlines()) >= _FAILURES:
             unfit = Unfit(f"{_FAILURES} pilots ended before they began ({facts.ended.state})", tools.now())
     if facts.started is not None or unfit is not None:
-        folder.remove(failures)
+        paths.remove(failures)
     if unfit is not None:
-        write(pool.path / "unfit.json", replace(unfit, since=tools.now()))
+        pool.unfit.write(replace(unfit, since=tools.now()))
 
 
 def _unfit(tools: Tools, pool: Pool) -> Optional[Unfit]:
-    unfit = tools.note(Unfit, pool.path / "unfit.json")
+    unfit = tools.note(pool.unfit)
     return unfit if unfit is not None and tools.now() - unfit.since < _UNFIT_FOR else None
 
 
@@ -298,7 +302,7 @@ def _close(tools: Tools, pool: Pool, batch: Batch, standing: Standing) -> bool:
     if not close_last_lease(batch, tools.server_now, tools.config.site.timing.visible_after):
         return False
     crew = batches.pilot_folder(tools.jobs, batch.pilot)
-    ended = read(Ended, crew.attempt(1).ended) if crew is not None else None
+    ended = crew.attempt(1).ended.read() if crew is not None else None
     jobs, progress = batches.read_jobs(batch), read_progress(batch)
     handed, left, came, counted = [], 0, Counter[str](), list[tally.Ended]()
     for place, claimed in enumerate(jobs):
@@ -316,7 +320,7 @@ def _close(tools: Tools, pool: Pool, batch: Batch, standing: Standing) -> bool:
         else:
             left += 1
     if handed:
-        write(batch.handed(batch.leases()), Handed(tuple(handed)))
+        batch.handed(batch.leases()).write(Handed(tuple(handed)))
     if left and _unfit(tools, pool) is None:
         batches.move(batch, pool.todo / f"{batch.id}.{left}")
         return True
@@ -333,7 +337,7 @@ def _finish(tools: Tools, pool: Pool, batch: Batch, ids: Sequence[str], came: Ma
     tools.pilot_ids.get(pool.path, set()).difference_update(ids)
     day = pool.done / time.strftime("%Y-%m-%d", time.gmtime(tools.now()))
     if not day.exists():
-        folder.make_folder(day)
+        paths.make_folder(day)
         _done_ids(tools, pool).forget_before(tools.now() - tools.config.site.timing.keep_done)
     numbers = (came["succeeded"], came["failed"], came["left"])
     batches.move(batch, day / batches.closed_name(batch, *numbers))
@@ -373,28 +377,28 @@ def _hand_on(tools: Tools, batch: Batch, claimed: Claimed, came: Optional[Came],
     if tools.jobs.find(claimed.id) is not None:
         return
     job = tools.jobs.job(claimed.id)
-    folder.make_folder(job.path)
+    paths.make_folder(job.path)
     if came is not None and came.reply is None and claimed.workload not in ("", *tools.config.site.workloads):
         came = None  # without its workload it can't be understood, so it waits for it and begins anew
     if came is not None:
         attempt = job.attempt(1)
-        folder.make_folder(attempt.path)
+        paths.make_folder(attempt.path)
         if came.reply is not None:
             stem = f"reply-{secrets.token_hex(4)}"
             body = (batch.path / came.body_file).read_bytes() if came.body_file else came.reply.body
-            folder.write_bytes(attempt.reply_body(stem), body)
+            paths.write_bytes(attempt.reply_body(stem), body)
             write_reply(attempt, stem, came.reply)
             record(attempt, replace(came.result, body=stem))
-            claim_name(job.outcome, Outcome(came.result.outcome, 1, stem, "login", tools.now()))
+            job.outcome.claim(Outcome(came.result.outcome, 1, stem, "login", tools.now()))
         else:
             record(attempt, came.result)
         if came.result.outcome != "rejected":
             _understand(tools, job, claimed)
     if claimed.rerun_of:
-        write(job.origin, Origin(JobId(claimed.rerun_of), "pilots", "", claimed.message.claimed_at, {}))
-    claim_name(job.message, claimed.message)
+        job.origin.write(Origin(JobId(claimed.rerun_of), "pilots", "", claimed.message.claimed_at, {}))
+    job.message.claim(claimed.message)
     claimed_at = batch.jobs.stat().st_mtime
-    os.utime(job.message, (claimed_at, claimed_at))  # it has waited since then
+    os.utime(job.message.path, (claimed_at, claimed_at))  # it has waited since then
     log.info("left its batch job=%s batch=%s outcome=%s", job.id, batch.id, came.result.outcome if came else "none yet")
     standing.in_flight += 1
     reconcile.settle(tools, job, standing)
@@ -452,7 +456,7 @@ def want(tools: Tools, standing: Standing) -> None:
             crew = [each for each in batches.crew(tools.jobs) if _works_for(each, queue)]
         except Damaged:  # reported where they are tended; nobody knows how many there are
             continue
-        if any(folder.is_there(each.attempt(1).unfit) for each in crew):
+        if any(each.attempt(1).unfit.is_there() for each in crew):
             continue  # its verdict waits until all that it wrote can be seen, and another one would find the same
         alive = [each for each in crew if _keeps_its_place(each.attempt(1))]
         ready = [each for each in crew if each.id in waiting]
@@ -464,8 +468,7 @@ def want(tools: Tools, standing: Standing) -> None:
 
 def _keeps_its_place(attempt: AttemptFolder) -> bool:
     """Until it has ended; one that never began, until it is counted as a failure."""
-    intended, ended, started = map(folder.is_there, (attempt.intent, attempt.ended, attempt.started))
-    return intended and not (ended and started)
+    return attempt.intent.is_there() and not (attempt.ended.is_there() and attempt.started.is_there())
 
 
 def _jobs_to_do(pool: Pool) -> int:
@@ -477,7 +480,7 @@ def _jobs_to_do(pool: Pool) -> int:
 def _works_for(crew: JobFolder, queue: Queue) -> bool:
     """Not one that can't be read: it must not keep the place of one that works."""
     with contextlib.suppress(Damaged):
-        pilot = read(Pilot, batches.pilot_file(crew))
+        pilot = batches.pilot_file(crew).read()
         return pilot is not None and pilot.queue == queue.name and _read_facts(crew) is not None
     return False
 
@@ -485,8 +488,8 @@ def _works_for(crew: JobFolder, queue: Queue) -> bool:
 def _hire(tools: Tools, queue: Queue) -> JobFolder:
     stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime(tools.now()))
     crew = JobFolder(batches.crew_of(tools.jobs) / f"{PILOT}{stamp}-{secrets.token_hex(3)}")
-    folder.make_folder(crew.path)
-    write(batches.pilot_file(crew), Pilot(queue.name))
+    paths.make_folder(crew.path)
+    batches.pilot_file(crew).write(Pilot(queue.name))
     return crew
 
 
@@ -505,6 +508,6 @@ def idle(jobs: JobsFolder) -> bool:
         if os.path.lexists(pool / "put_back_asked.json"):
             return False
     try:
-        return not any(map(folder.names_in, places))
+        return not any(map(paths.names_in, places))
     except Damaged:  # the pass says so
         return False

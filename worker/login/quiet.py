@@ -17,9 +17,10 @@ from typing import Callable, Optional
 from slurm import JobView, Phase, states
 
 from ..errors import Damaged
-from ..folder import JobId, contents, write_note
-from ..spec import deadline_of
-from .snapshot import AttemptFacts, JobFacts
+from ..folder.paths import contents, write_note
+from ..job.names import JobId
+from ..job.snapshot import AttemptFacts, JobFacts
+from ..job.spec import deadline_of
 
 LOOK_AGAIN = 600.0
 """Seconds after which a job is looked at though nothing shows that it changed: a fifth sooner or later, so that jobs

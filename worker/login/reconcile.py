@@ -13,18 +13,20 @@ from typing import Optional, Union
 
 from slurm import JobView, Phase, SlurmJobId, TooWide, Unavailable, element_id, states
 
-from .. import answer, fence, folder
 from ..errors import Damaged, InvalidSpec, Transient, UnknownWorkload
-from ..facts import Ended, Origin, Outcome, read_result
-from ..folder import JobFolder, JobId, read
-from ..outcome import Result
+from ..folder import answer, fence, paths
+from ..folder.facts import JobFolder, read_result
+from ..folder.snapshot import read_attempt, read_facts
+from ..job import judge
+from ..job.names import JobId
+from ..job.outcome import Result
+from ..job.snapshot import AttemptFacts, JobFacts
+from ..job.spec import JobSpec, Resources, parse_spec, with_resources
 from ..settings import Config, Queue
-from ..spec import JobSpec, Resources, parse_spec, with_resources
-from . import accounting, archive, judge, lease, left_over, tally
+from . import accounting, archive, lease, left_over, tally
 from .budget import LOOK, Spent
 from .hold import hold, let_go
 from .known import was_there
-from .snapshot import AttemptFacts, JobFacts, read_attempt, read_facts
 from .tools import SiteAway, Tools, raise_if_disk
 
 log = logging.getLogger(__name__)
@@ -177,7 +179,7 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, step: judge.Step, 
     if isinstance(step, judge.Record):
         return _record(job, step.result)
     elif isinstance(step, judge.GiveVerdict):
-        folder.write(job.attempt(step.result.attempt).verdict, step.result)
+        job.attempt(step.result.attempt).verdict.write(step.result)
     elif isinstance(step, judge.Conclude):
         attempt = job.attempt(step.attempt)
         result = read_result(attempt)
@@ -211,7 +213,7 @@ def _understand(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standin
         return False
     body = message.body_bytes
     try:
-        origin = read(Origin, job.origin)
+        origin = job.origin.read()
         if origin is not None and origin.resources:
             body = with_resources(body, origin.resources, tools.config.site.limits)
         write_spec(tools.config, queue, job, message.properties.get("reply_to"), body)
@@ -229,7 +231,7 @@ def _understand(tools: Tools, job: JobFolder, facts: JobFacts, standing: Standin
 
 def _record(job: JobFolder, result: Result) -> bool:
     attempt = job.attempt(result.attempt)
-    folder.make_folder(attempt.path)
+    paths.make_folder(attempt.path)
     answer.record(attempt, result)
     return True
 
@@ -238,7 +240,7 @@ def write_spec(
     config: Config, queue: Queue, job: JobFolder, reply_to: Union[str, bytes, int, None], body: bytes
 ) -> None:
     """Raises InvalidSpec, and then there is none."""
-    folder.write(job.spec, understand(config, queue, reply_to, body))
+    job.spec.write(understand(config, queue, reply_to, body))
 
 
 def understand(config: Config, queue: Queue, reply_to: Union[str, bytes, int, None], body: bytes) -> JobSpec:
@@ -251,13 +253,13 @@ def understand(config: Config, queue: Queue, reply_to: Union[str, bytes, int, No
 
 
 def _deliver(tools: Tools, job: JobFolder) -> bool:
-    outcome = read(Outcome, job.outcome)
+    outcome = job.outcome.read()
     assert outcome is not None
     if tools.broker_away:
         return False
     tools.check_lease()
     answer.deliver(job, outcome, tools.broker, tools.config.site, tools.now)
-    return folder.is_there(job.delivered) or folder.is_there(job.undeliverable)
+    return job.delivered.is_there() or job.undeliverable.is_there()
 
 
 def _close(tools: Tools, job: JobFolder, step: judge.Close, standing: Standing) -> None:
@@ -271,7 +273,7 @@ def _close(tools: Tools, job: JobFolder, step: judge.Close, standing: Standing) 
             standing.to_cancel[False].append(SlurmJobId(facts.submission.slurm_id))
     elif step.why is not None and step.why.outcome != "cancelled":
         log.info("it has begun, and goes on job=%s attempt=%d", job.id, step.attempt)
-        folder.remove(attempt.cancel)
+        attempt.cancel.remove()
 
 
 def _remove_closed(seen: Seen, open_attempts: Sequence[tuple[JobFolder, AttemptFacts]], standing: Standing) -> None:
@@ -291,7 +293,7 @@ def _cancel(job: JobFolder, step: judge.AskToCancel, standing: Standing) -> None
     attempt = job.attempt(step.attempt)
     facts = read_attempt(attempt)
     if facts.cancel is None:
-        folder.write(attempt.cancel, step.cancel)
+        attempt.cancel.write(step.cancel)
         log.info(
             "cancelling job=%s attempt=%d slurm=%s why=%r", job.id, step.attempt, facts.slurm_id, step.cancel.reason
         )
@@ -447,12 +449,13 @@ def _write_observed(
     job: JobFolder, a: AttemptFacts, views: Sequence[JobView], clear: bool, others: bool, tools: Tools
 ) -> None:
     attempt = job.attempt(a.number)
-    for name, fact in judge.observe(a, views, clear, tools.config.site.timing, tools.now(), others).items():
-        if fact is None:
-            folder.remove(attempt.path / f"{name}.json")
+    for name, said in judge.observe(a, views, clear, tools.config.site.timing, tools.now(), others).items():
+        fact = getattr(attempt, name)
+        if said is None:
+            fact.remove()
         else:
-            folder.write(attempt.path / f"{name}.json", fact)
+            fact.write(said)
     if any(view.phase is Phase.UNKNOWN for view in views):
         log.warning("unknown state, waiting job=%s state=%s", job.id, views[0].state)
-    if read(Ended, attempt.ended) is not None:
-        folder.remove(attempt.token)
+    if attempt.ended.read() is not None:
+        paths.remove(attempt.token)

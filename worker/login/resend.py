@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Optional
 
-from .. import folder
 from ..errors import Damaged
-from ..facts import Delivered, Message, NotTaken, Undeliverable
-from ..folder import JobFolder, JobsFolder, read
+from ..folder import paths
+from ..folder.facts import JobFolder
+from ..folder.jobs import JobsFolder
+from ..folder.moves import bring_back
+from ..job.names import JobId
 from ..operate.asking import asker, audit
 from ..settings import Config
 from . import reconcile
@@ -62,12 +64,12 @@ def _resend(tools: Tools, chosen: Sequence[str], as_json: bool) -> int:
 
 def _send(tools: Tools, row: Row) -> Row:
     audit(tools.jobs, "resend", row.job, asker(), f"to {row.to}")
-    job = tools.jobs.find(folder.JobId(row.job))
+    job = tools.jobs.find(JobId(row.job))
     assert job is not None
     if job.path.parent != tools.jobs.active:
-        job = folder.bring_back(job, tools.jobs)
-    folder.remove(job.unroutable)
-    folder.remove(job.undeliverable)
+        job = bring_back(job, tools.jobs)
+    job.unroutable.remove()
+    job.undeliverable.remove()
     reconcile.settle(tools, job, Standing())
     after = tools.jobs.find(job.id)
     waits = replace(row, state="active", why=tools.broker_away or "the next pass sends it")
@@ -97,7 +99,7 @@ def _waiting(jobs: JobsFolder, damaged: list[str]) -> Iterator[Row]:
 
 def _names(place: Path, damaged: list[str]) -> list[str]:
     with _left_alone(place.name, damaged):
-        return [name for name in folder.names_in(place) if not name.startswith(".")]
+        return [name for name in paths.names_in(place) if not name.startswith(".")]
     return []
 
 
@@ -111,9 +113,9 @@ def _left_alone(name: str, damaged: list[str]) -> Iterator[None]:
 
 
 def _row(job: JobFolder) -> Optional[Row]:
-    delivered, gone = read(Delivered, job.delivered), read(Undeliverable, job.undeliverable)
-    kept = read(NotTaken, job.unroutable)
-    message = read(Message, job.message) if delivered or gone or kept else None
+    delivered, gone = job.delivered.read(), job.undeliverable.read()
+    kept = job.unroutable.read()
+    message = job.message.read() if delivered or gone or kept else None
     if message is None:
         return None
     to = str(message.properties.get("reply_to") or "")

@@ -10,8 +10,8 @@ import logging
 import os
 from pathlib import Path
 
-from .. import folder
-from ..folder import JobsFolder
+from ..folder import paths
+from ..folder.jobs import JobsFolder
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +42,10 @@ class Reserve:
 
     def _make(self, room: Path) -> None:
         """The file that says that it is whole gets its name last."""
-        folder.remove_tree(self._folder)  # half made, or of a smaller size
+        paths.remove_tree(self._folder)  # half made, or of a smaller size
         if os.path.lexists(self._folder):
-            folder.put_aside(self._folder)
-        folder.make_folder(self._folder)
+            paths.put_aside(self._folder)
+        paths.make_folder(self._folder)
         for number in range(_FILES):
             (self._folder / str(number)).touch(mode=0o600)
         aside = self._folder / "room.part"
@@ -55,7 +55,7 @@ class Reserve:
                 os.fsync(file.fileno())
             os.rename(aside, room)
         except OSError:
-            folder.remove_tree(self._folder)
+            paths.remove_tree(self._folder)
             raise
 
     def give_up(self, error: OSError) -> bool:
@@ -64,7 +64,7 @@ class Reserve:
             return False
         log.warning("no room for what was got, the reserve is given up why=%r", error.strerror)
         self.held = False
-        folder.remove_tree(self._folder)
+        paths.remove_tree(self._folder)
         return True
 
 

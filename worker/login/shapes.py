@@ -15,9 +15,9 @@ import time
 from dataclasses import dataclass, replace
 from typing import Optional, Union
 
-from ..facts import Shape
+from ..job.facts import Shape
+from ..job.spec import Resources
 from ..settings import Timing
-from ..spec import Resources
 
 _REMEMBERED = 3600.0
 """Seconds for which it is believed that only so many are taken at a time."""

@@ -18,12 +18,15 @@ from typing import Optional
 
 from slurm import BatchRequest, Declined, Refused, SlurmJobId, Unavailable, element_id
 
-from .. import facts, folder
-from ..facts import Cluster, Group, Intent, Submission
-from ..folder import JobFolder, JobId
+from ..folder import paths
+from ..folder.facts import JobFolder, cluster_of, group_of
+from ..folder.jobs import JobsFolder
+from ..job import facts
+from ..job.facts import Cluster, Group, Intent, Submission
+from ..job.judge import Submit
+from ..job.names import JobId
+from ..job.spec import Resources
 from ..settings import Config
-from ..spec import Resources
-from .judge import Submit
 from .side_by_side import side_by_side
 from .tools import SiteAway, Tools, disk_away, raise_if_disk
 
@@ -72,9 +75,9 @@ def submit(tools: Tools, batch: Sequence[Ready]) -> Optional[str]:
         group = _write_group(tools, intended[0][1].group, [(i.element, j.id, numbers[j.id]) for j, i in intended])
         elements = [intent.element for _, intent in intended] if set(group.members) != {"0"} else []
         tools.check_lease()
-        folder.passing("before sbatch")
+        paths.crash_point("before sbatch")
         slurm_id = tools.scheduler.submit(request(tools.config, intended[0][1], elements))
-        folder.passing("after sbatch")
+        paths.crash_point("after sbatch")
 
         def note(member: tuple[JobFolder, Intent]) -> None:
             job, intent = member
@@ -87,11 +90,11 @@ def submit(tools: Tools, batch: Sequence[Ready]) -> Optional[str]:
         _note_declined(intended, steps, facts.Declined(str(error), tools.now(), final=True))
         return None
     except Declined as error:
-        folder.remove(tools.jobs.cluster)  # its limits may have changed
+        paths.remove(tools.jobs.cluster)  # its limits may have changed
         _note_declined(intended, steps, facts.Declined(str(error), tools.now()))
         return str(error)
     except Unavailable as error:
-        folder.remove(tools.jobs.cluster)  # its limits may have changed
+        paths.remove(tools.jobs.cluster)  # its limits may have changed
         raise SiteAway("slurm", str(error)) from None
     except OSError as error:
         raise disk_away(error) from None
@@ -99,7 +102,7 @@ def submit(tools: Tools, batch: Sequence[Ready]) -> Optional[str]:
 
 def request(config: Config, intent: Intent, elements: Sequence[int] = ()) -> BatchRequest:
     """What Slurm is asked for: the job script, told where everything is."""
-    jobs, asked = folder.JobsFolder(config.site.jobs_dir), intent.resources
+    jobs, asked = JobsFolder(config.site.jobs_dir), intent.resources
     return BatchRequest(
         name=intent.name,
         script=str(config.job_script),
@@ -144,13 +147,13 @@ def _largest_array(tools: Tools) -> int:
             known = Cluster(tools.scheduler.largest_array())
         except Unavailable as error:
             raise SiteAway("slurm", str(error)) from None
-        folder.write(tools.jobs.cluster, known)
+        cluster_of(tools.jobs).write(known)
     return max(1, min(wanted, known.largest_array))
 
 
 def _cluster(tools: Tools) -> Cluster | None:
     """One that can't be read is asked for again."""
-    return tools.note(Cluster, tools.jobs.cluster)
+    return tools.note(cluster_of(tools.jobs))
 
 
 def _intend_all(tools: Tools, batch: Sequence[Ready]) -> list[tuple[JobFolder, Intent | None]]:
@@ -178,14 +181,14 @@ def _intend_all(tools: Tools, batch: Sequence[Ready]) -> list[tuple[JobFolder, I
 def _intend(tools: Tools, job: JobFolder, step: Submit, new: Intent) -> Intent | None:
     """None where another pass has just written one: it may have submitted already."""
     attempt = job.attempt(step.attempt)
-    folder.make_folder(attempt.path)
-    folder.write_bytes(attempt.token, tools.token.encode(), durable=False)  # lost, it costs one more login
+    paths.make_folder(attempt.path)
+    paths.write_bytes(attempt.token, tools.token.encode(), durable=False)  # lost, it costs one more login
     if step.again is not None:
-        folder.remove(attempt.absent)  # what Slurm says from now on is about the new submission
+        attempt.absent.remove()  # what Slurm says from now on is about the new submission
         return step.again
     if step.submission > 1:
-        folder.remove(attempt.absent)
-    if folder.claim_name(attempt.intent_of(step.submission), new):
+        attempt.absent.remove()
+    if attempt.intent_of(step.submission).claim(new):
         return new
     log.info("another pass is submitting it job=%s attempt=%d", job.id, step.attempt)
     return None
@@ -193,16 +196,16 @@ def _intend(tools: Tools, job: JobFolder, step: Submit, new: Intent) -> Intent |
 
 def _write_group(tools: Tools, name: str, members: Sequence[tuple[int, str, int]]) -> Group:
     """After the intents that name it, so that a crash in between leaves no group that nobody knows of."""
-    before = folder.read(Group, tools.jobs.group(name)) or Group({})
+    before = group_of(tools.jobs, name).read() or Group({})
     added = {str(element): (job_id, number) for element, job_id, number in members}
     group = replace(before, members={**before.members, **added})
     if group != before:
-        folder.write(tools.jobs.group(name), group)
+        group_of(tools.jobs, name).write(group)
     return group
 
 
 def _note_submitted(tools: Tools, job: JobFolder, number: int, slurm_id: SlurmJobId) -> None:
-    folder.write(job.attempt(number).submission, Submission(slurm_id=slurm_id, at=tools.now()))
+    job.attempt(number).submission.write(Submission(slurm_id=slurm_id, at=tools.now()))
     log.info("submitted job=%s attempt=%d slurm=%s", job.id, number, slurm_id)
 
 
@@ -213,7 +216,7 @@ def _note_declined(
 
     def note(member: tuple[JobFolder, Intent]) -> None:
         job, step = member[0], steps[member[0].id]
-        folder.write(job.attempt(step.attempt).declined(step.submission), no)
+        job.attempt(step.attempt).declined(step.submission).write(no)
         words = "refused" if no.final else "declined"
         log.info("%s by slurm job=%s attempt=%d why=%r", words, job.id, step.attempt, no.words)
 

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Optional
 
-from .. import folder
-from ..batches import Pool
 from ..broker import Delivery, QueueFault
 from ..broker.returns import MANY
 from ..errors import InvalidSpec
-from ..folder import JobFolder
+from ..folder import paths
+from ..folder.batches import Pool
+from ..folder.facts import JobFolder
 from ..settings import Queue
 from . import pilots, reconcile
 from .budget import LOOK
@@ -156,9 +156,9 @@ def _claim_from(tools: Tools, queue: Queue, most: int, drain: bool) -> Iterator[
         _say_what_came_often(deliveries)
         for alike in _with_ids_together(deliveries):
             claimed = _claim_or_give_back(tools, queue, pool, alike)
-            folder.passing("before ack")
+            paths.crash_point("before ack")
             tools.broker.ack_many(alike)
-            folder.passing("after ack")
+            paths.crash_point("after ack")
             if not has_id(alike[0]):
                 tools.broker.settle()
                 note_acked(tools.jobs, alike[0], tools.now())

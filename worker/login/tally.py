@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Optional
 
-from .. import folder
 from ..errors import Damaged
-from ..facts import Delivered
-from ..folder import JobFolder
-from ..outcome import Result, Used
-from .snapshot import AttemptFacts, JobFacts
+from ..folder import paths
+from ..folder.facts import JobFolder
+from ..folder.records import Fact
+from ..job.outcome import Result, Used
+from ..job.snapshot import AttemptFacts, JobFacts
 
 BUCKETS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 12 * 3600.0, 86400.0, 3 * 86400.0)
 """Upper ends in seconds; from a small download to a long wait in Slurm."""
@@ -78,7 +78,7 @@ class Tally:
 
 def read(path: Path) -> Tally:
     try:
-        tally = folder.read(Tally, path)
+        tally = Fact(path, Tally).read()
     except (Damaged, OSError):
         tally = None
     if tally is None or any(len(spread.counts) != len(BUCKETS) + 1 for spread in tally.steps.values()):
@@ -88,7 +88,7 @@ def read(path: Path) -> Tally:
 
 def write(path: Path, tally: Tally) -> None:
     """Not synced: losing it is harmless. Raises OSError."""
-    folder.write_note(path, json.dumps(asdict(tally)))
+    paths.write_note(path, json.dumps(asdict(tally)))
 
 
 def add(tally: Tally, ended: Sequence[Ended], used: Mapping[str, int], seconds: Mapping[str, float]) -> Tally:
@@ -166,6 +166,6 @@ def _of_steps(used: Optional[Used]) -> Iterator[tuple[str, float]]:
 
 def _answered(job: JobFolder, facts: JobFacts) -> Iterator[tuple[str, float]]:
     with contextlib.suppress(Damaged, OSError):
-        delivered = folder.read(Delivered, job.delivered)
+        delivered = job.delivered.read()
         if delivered is not None and delivered.to and facts.outcome is not None:
             yield "answer", max(0.0, delivered.at - facts.outcome.at)

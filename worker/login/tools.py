@@ -10,10 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
-from .. import disk, folder
 from ..broker import open_broker
 from ..errors import Damaged, LoginRefused, Transient
-from ..folder import Fact, JobsFolder, read
+from ..folder import disk, paths
+from ..folder.jobs import JobsFolder
+from ..folder.records import Fact, T
 from ..installed import why_stopped, workloads_of
 from ..settings import Config, Queue
 from .budget import Budget, RationedInformant
@@ -190,12 +191,12 @@ class Tools:
     def rationed(self) -> bool:
         return self.config.site.scheduler != "local"
 
-    def note(self, kind: type[Fact], path: Path) -> Optional[Fact]:
+    def note(self, fact: Fact[T]) -> Optional[T]:
         """A fact that may be lost, since a pass finds it out anew. One that can't be read is put aside."""
         try:
-            return read(kind, path)
+            return fact.read()
         except Damaged as error:
-            aside = folder.put_aside(path)
+            aside = paths.put_aside(fact.path)
             log.error("damaged, put aside as %s; what it said is found out anew what=%r", aside, str(error))
             self.damaged += 1
             return None
@@ -265,9 +266,9 @@ class Tools:
     def token(self) -> str:
         """One login per pass, and none before the time that the API gave last. Raises SiteAway."""
         from ..api import Api
-        from ..facts import SiteFault
+        from ..folder.facts import site_fault_of
 
-        fault = self.note(SiteFault, self.jobs.site_fault)
+        fault = self.note(site_fault_of(self.jobs))
         left = min(fault.not_before - self.now(), _LONGEST_RETRY_AFTER) if fault else 0
         if fault and left > 0:
             raise SiteAway(fault.kind, f"{fault.words}; it asked to be left alone for {left:.0f} s more", left)

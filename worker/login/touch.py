@@ -12,7 +12,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..folder import JobsFolder, contents, write_note
+from ..folder.jobs import JobsFolder
+from ..folder.paths import contents, write_note
 
 _A_DAY = 86400.0
 _AT_ONCE = 1000

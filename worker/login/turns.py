@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import Damaged
-from ..folder import contents, write_note
+from ..folder.paths import contents, write_note
 from ..settings import Queue
 
 

@@ -13,9 +13,9 @@ import signal
 import time
 from collections import Counter
 
-from .. import disk
 from ..broker import QueueFault
 from ..errors import Transient
+from ..folder import disk
 from ..settings import Config, Queue
 from . import one_pass, pilots
 from .guard import guarded, tell_what_is_new

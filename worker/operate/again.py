@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Optional, Union
 
-from .. import folder
 from ..errors import InvalidSpec
-from ..facts import Again, Delivered, Message, Origin, read_spec
-from ..folder import JobFolder, JobId, JobsFolder, read
+from ..folder.facts import JobFolder
+from ..folder.jobs import JobsFolder
+from ..folder.moves import brought_in
+from ..job.facts import Again, Message, Origin
+from ..job.names import JobId
+from ..job.spec import JobSpec, with_resources
 from ..login.reconcile import understand
 from ..settings import Config
-from ..spec import JobSpec, with_resources
 from .asking import NotPossible
 
 _MADE_BY_US = re.compile(r"-r\d+$")
@@ -55,17 +57,17 @@ def earlier(old: JobFolder) -> list[Again]:
     """When it was put to work again before."""
     found = []
     for number in range(1, _MOST):
-        again = read(Again, old.again(number))
+        again = old.again(number).read()
         if again is not None:
             found.append(again)
-        elif not old.again(number + 1).exists():
+        elif not old.again(number + 1).path.exists():
             break
     return found
 
 
 def words(old: JobFolder, answer: bool) -> str:
     """What its requester will see of it."""
-    message, delivered = read(Message, old.message), read(Delivered, old.delivered)
+    message, delivered = old.message.read(), old.delivered.read()
     if not answer or message is None or not message.properties.get("reply_to"):
         return "runs again; nobody is answered"
     return (
@@ -81,11 +83,11 @@ def run_again(jobs: JobsFolder, old: JobFolder, verb: str, by: str, answer: bool
     new_id = _note_again(jobs, old, verb, by, now)
     left_out = ("timestamp", "expiration") if answer else ("timestamp", "expiration", "reply_to")
     properties = {name: value for name, value in message.properties.items() if name not in left_out}
-    with folder.brought_in(jobs, new_id) as new:
-        folder.write(new.origin, Origin(old.id, verb, by, now, dict(resources)))
+    with brought_in(jobs, new_id) as new:
+        new.origin.write(Origin(old.id, verb, by, now, dict(resources)))
         if spec is not None:
-            folder.write(new.spec, spec)
-        folder.write(new.message, replace(message, properties=properties, claimed_at=now))
+            new.spec.write(spec)
+        new.message.write(replace(message, properties=properties, claimed_at=now))
     return new_id
 
 
@@ -94,13 +96,13 @@ def _note_again(jobs: JobsFolder, old: JobFolder, verb: str, by: str, now: float
     base = _MADE_BY_US.sub("", old.id)
     for number in range(1, _MOST):
         new_id = JobId(f"{base}-r{number}")
-        if jobs.find(new_id) is None and folder.claim_name(old.again(number), Again(new_id, verb, by, now)):
+        if jobs.find(new_id) is None and old.again(number).claim(Again(new_id, verb, by, now)):
             return new_id
     raise NotPossible(f"ran again {_MOST} times already")
 
 
 def _whole_message(old: JobFolder) -> Message:
-    message = read(Message, old.message)
+    message = old.message.read()
     if message is None:
         raise NotPossible("has no message")
     if message.body_size != len(message.body_bytes):
@@ -110,7 +112,7 @@ def _whole_message(old: JobFolder) -> Message:
 
 def same_spec(config: Config, old: JobFolder) -> JobSpec:
     """What the old job was. Raises NotPossible."""
-    spec = read_spec(old)
+    spec = old.spec.read()
     if spec is None:
         raise NotPossible("was no valid job; see replay")
     if spec.workload not in config.site.workloads:

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Callable, Optional
 
 from ..errors import Damaged
-from ..folder import JobsFolder
+from ..folder.jobs import JobsFolder
 from ..settings import Config
 from . import places, screen
 from .places import Found

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import time
 
-from .. import folder
-from ..facts import Asked
-from ..folder import JobsFolder
+from ..folder.jobs import JobsFolder
+from ..job.facts import Asked
 from ..settings import Config
 from . import asking
 from .asking import Action, NotPossible
@@ -39,7 +38,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
 
     def act(found: Found, by: str) -> str:
         words = _plan(found)
-        folder.write(found.job.cancel_asked, Asked(by, time.time(), said))
+        found.job.cancel_asked.write(Asked(by, time.time(), said))
         jobs.ring(found.job.id)
         return words
 
@@ -49,10 +48,10 @@ def run(config: Config, options: argparse.Namespace) -> int:
 def _plan(found: Found) -> str:
     if found.word in ENDED_STATES:
         raise NotPossible("is over already")
-    if found.job.outcome.exists():
+    if found.job.outcome.path.exists():
         raise NotPossible("has its outcome already")
     if found.word == "damaged":
         raise NotPossible("is damaged; mend its folder first (explain says which file)")
-    if found.job.cancel_asked.exists():
+    if found.job.cancel_asked.path.exists():
         raise NotPossible("is asked to end already")
     return "will be cancelled by the next pass"

@@ -18,13 +18,13 @@ from slurm import commands
 
 from ..broker import QueueFault, open_broker
 from ..errors import Damaged, InvalidSpec, Transient
-from ..facts import Intent
-from ..folder import JobsFolder
+from ..folder.jobs import JobsFolder
+from ..folder.snapshot import read_facts
+from ..job.facts import Intent
+from ..job.spec import JobSpec
 from ..login.reconcile import understand
-from ..login.snapshot import read_facts
 from ..login.submit import request
 from ..settings import Config, Queue
-from ..spec import JobSpec
 from . import places, screen
 from .explain import explain
 

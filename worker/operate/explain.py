@@ -16,14 +16,17 @@ from typing import Optional
 from slurm import JobView, Outlook, SlurmJobId, Unavailable, states
 
 from ..errors import Damaged
-from ..facts import Delivered, Held, Outcome, SiteFault, Undeliverable, read_progress, read_result
-from ..folder import JobFolder, JobsFolder, read
+from ..folder.facts import JobFolder, read_progress, read_result, site_fault_of
+from ..folder.jobs import JobsFolder
+from ..folder.snapshot import read_facts
 from ..installed import why_stopped
-from ..login import judge, shapes
+from ..job import judge
+from ..job.facts import Outcome, SiteFault
+from ..job.snapshot import AttemptFacts, JobFacts
+from ..job.spec import Resources, deadline_of
+from ..login import shapes
 from ..login.known_shapes import Shapes
-from ..login.snapshot import AttemptFacts, JobFacts, read_facts
 from ..settings import Config
-from ..spec import Resources, deadline_of
 from . import in_batches, outside, places, screen
 from .places import Found
 from .timeline import resources
@@ -263,8 +266,8 @@ def _after_outcome(scene: _Scene, outcome: Outcome) -> Iterator[str]:
 def _of_the_past(found: Found) -> Iterator[str]:
     job = found.job
     try:
-        outcome, delivered = read(Outcome, job.outcome), read(Delivered, job.delivered)
-        gone = read(Undeliverable, job.undeliverable)
+        outcome, delivered = job.outcome.read(), job.delivered.read()
+        gone = job.undeliverable.read()
         result = read_result(job.attempt(outcome.attempt)) if outcome else None
     except (Damaged, OSError) as error:
         yield f"It is over, but its folder {job.path} can't be read: {error}."
@@ -319,7 +322,7 @@ def _next(scene: _Scene) -> Iterator[str]:
 def _held(scene: _Scene) -> Iterator[str]:
     """Nothing, unless its workload can't be begun."""
     site, spec = scene.config.site, scene.facts.spec
-    held = read(Held, scene.job.held)
+    held = scene.job.held.read()
     why = why_stopped(scene.config.root, site, spec.workload) if spec else held.why if held else ""
     if not why:
         return
@@ -373,7 +376,7 @@ def _site_fault(scene: _Scene) -> Iterator[str]:
 
 def _fault(scene: _Scene) -> Optional[SiteFault]:
     try:
-        return read(SiteFault, scene.jobs.site_fault)
+        return site_fault_of(scene.jobs).read()
     except Damaged:
         return None
 

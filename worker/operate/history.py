@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Callable, Optional, TypeVar
 
-from ..outcome import OUTCOMES
-from ..sentences import duration
+from ..job.outcome import OUTCOMES
+from ..job.sentences import duration
 
 UNKNOWN = "unknown"
 """An outcome of which no count tells."""

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from .. import batches
-from ..batches import Batch, Claimed, Pool
 from ..errors import Damaged
-from ..facts import is_running, read_started
-from ..folder import JobsFolder, contents
-from ..journal import Progress, read_progress
-from ..outcome import Result
+from ..folder import batches
+from ..folder.batches import Batch, Claimed, Pool
+from ..folder.facts import is_running, read_started
+from ..folder.jobs import JobsFolder
+from ..folder.journal import Progress, read_progress
+from ..folder.paths import contents
+from ..job.outcome import Result
 from ..settings import Config
 from . import screen
 from .timeline import Event, resources
@@ -149,5 +150,5 @@ def _crew(jobs: JobsFolder) -> str:
     with contextlib.suppress(Damaged, OSError):
         attempts = [crew.attempt(1) for crew in batches.crew(jobs)]
     run = sum(map(is_running, attempts))
-    wait = sum(a.intent.exists() and not a.started.exists() and not a.ended.exists() for a in attempts)
+    wait = sum(a.intent.path.exists() and not a.started.path.exists() and not a.ended.path.exists() for a in attempts)
     return f"{run} pilot{'s' if run != 1 else ''} run, and {wait} wait in Slurm" if run or wait else "there is no pilot"

@@ -10,8 +10,8 @@ from slurm import JobView, states
 
 from ..broker import QueueFault
 from ..errors import Transient
-from ..facts import Intent
-from ..folder import JobsFolder
+from ..folder.jobs import JobsFolder
+from ..job.facts import Intent
 from ..login.budget import Spent
 from ..login.tools import Tools
 from ..settings import Config

@@ -14,14 +14,17 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from .. import batches
-from ..batches import Batch, Claimed, Handed, Pilot, Pool
 from ..errors import Damaged
-from ..facts import Asked, Unfit
-from ..folder import JobFolder, JobId, JobsFolder, read, remove, write
-from ..journal import read_progress
+from ..folder import batches
+from ..folder.batches import Batch, Claimed, Handed, Pool
+from ..folder.facts import JobFolder
+from ..folder.jobs import JobsFolder
+from ..folder.journal import read_progress
+from ..folder.paths import remove
+from ..folder.snapshot import read_attempt
+from ..job.facts import Asked
+from ..job.names import JobId
 from ..login.guard import guarded
-from ..login.snapshot import read_attempt
 from ..settings import Config
 from . import asking, screen
 from .in_batches import STATES
@@ -174,12 +177,12 @@ def _count_closed(row: QueueRow, pool: Pool) -> None:
 
 
 def _note_unfit(row: QueueRow, pool: Pool) -> None:
-    unfit = read(Unfit, pool.path / "unfit.json")
+    unfit = pool.unfit.read()
     row.unfit = unfit.why if unfit else ""
 
 
 def _pilot_rows(folder: JobFolder, queue: str, pool: Pool) -> Iterator[PilotRow]:
-    pilot, facts = read(Pilot, batches.pilot_file(folder)), read_attempt(folder.attempt(1))
+    pilot, facts = batches.pilot_file(folder).read(), read_attempt(folder.attempt(1))
     if pilot is None or pilot.queue != queue:
         return
     locked = sum(batch.count for batch in pool.batches(pool.locked) if batch.pilot == folder.id)
@@ -188,7 +191,7 @@ def _pilot_rows(folder: JobFolder, queue: str, pool: Pool) -> Iterator[PilotRow]
     elif facts.started is not None:
         state, since = "running", facts.started.at
     elif facts.closed:
-        state, since = "withdrawn", folder.attempt(1).started.stat().st_mtime
+        state, since = "withdrawn", folder.attempt(1).started.path.stat().st_mtime
     elif facts.submission is not None:
         state, since = "waiting in Slurm", facts.submission.at
     else:
@@ -231,7 +234,7 @@ def _ask_to_put_back(
     if code != os.EX_TEMPFAIL:
         return code
     for _, pool in pools:
-        write(pool.put_back_asked, Asked(asking.asker(), time.time()))
+        pool.put_back_asked.write(Asked(asking.asker(), time.time()))
     jobs.ring(JobId("put-back"))  # a watch may sleep
     print("Asked for: the pass that is running, or the next one, puts them back.")
     return os.EX_OK
@@ -239,10 +242,10 @@ def _ask_to_put_back(
 
 def obey(pool: Pool) -> None:
     """What was asked for while a pass was running. The asking is removed last: doing it twice changes nothing."""
-    if os.path.lexists(pool.put_back_asked):
+    if os.path.lexists(pool.put_back_asked.path):
         count = sum(_put_back(pool, batch, False) for batch in pool.closed())
         log.info("put back to todo, as an operator asked pool=%s jobs=%d", pool.path.name, count)
-        remove(pool.put_back_asked)
+        remove(pool.put_back_asked.path)
 
 
 def _put_back_all(jobs: JobsFolder, pools: list[tuple[str, Pool]], dry_run: bool, as_json: bool) -> int:
@@ -261,8 +264,8 @@ def _put_back_all(jobs: JobsFolder, pools: list[tuple[str, Pool]], dry_run: bool
 def _put_back(pool: Pool, batch: Batch, dry_run: bool) -> int:
     """The note comes last. Whoever is killed before it puts the same jobs back once more, under the same ids; a batch
     that is there already is left as it is."""
-    note = batch.path / "put_back.json"
-    if not batches.counts(batch)[1] or note.exists():
+    note = batch.put_back
+    if not batches.counts(batch)[1] or note.is_there():
         return 0
     progress, now = read_progress(batch), time.time()
     again = [
@@ -276,7 +279,7 @@ def _put_back(pool: Pool, batch: Batch, dry_run: bool) -> int:
         fresh = [each for each in again if each.id not in open_ids]
         if fresh:
             batches.add(pool, fresh, now)
-        write(note, Handed(tuple(each.id for each in again)))
+        note.write(Handed(tuple(each.id for each in again)))
     return len(again)
 
 

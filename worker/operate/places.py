@@ -16,9 +16,10 @@ from typing import Optional
 
 from ..config import parse_duration
 from ..errors import Damaged
-from ..facts import Message, Outcome, read_spec
-from ..folder import JobFolder, JobId, JobsFolder, read
-from ..outcome import OUTCOMES
+from ..folder.facts import JobFolder
+from ..folder.jobs import JobsFolder
+from ..job.names import JobId
+from ..job.outcome import OUTCOMES
 from . import screen
 from .state import ENDED_STATES, STATES, state_of
 
@@ -129,8 +130,10 @@ def _in(place: Path, word: str) -> Iterator[Found]:
 
 def _put_away(job: JobFolder, word: str) -> Optional[Found]:
     try:
-        claimed_at = job.message.stat().st_mtime
-        since = next((f.stat().st_mtime for f in (job.delivered, job.undeliverable) if f.exists()), claimed_at)
+        claimed_at = job.message.path.stat().st_mtime
+        since = next(
+            (f.path.stat().st_mtime for f in (job.delivered, job.undeliverable) if f.path.exists()), claimed_at
+        )
         number = (job.attempt_numbers() or [0])[-1]
     except (Damaged, OSError):
         return None
@@ -243,14 +246,14 @@ def fits(found: Found, want: Wanted, now: float) -> bool:
 
 def _fits_inside(job: JobFolder, want: Wanted) -> bool:
     if want.outcome:
-        outcome = read(Outcome, job.outcome)
+        outcome = job.outcome.read()
         if outcome is None or outcome.outcome != want.outcome:
             return False
     if want.workload:
-        spec = read_spec(job)
+        spec = job.spec.read()
         if spec is None or spec.workload != want.workload:
             return False
     if want.queue:
-        message = read(Message, job.message)
+        message = job.message.read()
         return message is not None and message.queue == want.queue
     return True

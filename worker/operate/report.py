@@ -18,13 +18,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from .. import VERSION, batches
-from ..batches import Pool
+from .. import VERSION
 from ..errors import Damaged
-from ..facts import Outcome
-from ..folder import JobFolder, JobsFolder, remove
-from ..login.snapshot import AttemptFacts, JobFacts, read_facts
-from ..outcome import OUTCOMES, Result
+from ..folder import batches
+from ..folder.batches import Pool
+from ..folder.facts import JobFolder
+from ..folder.jobs import JobsFolder
+from ..folder.paths import remove
+from ..folder.snapshot import read_facts
+from ..job.facts import Outcome
+from ..job.outcome import OUTCOMES, Result
+from ..job.snapshot import AttemptFacts, JobFacts
 from ..settings import Config
 from . import history, places, screen, status
 from .history import Day, Looked, Past, Try

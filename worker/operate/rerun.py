@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..folder import JobsFolder
+from ..folder.jobs import JobsFolder
 from ..settings import Config
 from . import again, asking
 from .asking import Action, NotPossible

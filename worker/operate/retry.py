@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import time
 
-from .. import folder
-from ..facts import Asked, Outcome
-from ..folder import JobsFolder, read
+from ..folder.jobs import JobsFolder
+from ..job.facts import Asked
 from ..settings import Config
 from . import again, asking
 from .asking import Action, NotPossible
@@ -47,7 +46,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     def act(found: Found, by: str) -> str:
         words = plan(found)
         if found.word == "retrying":
-            folder.write(found.job.retry_asked, Asked(by, time.time(), attempt=_waits_after(found)))
+            found.job.retry_asked.write(Asked(by, time.time(), attempt=_waits_after(found)))
             jobs.ring(found.job.id)
             return words
         spec = again.same_spec(config, found.job)
@@ -63,12 +62,12 @@ def _check_over(found: Found) -> None:
         raise NotPossible(
             f"is {found.word}; only a job that waits for its next attempt, or is over, can be tried again"
         )
-    outcome = read(Outcome, found.job.outcome)
+    outcome = found.job.outcome.read()
     if outcome is None or outcome.outcome == "succeeded":
         raise NotPossible("succeeded; see rerun")
 
 
 def _waits_after(found: Found) -> int:
     """The last attempt that has a result."""
-    numbers = [n for n in found.job.attempt_numbers() if found.job.attempt(n).result.exists()]
+    numbers = [n for n in found.job.attempt_numbers() if found.job.attempt(n).result.path.exists()]
     return max(numbers, default=0)

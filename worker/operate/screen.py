@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Optional
 
-from .. import sentences
+from ..job import sentences
 
 if TYPE_CHECKING:
     from rich.console import Console

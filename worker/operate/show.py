@@ -16,11 +16,12 @@ from typing import Any, Optional
 from slurm import SlurmJobId, Unavailable, Usage
 
 from ..errors import Damaged
-from ..facts import Intent, Message, Outcome, Progress, read_progress, read_result, read_spec
-from ..folder import AttemptFolder, JobFolder, JobsFolder, read
-from ..outcome import Result
+from ..folder.facts import AttemptFolder, JobFolder, read_progress, read_result
+from ..folder.jobs import JobsFolder
+from ..job.facts import Intent, Message, Progress
+from ..job.outcome import Result
+from ..job.spec import Resources
 from ..settings import Config
-from ..spec import Resources
 from . import in_batches, places, screen
 from .in_batches import InBatch
 from .places import Found
@@ -126,7 +127,7 @@ class Story:
 
 def _story(config: Config, jobs: JobsFolder, found: Found, lines: int, offline: bool) -> Story:
     job = found.job
-    message, spec, outcome = read(Message, job.message), read_spec(job), read(Outcome, job.outcome)
+    message, spec, outcome = job.message.read(), job.spec.read(), job.outcome.read()
     result = read_result(job.attempt(outcome.attempt)) if outcome else None
     last = job.attempt(found.attempt) if found.attempt else None
     used, slurm_away = _used_by_all(config, jobs, job, offline)
@@ -202,7 +203,7 @@ def _used_by_all(config: Config, jobs: JobsFolder, job: JobFolder, offline: bool
     rows, away = [], ""
     for number in job.attempt_numbers():
         attempt = job.attempt(number)
-        intent, result = read(Intent, attempt.intent), read_result(attempt)
+        intent, result = attempt.intent.read(), read_result(attempt)
         if intent is None or result is None:
             continue
         usage: Optional[Usage] = None
@@ -346,7 +347,7 @@ def _follow(jobs: JobsFolder, found: Found, lines: int) -> None:
     job: JobFolder = found.job
     while True:
         job = jobs.find(job.id) or job
-        over = job.outcome.exists() and job.path.parent != jobs.active
+        over = job.outcome.path.exists() and job.path.parent != jobs.active
         log = job.attempt(number).log
         if position is None:
             end = _end_of(log, lines)
@@ -359,7 +360,7 @@ def _follow(jobs: JobsFolder, found: Found, lines: int) -> None:
         if latest > number:
             print(f"--- attempt {latest}", flush=True)
             number, position, rest = latest, 0, ""
-        elif over or (job.outcome.exists() and not _alive(job, number)):
+        elif over or (job.outcome.path.exists() and not _alive(job, number)):
             if rest:
                 print(screen.plain(rest, _LONGEST_LINE))
             return
@@ -369,7 +370,9 @@ def _follow(jobs: JobsFolder, found: Found, lines: int) -> None:
 
 def _alive(job: JobFolder, number: int) -> bool:
     """Whether its worker may still have something to say."""
-    return not (job.delivered.exists() or job.undeliverable.exists() or job.attempt(number).ended.exists())
+    return not (
+        job.delivered.path.exists() or job.undeliverable.path.exists() or job.attempt(number).ended.path.exists()
+    )
 
 
 def _print_new(log: Path, position: int, rest: str) -> tuple[int, str]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Optional
 
 from ..errors import Damaged
-from ..facts import Intent, read_result, read_spec
-from ..folder import JobFolder, is_number, read
-from ..retry import is_final
+from ..folder.facts import JobFolder, read_result
+from ..folder.paths import is_number
+from ..job.retry import is_final
 
 STATES: Mapping[str, str] = {
     "claimed": "on disk and safe; not submitted yet (explain says what it waits for)",
@@ -140,8 +140,8 @@ def _is_declined(names: Collection[str]) -> bool:
 
 
 def _after_result(job: JobFolder, number: int) -> str:
-    attempt, spec = job.attempt(number), read_spec(job)
-    result, intent = read_result(attempt), read(Intent, attempt.intent)
+    attempt, spec = job.attempt(number), job.spec.read()
+    result, intent = read_result(attempt), attempt.intent.read()
     if result is None or spec is None or result.needs_verdict:
         return "ending"
     return "ending" if is_final(result, spec, intent.resources if intent else spec.resources) else "retrying"

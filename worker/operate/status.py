@@ -15,18 +15,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Optional
 
 from ..errors import Damaged
-from ..facts import (
-    Intent,
-    Message,
-    Outcome,
-    SiteFault,
-    Submission,
-    read_progress,
-    read_result,
-    read_spec,
-    read_started,
-)
-from ..folder import JobsFolder, contents, read
+from ..folder.facts import read_progress, read_result, read_started, site_fault_of
+from ..folder.jobs import JobsFolder
+from ..folder.paths import contents
+from ..job.facts import SiteFault
 from ..login import shapes, tally
 from ..login.known_shapes import Shapes
 from ..login.tools import Tools
@@ -250,7 +242,7 @@ def _row_inside(job: InBatch) -> Row:
 
 def _of_the_job(found: Found) -> dict[str, Any]:
     job = found.job
-    message, spec, outcome = read(Message, job.message), read_spec(job), read(Outcome, job.outcome)
+    message, spec, outcome = job.message.read(), job.spec.read(), job.outcome.read()
     result = read_result(job.attempt(outcome.attempt)) if outcome else None
     correlation_id = message.properties.get("correlation_id") if message else ""
     return {
@@ -267,9 +259,9 @@ def _of_the_attempt(found: Found, outside: Optional[Outside]) -> dict[str, Any]:
     if not found.attempt:
         return {}
     a = found.job.attempt(found.attempt)
-    started, submission, progress = read_started(a), read(Submission, a.submission), read_progress(a)
+    started, submission, progress = read_started(a), a.submission.read(), read_progress(a)
     fact = started or submission
-    view = outside.view(read(Intent, a.intent)) if outside and found.word in STATES else None
+    view = outside.view(a.intent.read()) if outside and found.word in STATES else None
     return {
         "slurm": fact.slurm_id if fact else "",
         "node": started.node if started else "",
@@ -292,7 +284,7 @@ def _last_pass(jobs: JobsFolder) -> Optional[Pass]:
 
 def _site_fault(jobs: JobsFolder) -> Optional[SiteFault]:
     try:
-        return read(SiteFault, jobs.site_fault)
+        return site_fault_of(jobs).read()
     except Damaged:
         return None
 

@@ -6,26 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Optional
 
-from ..facts import (
-    Acked,
+from ..folder.facts import AttemptFolder, JobFolder, read_result
+from ..folder.records import Fact
+from ..job.facts import (
     Asked,
-    Cancel,
-    Declined,
-    Delivered,
-    Ended,
-    Intent,
-    Message,
-    NotTaken,
-    Origin,
-    Outcome,
     Started,
-    Submission,
-    Undeliverable,
-    read_result,
 )
-from ..folder import AttemptFolder, JobFolder, read
-from ..outcome import Result, Used
-from ..spec import Resources
+from ..job.outcome import Result, Used
+from ..job.spec import Resources
 from . import screen
 from .again import earlier
 
@@ -50,7 +38,7 @@ def timeline(job: JobFolder) -> list[Event]:
 
 
 def _arrival(job: JobFolder) -> Iterator[Event]:
-    message = read(Message, job.message)
+    message = job.message.read()
     if message is None:
         return
     sent = message.properties.get("timestamp")
@@ -62,22 +50,22 @@ def _arrival(job: JobFolder) -> Iterator[Event]:
         "claimed",
         f"from {screen.plain(message.queue)}, {screen.size(message.body_size)}; on disk, then acked",
     )
-    acked = read(Acked, job.acked)
+    acked = job.acked.read()
     if acked is not None:
         yield Event(acked.at, "acked", "the broker has forgotten the message")
-    elif job.spec.exists():
-        yield Event(job.spec.stat().st_mtime, "understood", "it is a valid job")
+    elif job.spec.path.exists():
+        yield Event(job.spec.path.stat().st_mtime, "understood", "it is a valid job")
 
 
 def _asked(job: JobFolder) -> Iterator[Event]:
     """What operators asked for."""
-    origin = read(Origin, job.origin)
+    origin = job.origin.read()
     if origin is not None:
         changed = ", ".join(f"{name} {value}" for name, value in origin.resources.items())
         words = f"of {origin.of}, by {screen.plain(origin.by)}{f'; {screen.plain(changed)}' if changed else ''}"
         yield Event(origin.at, origin.verb, words)
     for path, verb in ((job.cancel_asked, "cancel"), (job.retry_asked, "retry")):
-        asked = read(Asked, path)
+        asked = Fact(path.path, Asked).read()
         if asked is not None:
             reason = f": {screen.plain(asked.reason)}" if asked.reason else ""
             yield Event(asked.at, verb, f"asked for by {screen.plain(asked.by)}{reason}")
@@ -88,17 +76,17 @@ def _asked(job: JobFolder) -> Iterator[Event]:
 def _declined(a: AttemptFolder) -> Iterator[Event]:
     """Each no of Slurm's, and the submission that followed it."""
     number = 1
-    while (no := read(Declined, a.declined(number))) is not None:
+    while (no := a.declined(number).read()) is not None:
         yield Event(no.at, "declined", screen.plain(no.words), a.number)
         number += 1
-        intent = read(Intent, a.intent_of(number))
+        intent = a.intent_of(number).read()
         if intent is None:
             return
         yield Event(intent.at, "sbatch", f"again, under the name {intent.name}", a.number)
 
 
 def _attempt(a: AttemptFolder) -> Iterator[Event]:
-    intent, submission, started = read(Intent, a.intent), read(Submission, a.submission), read(Started, a.started)
+    intent, submission, started = a.intent.read(), a.submission.read(), a.started.read()
     n = a.number
     if intent is not None:
         yield Event(intent.at, "sbatch", f"asks for {resources(intent.resources)}; name {intent.name}", n)
@@ -110,7 +98,7 @@ def _attempt(a: AttemptFolder) -> Iterator[Event]:
     if started is not None and closed is None:
         waited = f" after {screen.lasted(started.at - intent.at)} in Slurm" if intent else ""
         yield Event(started.at, "started", f"on {screen.plain(started.node)}{waited}", n)
-    cancel, ended, result = read(Cancel, a.cancel), read(Ended, a.ended), read_result(a)
+    cancel, ended, result = a.cancel.read(), a.ended.read(), read_result(a)
     if cancel is not None:
         yield Event(cancel.at, "scancel" if closed is None else "withdrawn", screen.plain(cancel.reason), n)
     if closed is not None:
@@ -135,7 +123,7 @@ def _steps(a: AttemptFolder, result: Result, started: Optional[Started]) -> Iter
             )
             at += seconds
     reason = f": {screen.plain(result.reason)}" if result.reason else ""
-    ended_at = result.ended_at if result.ended_at is not None else a.result.stat().st_mtime
+    ended_at = result.ended_at if result.ended_at is not None else a.result.path.stat().st_mtime
     yield Event(ended_at, "result", f"{result.outcome}{reason}", a.number)
 
 
@@ -148,7 +136,7 @@ def _moved(step: str, seconds: float, used: Used, result: Result) -> str:
 
 
 def _answer(job: JobFolder) -> Iterator[Event]:
-    outcome = read(Outcome, job.outcome)
+    outcome = job.outcome.read()
     if outcome is None:
         return
     who = {"job": "its own worker answers", "login": "a pass answers"}.get(outcome.by, "")
@@ -156,8 +144,8 @@ def _answer(job: JobFolder) -> Iterator[Event]:
     length = f", {screen.size(body.stat().st_size)}" if body.exists() else ""
     why = f": {screen.plain(outcome.reason)}" if outcome.reason else ""
     yield Event(outcome.at, "outcome", f"{outcome.outcome}{why}; {who}{length}")
-    kept, delivered = read(NotTaken, job.unroutable), read(Delivered, job.delivered)
-    gone = read(Undeliverable, job.undeliverable)
+    kept, delivered = job.unroutable.read(), job.delivered.read()
+    gone = job.undeliverable.read()
     if kept is not None:
         yield Event(kept.since, "not taken", f"{screen.plain(kept.why)}; tried {kept.times} times")
     if delivered is not None:

@@ -18,7 +18,7 @@ from worker.broker.rabbitmq import RabbitMQ
 from worker.broker.trial import Seen, Trial
 from worker.doctor.broker import _tell_queue, _try_making_reply_queues
 from worker.doctor.report import Report
-from worker.outcome import Reply
+from worker.job.outcome import Reply
 from worker.settings import Credentials, Pattern, Queue, Replies, Secret
 
 CREDENTIALS = Credentials("mq", 5671, "u", Secret("p"), "/", True, "http://api", "u", Secret("p"))

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.worker.examples import NOW
-from worker import fence, folder
 from worker.errors import StepFailed
-from worker.facts import Started
-from worker.folder import AttemptFolder, JobId
+from worker.folder import fence, paths
+from worker.folder.facts import AttemptFolder
 from worker.in_job.begin import note_begun
 from worker.in_job.interrupt import Interrupted, Interrupts
+from worker.job.facts import Started
+from worker.job.names import JobId
 
 JOB = JobId("job")
 STARTED = Started("7", 0, "n1", NOW, says_begun=True)
@@ -25,7 +26,7 @@ STARTED = Started("7", 0, "n1", NOW, says_begun=True)
 @pytest.fixture
 def attempt(tmp_path: Path) -> AttemptFolder:
     made = AttemptFolder(tmp_path, 1)
-    folder.claim_name(made.started, STARTED)
+    made.started.claim(STARTED)
     return made
 
 
@@ -58,11 +59,11 @@ def test_that_a_program_begins_is_one_link_to_what_is_on_disk(
     attempt: AttemptFolder, interrupts: Interrupts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(folder, "sync_folder", synced.append)
+    monkeypatch.setattr(paths, "sync_folder", synced.append)
 
     note_begun(JOB, attempt, 120, interrupts)
 
-    assert folder.read(Started, attempt.begun) == STARTED and attempt.begun.samefile(attempt.started)
+    assert attempt.begun.read() == STARTED and attempt.begun.path.samefile(attempt.started.path)
     assert synced == [attempt.path] and sorted(os.listdir(attempt.path)) == ["begun.json", "started.json"]
 
 
@@ -91,7 +92,7 @@ def test_a_disk_that_comes_back_in_time_is_waited_for(
 
     note_begun(JOB, attempt, 120, interrupts)
 
-    assert len(waited) == 5 and attempt.begun.exists()
+    assert len(waited) == 5 and attempt.begun.path.exists()
 
 
 def test_a_disk_that_stays_away_keeps_the_program_from_starting(

@@ -20,8 +20,8 @@ from tests.worker.examples import SPEC, config_for
 from worker.api import Api
 from worker.errors import LoginRefused, StepFailed, Transient
 from worker.in_job.fetch import fetch
+from worker.job.spec import Input, JobSpec
 from worker.settings import ApiSettings, Config, Limits, Seconds
-from worker.spec import Input, JobSpec
 
 LOGIN = "/api/auth/token/"
 PATIENCE = Seconds(0.2)

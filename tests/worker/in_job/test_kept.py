@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.worker.examples import SPEC
-from worker import folder
-from worker.facts import Intent, Kept, Message, Started
-from worker.folder import JobFolder, JobId, JobsFolder
+from worker.folder import paths
+from worker.folder.facts import JobFolder
+from worker.folder.jobs import JobsFolder
 from worker.in_job.run import _put_back
+from worker.job.facts import Intent, Kept, Message, Started
+from worker.job.names import JobId
 
 KEPT = Kept(
     Message(1, "jobs", "{}", 2, {"reply_to": "answers"}, 1.0), time.time() - 3600, SPEC,
@@ -25,12 +27,11 @@ def job(tmp_path: Path) -> JobFolder:
     jobs = JobsFolder(tmp_path)
     jobs.prepare()
     job = jobs.job(JobId("a" * 32))
-    folder.make_folder(job.attempt(1).path)
-    for path, fact in (
-        (job.message, KEPT.message), (job.spec, SPEC), (job.attempt(1).intent, KEPT.intent),
-        (job.attempt(1).started, KEPT.started),
-    ):  # fmt: skip
-        folder.write(path, fact)
+    paths.make_folder(job.attempt(1).path)
+    job.message.write(KEPT.message)
+    job.spec.write(SPEC)
+    job.attempt(1).intent.write(KEPT.intent)
+    job.attempt(1).started.write(KEPT.started)
     return job
 
 
@@ -49,7 +50,7 @@ def test_what_is_gone_beside_the_message_is_written_again(job: JobFolder, gone: 
 
     assert _put_back(job, job.attempt(1), KEPT)
 
-    assert (job.path / gone).read_bytes() == before and not job.attempt(1).kept.exists()
+    assert (job.path / gone).read_bytes() == before and not job.attempt(1).kept.path.exists()
 
 
 @pytest.mark.parametrize("gone", ["the message", "all"])
@@ -57,9 +58,9 @@ def test_without_its_message_all_is_left_for_the_login_side_and_no_active_job_is
     job: JobFolder, gone: str
 ) -> None:
     """The job may have been put away meanwhile: to make it active again would answer it twice."""
-    for path in [job.message] if gone == "the message" else list(job.path.rglob("*.json")):
+    for path in [job.message.path] if gone == "the message" else list(job.path.rglob("*.json")):
         os.unlink(path)
 
     assert not _put_back(job, job.attempt(1), KEPT)
 
-    assert folder.read(Kept, job.attempt(1).kept) == KEPT and not job.message.exists()
+    assert job.attempt(1).kept.read() == KEPT and not job.message.path.exists()

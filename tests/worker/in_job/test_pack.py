@@ -18,14 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.worker.examples import SPEC
-from worker import folder
 from worker.errors import StepFailed
-from worker.facts import LargestAnswer
-from worker.folder import AttemptFolder, JobsFolder
+from worker.folder import paths
+from worker.folder.facts import AttemptFolder, largest_answer_of
+from worker.folder.jobs import JobsFolder
 from worker.in_job.pack import pack
-from worker.outcome import Output
+from worker.job.facts import LargestAnswer
+from worker.job.outcome import Output
+from worker.job.spec import JobSpec
 from worker.settings import Limits, Queue, Replies, Site
-from worker.spec import JobSpec
 
 TWO = replace(SPEC, outputs={"Model 0": "00_Model_0", 'Näme "1"': "01_N"})
 
@@ -33,7 +34,7 @@ TWO = replace(SPEC, outputs={"Model 0": "00_Model_0", 'Näme "1"': "01_N"})
 @pytest.fixture
 def attempt(tmp_path: Path) -> AttemptFolder:
     attempt = AttemptFolder(tmp_path / "1", 1)
-    folder.make_folder(attempt.work / "outputs")
+    paths.make_folder(attempt.work / "outputs")
     return attempt
 
 
@@ -90,7 +91,7 @@ def test_no_outputs_are_an_empty_object(attempt: AttemptFolder) -> None:
 def test_any_name_is_escaped(names: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as place:
         attempt = AttemptFolder(Path(place, "1"), 1)
-        folder.make_folder(attempt.work / "outputs")
+        paths.make_folder(attempt.work / "outputs")
         put(attempt, x=b"?")
         assert set(json.loads(body(attempt, replace(SPEC, outputs=names)))) == set(names)
 
@@ -234,8 +235,8 @@ def test_the_reply_has_a_limit_of_its_own(attempt: AttemptFolder) -> None:
 
 def test_what_the_broker_said_it_takes_is_a_limit_too(attempt: AttemptFolder) -> None:
     where = replace(site(), jobs_dir=attempt.path.parent / "jobs")
-    folder.make_folder(where.jobs_dir)
-    folder.write(JobsFolder(where.jobs_dir).largest_answer, LargestAnswer(2 * 2**20, time.time()))
+    paths.make_folder(where.jobs_dir)
+    largest_answer_of(JobsFolder(where.jobs_dir)).write(LargestAnswer(2 * 2**20, time.time()))
     put(attempt, **{"00_Copy.png": b"x" * (2 * 2**20)})
 
     assert "at most 2097152 bytes" in refusal(attempt, SPEC, where)

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from tests.worker.examples import SPEC, config_for
-from worker import folder
-from worker.answer import record
 from worker.errors import StepFailed
-from worker.folder import AttemptFolder
+from worker.folder import paths
+from worker.folder.answer import record
+from worker.folder.facts import AttemptFolder
 from worker.in_job.pack import pack
 from worker.in_job.patience import while_the_disk_is_away
-from worker.outcome import Result
+from worker.job.outcome import Result
 
 RESULT = Result("succeeded", 1, body="reply-1", ended_at=1.0)
 
@@ -26,7 +26,7 @@ RESULT = Result("succeeded", 1, body="reply-1", ended_at=1.0)
 @pytest.fixture
 def attempt(tmp_path: Path) -> AttemptFolder:
     made = AttemptFolder(tmp_path / "attempts" / "1", 1)
-    folder.make_folder(made.path)
+    paths.make_folder(made.path)
     return made
 
 

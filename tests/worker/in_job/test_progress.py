@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from worker.facts import Progress
-from worker.folder import read
+from worker.folder.records import Fact
 from worker.in_job import progress
 from worker.in_job.progress import parse, watched
+from worker.job.facts import Progress
 
 
 @pytest.mark.parametrize(("text", "expected"), [
@@ -32,25 +32,25 @@ def test_the_last_whole_line_counts(text: bytes, expected: object) -> None:
 
 
 @pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Fact[Progress]]:
     monkeypatch.setattr(progress, "_EVERY", 0.02)
-    return tmp_path / "progress", tmp_path / "progress.json"
+    return tmp_path / "progress", Fact(tmp_path / "progress.json", Progress)
 
 
-def seen(files: tuple[Path, Path]) -> object:
+def seen(files: tuple[Path, Fact[Progress]]) -> object:
     with watched(*files):
         pass
-    found = read(Progress, files[1])
+    found = files[1].read()
     return found and (found.fraction, found.words)
 
 
-def test_what_is_said_last_is_kept(files: tuple[Path, Path]) -> None:
+def test_what_is_said_last_is_kept(files: tuple[Path, Fact[Progress]]) -> None:
     files[0].write_text("progress 0.9 almost\nprogress 1 done\n")
 
     assert seen(files) == (1.0, "done")
 
 
-def test_of_a_large_file_only_the_end_is_read(files: tuple[Path, Path]) -> None:
+def test_of_a_large_file_only_the_end_is_read(files: tuple[Path, Fact[Progress]]) -> None:
     with open(files[0], "wb") as file:
         file.truncate(10 * 2**30)
         file.seek(0, os.SEEK_END)
@@ -59,7 +59,7 @@ def test_of_a_large_file_only_the_end_is_read(files: tuple[Path, Path]) -> None:
     assert seen(files) == (0.7, "")
 
 
-def test_a_line_whose_beginning_was_cut_away_does_not_count(files: tuple[Path, Path]) -> None:
+def test_a_line_whose_beginning_was_cut_away_does_not_count(files: tuple[Path, Fact[Progress]]) -> None:
     cut = b"progress 0.7 " + b"x" * (4096 - 14) + b"\n"
     assert len(cut) == 4096
     files[0].write_bytes(b"no " + cut)
@@ -68,7 +68,7 @@ def test_a_line_whose_beginning_was_cut_away_does_not_count(files: tuple[Path, P
 
 
 @pytest.mark.parametrize("kind", ["nothing", "link", "fifo", "folder"])
-def test_what_is_no_plain_file_says_nothing_and_blocks_nobody(kind: str, files: tuple[Path, Path]) -> None:
+def test_what_is_no_plain_file_says_nothing_and_blocks_nobody(kind: str, files: tuple[Path, Fact[Progress]]) -> None:
     secret = files[0].with_name("secret")
     secret.write_text("progress 0.5 secret\n")
     if kind == "link":
@@ -86,5 +86,5 @@ def test_a_folder_that_is_gone_fails_nothing(tmp_path: Path, monkeypatch: pytest
     source = tmp_path / "progress"
     source.write_text("progress 0.5\n")
 
-    with watched(source, tmp_path / "gone" / "progress.json"):
+    with watched(source, Fact(tmp_path / "gone" / "progress.json", Progress)):
         pass

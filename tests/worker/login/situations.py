@@ -7,11 +7,11 @@ from typing import Any, Optional, Union
 
 from slurm import JobView, Phase, SlurmJobId, states
 from tests.worker.examples import NOW, SPEC
-from worker.facts import Ended, Intent, Message, Outcome, Started, Submission
-from worker.login.judge import Close
-from worker.login.snapshot import AttemptFacts, JobFacts
-from worker.outcome import Result
-from worker.spec import JobSpec
+from worker.job.facts import Ended, Intent, Message, Outcome, Started, Submission
+from worker.job.judge import Close
+from worker.job.outcome import Result
+from worker.job.snapshot import AttemptFacts, JobFacts
+from worker.job.spec import JobSpec
 
 NAME = "bf-here-1"
 LONG_AGO = NOW - 20_000

@@ -12,8 +12,8 @@ import pytest
 from slurm import JobView, TooWide
 from tests.worker.examples import NOW, config_for
 from tests.worker.login.situations import seen, submitted
-from worker.facts import Started
-from worker.folder import JobsFolder
+from worker.folder.jobs import JobsFolder
+from worker.job.facts import Started
 from worker.login import accounting
 from worker.login.reconcile import alive_at
 from worker.login.tools import Tools

@@ -10,14 +10,16 @@ import pytest
 
 from tests.worker.examples import NOW, QUEUE, SPEC
 from tests.worker.login.situations import message
-from worker import folder
-from worker.facts import Group, Intent
-from worker.folder import JobFolder, JobId, JobsFolder
+from worker.folder import paths
+from worker.folder.facts import JobFolder, group_of
+from worker.folder.jobs import JobsFolder
+from worker.job.facts import Group, Intent
+from worker.job.names import JobId
+from worker.job.snapshot import JobFacts
+from worker.job.spec import JobSpec
 from worker.login import archive as archive_module
 from worker.login.archive import archive, sweep
-from worker.login.snapshot import JobFacts
 from worker.settings import Limits, Seconds, Site, Timing
-from worker.spec import JobSpec
 
 TODAY = "2023-11-14"  # in UTC, as NOW is
 DAY = 86400.0
@@ -35,10 +37,10 @@ def active(jobs: JobsFolder, name: str, group: str = "g") -> JobFolder:
     """A job with one attempt that has everything in it."""
     job = jobs.job(JobId(name))
     attempt = job.attempt(1)
-    folder.make_folder(attempt.work / "inputs")
-    folder.write(job.message, message())
-    folder.write(attempt.intent, Intent(group, f"bf-{group}", 0, SPEC.resources, NOW))
-    folder.write_bytes(attempt.token, b"secret")
+    paths.make_folder(attempt.work / "inputs")
+    job.message.write(message())
+    attempt.intent.write(Intent(group, f"bf-{group}", 0, SPEC.resources, NOW))
+    paths.write_bytes(attempt.token, b"secret")
     (attempt.work / "inputs" / "a").write_text("much data")
     return job
 
@@ -133,7 +135,7 @@ def test_what_a_crash_left_half_written_goes(jobs: JobsFolder) -> None:
 
 def test_the_last_of_a_group_takes_its_log_along(jobs: JobsFolder) -> None:
     first, second = active(jobs, "a"), active(jobs, "b")
-    folder.write(jobs.group("g"), Group({"0": ("a", 1), "1": ("b", 1)}))
+    group_of(jobs, "g").write(Group({"0": ("a", 1), "1": ("b", 1)}))
     jobs.group_log("g").write_text("said by Slurm")
 
     put_away(jobs, first)
@@ -146,9 +148,9 @@ def test_the_last_of_a_group_takes_its_log_along(jobs: JobsFolder) -> None:
 
 def test_what_a_worker_left_that_came_back_too_late_is_no_member(jobs: JobsFolder) -> None:
     first, second = active(jobs, "a"), active(jobs, "b")
-    folder.write(jobs.group("g"), Group({"0": ("a", 1), "1": ("b", 1)}))
+    group_of(jobs, "g").write(Group({"0": ("a", 1), "1": ("b", 1)}))
     put_away(jobs, first)
-    folder.make_folder(jobs.job(JobId("a")).attempt(1).path)
+    paths.make_folder(jobs.job(JobId("a")).attempt(1).path)
 
     put_away(jobs, second)
 
@@ -159,7 +161,7 @@ def test_a_crash_before_the_move_is_made_good_by_the_next_pass(
     jobs: JobsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = active(jobs, "a")
-    folder.write(jobs.group("g"), Group({"0": ("a", 1)}))
+    group_of(jobs, "g").write(Group({"0": ("a", 1)}))
     jobs.group_log("g").write_text("said by Slurm")
 
     def passing(step: str) -> None:
@@ -167,7 +169,7 @@ def test_a_crash_before_the_move_is_made_good_by_the_next_pass(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as crash, pytest.raises(KeyboardInterrupt):
-        crash.setattr(folder, "passing", passing)
+        crash.setattr(paths, "crash_point", passing)
         put_away(jobs, job)
 
     put_away(jobs, job)
@@ -253,7 +255,7 @@ def test_members_of_a_large_array_leave_at_a_bearable_price(jobs: JobsFolder, mo
     names = [f"{number:04}" for number in range(200)]
     for name in names:
         jobs.job(JobId(name)).path.mkdir()
-        jobs.job(JobId(name)).message.touch()
+        jobs.job(JobId(name)).message.path.touch()
     looks: list[Path] = []
 
     def exists(path: Path) -> bool:
@@ -265,7 +267,7 @@ def test_members_of_a_large_array_leave_at_a_bearable_price(jobs: JobsFolder, mo
     for name in names:
         job = jobs.job(JobId(name))
         archive_module._anybody_left(jobs, job, [JobId(each) for each in names])
-        job.message.unlink()
+        job.message.path.unlink()
 
     assert len(looks) < 200 * 12, "200 * 200 / 2 in the order in which they leave"
 

@@ -10,8 +10,6 @@ import pytest
 
 from tests.services.late_files import LateFiles
 from tests.worker.login.test_passes import GOOD, Login, answers
-from worker import folder
-from worker.facts import Intent
 
 pytestmark = pytest.mark.unhurried
 
@@ -50,7 +48,7 @@ def test_a_fact_that_says_estale_is_opened_again_a_few_times(late_files: LateFil
     late_files.fails("login", errno.ESTALE, "intent.json", times)
 
     if read:
-        assert folder.read(Intent, job.attempt(1).intent) is not None
+        assert job.attempt(1).intent.read() is not None
     else:
         with pytest.raises(OSError, match=os.strerror(errno.ESTALE)):
-            folder.read(Intent, job.attempt(1).intent)
+            job.attempt(1).intent.read()

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker import folder
 from worker.broker import Delivery, Properties, digest
-from worker.facts import Message
-from worker.folder import JobFolder, JobsFolder
+from worker.folder import paths
+from worker.folder.facts import JobFolder
+from worker.folder.jobs import JobsFolder
+from worker.folder.moves import move_job
+from worker.job.facts import Message
 from worker.login.claim import claim, note_acked
 
 WITH_ID = Properties(reply_to="answers", correlation_id="c-1")
@@ -39,7 +41,7 @@ def take(jobs: JobsFolder, what: Delivery, keep_bytes: int = 1000) -> Optional[J
 
 def read(job: Optional[JobFolder]) -> Message:
     assert job is not None
-    message = folder.read(Message, job.message)
+    message = job.message.read()
     assert message is not None
     return message
 
@@ -83,7 +85,7 @@ def test_a_message_with_an_id_becomes_one_job(jobs: JobsFolder, redelivered: boo
 def test_a_message_of_a_job_that_is_over_becomes_no_second_one(jobs: JobsFolder, place: str) -> None:
     job = take(jobs, delivery())
     assert job is not None
-    folder.move_job(job, jobs.path / place)
+    move_job(job, jobs.path / place)
 
     assert take(jobs, delivery(redelivered=True)) is None
 
@@ -103,7 +105,7 @@ def test_a_crash_while_claiming_neither_loses_the_message_nor_doubles_it(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as crash, pytest.raises(KeyboardInterrupt):
-        crash.setattr(folder, "passing", passing)
+        crash.setattr(paths, "crash_point", passing)
         take(jobs, delivery())
 
     again = take(jobs, delivery(redelivered=True))
@@ -145,11 +147,11 @@ def test_an_ack_is_noted_for_each_of_several_equal_messages(jobs: JobsFolder) ->
     note_acked(jobs, delivery(properties=WITHOUT_ID), 6.0)
     second = take(jobs, delivery(properties=WITHOUT_ID))
     assert first and second
-    before = (first.acked.exists(), second.acked.exists())
+    before = (first.acked.path.exists(), second.acked.path.exists())
 
     note_acked(jobs, delivery(properties=WITHOUT_ID), 6.0)
 
-    assert (before, second.acked.exists()) == ((True, False), True)
+    assert (before, second.acked.path.exists()) == ((True, False), True)
 
 
 # --- the name of a job
@@ -199,7 +201,7 @@ def test_a_claim_that_was_killed_is_on_disk_before_its_message_is_acked_the_next
         def power_fails(path: Path) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(folder, "sync_folder", power_fails if "folder" in killed else lambda path: None)
+        patch.setattr(paths, "sync_folder", power_fails if "folder" in killed else lambda path: None)
         if "folder" not in killed:
             link = os.link
 
@@ -211,9 +213,9 @@ def test_a_claim_that_was_killed_is_on_disk_before_its_message_is_acked_the_next
         with pytest.raises(KeyboardInterrupt):
             take(jobs, delivery())
     synced: list[Path] = []
-    monkeypatch.setattr(folder, "sync_folder", synced.append)
+    monkeypatch.setattr(paths, "sync_folder", synced.append)
 
     take(jobs, delivery(redelivered=True))
 
     (job,) = jobs.active_jobs()
-    assert job.message.exists() and {job.path, jobs.active} <= set(synced)
+    assert job.message.path.exists() and {job.path, jobs.active} <= set(synced)

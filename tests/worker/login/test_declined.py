@@ -13,11 +13,11 @@ import pytest
 
 from slurm import BatchRequest, Declined, JobView, Phase, Refused, SlurmJobId, Unavailable
 from tests.worker.login.test_passes import LAYERS, Cluster, Login, answers
-from worker import folder
 from worker.doctor.report import Report
 from worker.doctor.schedule import look_at_what_is_declined
-from worker.facts import Asked, Group, Started
-from worker.folder import JobId
+from worker.folder.facts import group_of
+from worker.job.facts import Asked, Started
+from worker.job.names import JobId
 from worker.login.known_shapes import Shapes
 from worker.login.shapes import sentence
 from worker.operate import places
@@ -274,13 +274,13 @@ def test_a_copy_that_turns_up_late_under_an_old_name_is_the_attempt_where_it_beg
     request = replace(new[1], name=old["name"], arguments=[*new[1].arguments[:-1], str(login.jobs.group(old["group"]))])
     login.choosy.elements.append((late, request, old["element"]))
     login.choosy.running_ones.add(late)
-    folder.claim_name(job.attempt(1).started, Started(late, 0, "n1", 1.0))
+    job.attempt(1).started.claim(Started(late, 0, "n1", 1.0))
     login.passes(2)
 
     assert login.choosy.cancelled == [new[0]] and login.broker.sent == []
-    group = folder.read(Group, login.jobs.group(old["group"]))
+    group = group_of(login.jobs, old["group"]).read()
     assert group is not None and group.members[str(old["element"])] == (job.id, 1)
-    assert folder.read(Started, login.jobs.job(JobId(job.id)).attempt(1).started) is not None
+    assert login.jobs.job(JobId(job.id)).attempt(1).started.read() is not None
 
 
 def test_a_late_copy_that_has_not_begun_is_cancelled_as_soon_as_it_can_win_no_more(login: ChoosyLogin) -> None:
@@ -289,7 +289,7 @@ def test_a_late_copy_that_has_not_begun_is_cancelled_as_soon_as_it_can_win_no_mo
     login.ask(1)
     login.passes(1)
     (job,) = login.active()
-    old = json.loads(job.attempt(1).intent.read_text())
+    old = json.loads(job.attempt(1).intent.path.read_text())
     login.choosy.declines = lambda request: False
     login.passes(3)
     (new,) = login.choosy.elements
@@ -299,7 +299,7 @@ def test_a_late_copy_that_has_not_begun_is_cancelled_as_soon_as_it_can_win_no_mo
     login.passes(2)
     assert login.choosy.cancelled == []
     login.choosy.running_ones.add(new[0])
-    folder.claim_name(job.attempt(1).started, Started(new[0], 0, "n1", 1.0))
+    job.attempt(1).started.claim(Started(new[0], 0, "n1", 1.0))
     login.passes(1)
 
     assert login.choosy.cancelled == [late]
@@ -408,11 +408,11 @@ def test_a_job_that_an_operator_cancels_while_it_is_declined_is_closed_and_never
     login.passes(4)
     (job,) = login.active()
 
-    folder.write(job.cancel_asked, Asked("mary@login1", 1.0, "It is not needed."))
+    job.cancel_asked.write(Asked("mary@login1", 1.0, "It is not needed."))
     login.passes(2)
 
     assert login.outcomes() == {"c-0": "cancelled"}
     done = login.jobs.find(job.id)
     assert done is not None
-    started = folder.read(Started, done.attempt(1).started)
+    started = done.attempt(1).started.read()
     assert started is not None and started.closed

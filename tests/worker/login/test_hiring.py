@@ -9,15 +9,16 @@ import pytest
 
 from tests.worker.examples import NOW, config_for
 from tests.worker.test_batches import claimed
-from worker import batches, folder
-from worker.batches import Pilot, Pool
-from worker.facts import Ended, Intent, Started, Submission, Unfit, closed_at
-from worker.folder import AttemptFolder, JobFolder, JobsFolder
+from worker.folder import batches, paths
+from worker.folder.batches import Pilot, Pool
+from worker.folder.facts import AttemptFolder, JobFolder
+from worker.folder.jobs import JobsFolder
+from worker.job.facts import Ended, Intent, Started, Submission, Unfit, closed_at
+from worker.job.spec import Resources
 from worker.login.pilots import want
 from worker.login.reconcile import Standing
 from worker.login.tools import Tools
 from worker.settings import PilotRules
-from worker.spec import Resources
 
 
 @pytest.fixture
@@ -45,16 +46,16 @@ def pilots(tools: Tools, *names: str) -> list[AttemptFolder]:
     found = []
     for name in names:
         crew = JobFolder(batches.crew_of(tools.jobs) / f"pilot-{name}")
-        folder.make_folder(crew.attempt(1).path)
-        folder.write(batches.pilot_file(crew), Pilot(tools.config.site.queues[0].name))
-        folder.write(crew.attempt(1).intent, Intent("g", f"bf-{name}", 0, Resources(1, 1000, 3600), NOW))
-        folder.write(crew.attempt(1).submission, Submission("7", NOW))
+        paths.make_folder(crew.attempt(1).path)
+        batches.pilot_file(crew).write(Pilot(tools.config.site.queues[0].name))
+        crew.attempt(1).intent.write(Intent("g", f"bf-{name}", 0, Resources(1, 1000, 3600), NOW))
+        crew.attempt(1).submission.write(Submission("7", NOW))
         found.append(crew.attempt(1))
     return found
 
 
 def end(attempt: AttemptFolder) -> None:
-    folder.write(attempt.ended, Ended("succeeded", "COMPLETED", NOW))
+    attempt.ended.write(Ended("succeeded", "COMPLETED", NOW))
 
 
 def test_as_many_are_wanted_as_jobs_justify_and_their_places_are_free_when_they_have_worked(tools: Tools) -> None:
@@ -62,7 +63,7 @@ def test_as_many_are_wanted_as_jobs_justify_and_their_places_are_free_when_they_
     first, second = pilots(tools, "a", "b")
     working = hired(tools)
     for each in (first, second):
-        folder.claim_name(each.started, Started("7", 0, "n1", NOW))
+        each.started.claim(Started("7", 0, "n1", NOW))
     end(first)
 
     assert (before, working, hired(tools)) == (2, 0, 1)
@@ -70,8 +71,8 @@ def test_as_many_are_wanted_as_jobs_justify_and_their_places_are_free_when_they_
 
 def test_while_the_verdict_on_one_that_is_unfit_waits_none_follows(tools: Tools) -> None:
     (unfit,) = pilots(tools, "a")
-    folder.claim_name(unfit.started, Started("7", 0, "n1", NOW))
-    folder.write(unfit.unfit, Unfit("it can't see whether memory ran out", NOW))
+    unfit.started.claim(Started("7", 0, "n1", NOW))
+    unfit.unfit.write(Unfit("it can't see whether memory ran out", NOW))
     end(unfit)
 
     assert hired(tools) == 0
@@ -87,7 +88,7 @@ def test_one_that_ended_before_it_began_keeps_its_place_until_it_is_counted(tool
 
 def test_one_that_was_closed_because_slurm_declined_it_keeps_none(tools: Tools) -> None:
     (declined, _) = pilots(tools, "a", "b")
-    folder.claim_name(declined.started, closed_at(NOW))
+    declined.started.claim(closed_at(NOW))
     end(declined)
 
     assert hired(tools) == 1

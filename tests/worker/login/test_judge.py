@@ -21,8 +21,8 @@ from tests.worker.login.situations import (
     started,
     submitted,
 )
-from worker.facts import Absent, Asked, Cancel, Ended, Started, Stuck, Submission
-from worker.login.judge import (
+from worker.job.facts import Absent, Asked, Cancel, Ended, Started, Stuck, Submission
+from worker.job.judge import (
     Archive,
     AskToCancel,
     Close,
@@ -39,10 +39,10 @@ from worker.login.judge import (
     judge,
     observe,
 )
-from worker.login.snapshot import AttemptFacts, JobFacts
-from worker.outcome import Result
+from worker.job.outcome import Result
+from worker.job.snapshot import AttemptFacts, JobFacts
+from worker.job.spec import JobSpec, deadline_of
 from worker.settings import RetryPolicy
-from worker.spec import JobSpec, deadline_of
 
 ENDS = ["succeeded", "failed", "out_of_memory", "timed_out", "node_failed", "preempted", "cancelled"]
 DAY = 86400.0

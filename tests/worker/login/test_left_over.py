@@ -10,14 +10,15 @@ from typing import Callable
 import pytest
 
 from tests.worker.login.test_passes import Login, dies, starts_and_dies
-from worker import batches, folder
-from worker.answer import record
-from worker.batches import Claimed, Pool
-from worker.facts import Delivered, Intent, Kept, Message, Started, read_spec
-from worker.folder import JobFolder, JobId, read
+from worker.folder import batches, paths
+from worker.folder.answer import record
+from worker.folder.batches import Claimed, Pool
+from worker.folder.facts import JobFolder
+from worker.job.facts import Delivered, Kept, Message
+from worker.job.names import JobId
+from worker.job.outcome import Result
+from worker.job.spec import Resources
 from worker.login.ids import Ids
-from worker.outcome import Result
-from worker.spec import Resources
 
 GHOST = JobId("a" * 32)
 
@@ -49,9 +50,9 @@ def in_a_batch(login: Login) -> None:
 
 
 ELSEWHERE: dict[str, Callable[[Login], object]] = {
-    "done": lambda login: folder.write_bytes(_made(login.jobs.done / "2026-01-01" / GHOST) / "message.json", b"{}"),
-    "rejected": lambda login: folder.write_bytes(_made(login.jobs.rejected / GHOST) / "message.json", b"{}"),
-    "undelivered": lambda login: folder.write_bytes(_made(login.jobs.undelivered / GHOST) / "message.json", b"{}"),
+    "done": lambda login: paths.write_bytes(_made(login.jobs.done / "2026-01-01" / GHOST) / "message.json", b"{}"),
+    "rejected": lambda login: paths.write_bytes(_made(login.jobs.rejected / GHOST) / "message.json", b"{}"),
+    "undelivered": lambda login: paths.write_bytes(_made(login.jobs.undelivered / GHOST) / "message.json", b"{}"),
     "in a batch": in_a_batch,
     "done in a batch": lambda login: Ids(Pool(login.jobs, "hpc-jobs").path / "ids").add([GHOST]),
 }
@@ -66,7 +67,7 @@ def _made(path: Path) -> Path:
 def test_what_a_late_worker_leaves_of_a_job_that_stands_elsewhere_goes_after_an_hour(login: Login, place: str) -> None:
     ELSEWHERE[place](login)
     ghost = login.jobs.job(GHOST)
-    folder.make_folder(ghost.attempt(1).path)
+    paths.make_folder(ghost.attempt(1).path)
     record(ghost.attempt(1), Result("failed", 1))
 
     login.one_pass()
@@ -85,7 +86,7 @@ def test_a_job_that_had_begun_and_whose_message_is_gone_is_reported_and_never_de
         for path in [each for each in job.path.rglob("*") if each.is_file()]:
             path.unlink()
     else:
-        job.message.unlink()
+        job.message.path.unlink()
     age(job)
     login.broker.ask(name="c-2")
 
@@ -98,7 +99,7 @@ def test_a_job_that_had_begun_and_whose_message_is_gone_is_reported_and_never_de
 
 def test_a_folder_that_was_about_to_be_claimed_goes_after_an_hour(login: Login) -> None:
     claimed = login.jobs.job(GHOST)
-    folder.make_folder(claimed.path)
+    paths.make_folder(claimed.path)
     age(claimed)
 
     assert login.one_pass() == 0 and not claimed.path.exists()
@@ -111,17 +112,19 @@ def test_what_a_worker_kept_brings_its_job_back_and_it_is_answered_once(
     def answers_without_files(login: Login, job: JobFolder, number: int) -> None:
         starts_and_dies(login, job, number)
         attempt = job.attempt(number)
-        message, spec = read(Message, job.message), read_spec(job)
-        intent, started = read(Intent, attempt.intent), read(Started, attempt.started)
+        message, spec = job.message.read(), job.spec.read()
+        intent, started = attempt.intent.read(), attempt.started.read()
         assert message and spec and intent and started
         kept = Kept(message, claimed_at, spec, intent, started)
-        for path in [each for each in job.path.rglob("*") if each.is_file()] if lost == "everything" else [job.message]:
+        for path in (
+            [each for each in job.path.rglob("*") if each.is_file()] if lost == "everything" else [job.message.path]
+        ):
             path.unlink()
-        folder.write(attempt.kept, kept)
-        folder.write_bytes(attempt.reply_body("reply-1"), b'{"Model 0": ""}')
+        attempt.kept.write(kept)
+        paths.write_bytes(attempt.reply_body("reply-1"), b'{"Model 0": ""}')
         record(attempt, Result("succeeded", number, body="reply-1", ended_at=1.0))
 
-    claimed_at = job.message.stat().st_mtime
+    claimed_at = job.message.path.stat().st_mtime
 
     login.run_jobs(answers_without_files, "succeeded")
     codes = [login.one_pass() for _ in range(3)]
@@ -134,8 +137,8 @@ def test_what_a_worker_kept_brings_its_job_back_and_it_is_answered_once(
 
 
 GONE: dict[str, Callable[[JobFolder], None]] = {
-    "intent.json of an attempt that was submitted": lambda job: job.attempt(1).intent.unlink(),
-    "outcome.json of an answer that was sent": lambda job: job.outcome.unlink(),
+    "intent.json of an attempt that was submitted": lambda job: job.attempt(1).intent.path.unlink(),
+    "outcome.json of an answer that was sent": lambda job: job.outcome.path.unlink(),
     "the attempt that outcome.json names": lambda job: os.rename(job.attempt(1).path, job.path / "away"),
 }
 
@@ -149,7 +152,7 @@ def test_a_fact_whose_absence_would_mean_a_second_run_or_answer_is_damage(
         login.broker.away = True  # so that it stays where it is
         login.one_pass()
         login.broker.away = False
-        folder.write(job.delivered, Delivered("answers", 1.0))
+        job.delivered.write(Delivered("answers", 1.0))
     sent, submitted = len(login.broker.sent), len(login.cluster.jobs)
 
     GONE[lost](job)

@@ -11,8 +11,8 @@ import pytest
 from slurm import JobView
 from tests.worker.examples import NOW, SPEC, TIMING
 from tests.worker.login.situations import message, seen
-from worker.facts import Intent, Outcome, Started, Submission
-from worker.login.judge import (
+from worker.job.facts import Intent, Outcome, Started, Submission
+from worker.job.judge import (
     Archive,
     AskToCancel,
     Close,
@@ -27,9 +27,9 @@ from worker.login.judge import (
     judge,
     observe,
 )
-from worker.login.snapshot import AttemptFacts, JobFacts
-from worker.outcome import Result
-from worker.retry import is_final
+from worker.job.outcome import Result
+from worker.job.retry import is_final
+from worker.job.snapshot import AttemptFacts, JobFacts
 from worker.settings import RetryPolicy
 
 TICK = 30.0

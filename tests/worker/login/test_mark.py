@@ -18,8 +18,8 @@ from typing import Callable
 import pytest
 
 from tests.worker.examples import config_for
-from worker import folder
-from worker.folder import JobsFolder
+from worker.folder.jobs import JobsFolder
+from worker.folder.records import Fact
 from worker.install.shared import ask_to_share, share
 from worker.install.starting import NotAdded
 from worker.login import mark, other_place
@@ -40,7 +40,7 @@ def one_pass(config: Config) -> int:
 
 
 def place_in(config: Config) -> Mark:
-    found = folder.read(Mark, JobsFolder(config.site.jobs_dir).mark)
+    found = Fact(JobsFolder(config.site.jobs_dir).mark, Mark).read()
     assert found is not None
     return found
 

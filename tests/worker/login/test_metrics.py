@@ -16,9 +16,9 @@ from tests.installation import ROOT
 from tests.worker.examples import NOW
 from tests.worker.login.situations import job, outcome, started, submitted
 from tests.worker.operate.ground import jobs_in, put
-from worker import folder
-from worker.facts import NotTaken, SiteFault
-from worker.folder import JobsFolder
+from worker.folder.facts import site_fault_of
+from worker.folder.jobs import JobsFolder
+from worker.job.facts import NotTaken, SiteFault
 from worker.login import metrics, tally
 from worker.login.tally import Ended, Tally
 
@@ -37,7 +37,7 @@ def jobs(tmp_path: Path) -> JobsFolder:
     put(made, "b", job(started()))
     put(made, "c", job(started(), outcome=outcome("job"), not_taken=NotTaken(NOW, "no queue", 1, NOW)))
     put(made, "d", job(), "rejected")
-    folder.write(made.site_fault, SiteFault("api", "it is away", NOW - 500))
+    site_fault_of(made).write(SiteFault("api", "it is away", NOW - 500))
     return made
 
 

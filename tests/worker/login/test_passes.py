@@ -16,16 +16,18 @@ import pytest
 
 from slurm import BatchRequest, JobView, Phase, Refused, SlurmJobId, Unavailable, element_id
 from tests.worker.examples import config_for
-from worker import folder
-from worker.answer import conclude, deliver, record
 from worker.broker import Delivery, Properties
 from worker.errors import Transient
-from worker.facts import Cluster as ClusterFact
-from worker.facts import Group, Started, Submission
-from worker.folder import JobFolder, JobId, JobsFolder
+from worker.folder import paths
+from worker.folder.answer import conclude, deliver, record
+from worker.folder.facts import JobFolder, cluster_of
+from worker.folder.jobs import JobsFolder
+from worker.folder.records import Fact
+from worker.job.facts import Group, Started
+from worker.job.names import JobId
+from worker.job.outcome import Reply, Result
 from worker.login.one_pass import run_pass
 from worker.login.tools import SiteAway, Tools
-from worker.outcome import Reply, Result
 from worker.settings import Config, Queue, RetryPolicy, Seconds, Timing
 
 AT_ONCE = Timing(visible_after=Seconds(0), cut_off_after=Seconds(0), adopt_after=Seconds(0), lost_after=Seconds(0))
@@ -69,9 +71,9 @@ class Broker:
             self.ack(delivery)
 
     def ack(self, delivery: Delivery) -> None:
-        folder.passing("before ack")
+        paths.crash_point("before ack")
         self.unacked.remove(delivery)
-        folder.passing("after ack")
+        paths.crash_point("after ack")
 
     def listen(self, queues: Sequence[str], wait: float) -> bool:
         return bool(self.queued)
@@ -86,9 +88,9 @@ class Broker:
     def publish(self, reply: Reply) -> None:
         if self.away:
             raise Transient("the broker is away")
-        folder.passing("before publish")
+        paths.crash_point("before publish")
         self.sent.append(reply)
-        folder.passing("after publish")
+        paths.crash_point("after publish")
 
     def close(self) -> None:
         self.queued = [replace(delivery, redelivered=True) for delivery in self.unacked] + self.queued
@@ -107,14 +109,14 @@ class Cluster:
         self.fault: Optional[Exception] = None
 
     def submit(self, request: BatchRequest) -> SlurmJobId:
-        folder.passing("before sbatch")
+        paths.crash_point("before sbatch")
         if self.fault is not None:
             raise self.fault
         self.jobs.append(request)
         slurm_id = SlurmJobId(str(len(self.jobs)))
         array = [(element_id(slurm_id, element), request, element) for element in request.elements]
         self.elements += array or [(slurm_id, request, 0)]
-        folder.passing("after sbatch")
+        paths.crash_point("after sbatch")
         return slurm_id
 
     def objection(self, request: BatchRequest) -> str:
@@ -174,7 +176,7 @@ class Login:
     def run_jobs(self, worker: Callable[[Login, JobFolder, int], None], end: str) -> None:
         """Everything that was submitted runs, in the way of `worker`, and ends with this word."""
         for slurm_id, request, element in self.cluster.elements:
-            group = folder.read(Group, Path(request.arguments[-1]))
+            group = Fact(Path(request.arguments[-1]), Group).read()
             if slurm_id not in self.cluster.ended and group is not None:
                 job_id, number = group.members[str(element)]
                 self.cluster.running = slurm_id
@@ -201,22 +203,22 @@ def dies(login: Login, job: JobFolder, number: int) -> None:
 
 
 def starts_and_dies(login: Login, job: JobFolder, number: int) -> None:
-    folder.claim_name(job.attempt(number).started, Started(login.cluster.running, 0, "n1", 1.0))
+    job.attempt(number).started.claim(Started(login.cluster.running, 0, "n1", 1.0))
 
 
 def starts_and_says_so(login: Login, job: JobFolder, number: int) -> None:
-    folder.claim_name(job.attempt(number).started, Started(login.cluster.running, 0, "n1", 1.0, says_begun=True))
+    job.attempt(number).started.claim(Started(login.cluster.running, 0, "n1", 1.0, says_begun=True))
 
 
 def begins_and_dies(login: Login, job: JobFolder, number: int) -> None:
     starts_and_says_so(login, job, number)
-    folder.claim_link(job.attempt(number).started, job.attempt(number).begun)
+    job.attempt(number).begun.claim_as(job.attempt(number).started)
 
 
 def answers(login: Login, job: JobFolder, number: int) -> None:
     attempt = job.attempt(number)
     starts_and_dies(login, job, number)
-    folder.write_bytes(attempt.reply_body("reply-1"), b'{"Model 0": ""}')
+    paths.write_bytes(attempt.reply_body("reply-1"), b'{"Model 0": ""}')
     result = record(attempt, Result("succeeded", number, body="reply-1", ended_at=1.0))
     outcome = conclude(job, attempt, result, login.config.site.replies, "job", 1.0)
     deliver(job, outcome, login.broker, login.config.site, lambda: 1.0)
@@ -225,7 +227,7 @@ def answers(login: Login, job: JobFolder, number: int) -> None:
 def dies_before_it_could_answer(login: Login, job: JobFolder, number: int) -> None:
     attempt = job.attempt(number)
     starts_and_dies(login, job, number)
-    folder.write_bytes(attempt.reply_body("reply-1"), b'{"Model 0": ""}')
+    paths.write_bytes(attempt.reply_body("reply-1"), b'{"Model 0": ""}')
     record(attempt, Result("succeeded", number, body="reply-1", ended_at=1.0))
 
 
@@ -288,7 +290,7 @@ def test_a_further_attempt_that_waits_in_vain_is_withdrawn_and_the_end_of_the_on
     login.jobs.standing.unlink()  # else it is looked at again when that time comes that was set before
 
     login.one_pass()
-    closed = folder.read(Started, job.attempt(2).started)
+    closed = job.attempt(2).started.read()
     login.one_pass()
 
     assert closed is not None and closed.closed, "nothing of it can begin any more"
@@ -364,7 +366,7 @@ def test_a_damaged_job_does_not_stop_the_others(login: Login) -> None:
     login.broker.ask(GOOD, "one")
     login.broker.ask(GOOD, "two")
     login.one_pass()
-    login.active()[0].spec.write_bytes(b"\xff")
+    login.active()[0].spec.path.write_bytes(b"\xff")
     login.run_jobs(dies, "failed")
 
     login.one_pass()
@@ -442,7 +444,7 @@ def test_jobs_of_equal_needs_are_submitted_as_one_array(login: Login) -> None:
 
     (request,) = login.cluster.jobs
     assert list(request.elements) == list(range(7))
-    ids = {folder.read(Submission, job.attempt(1).submission) for job in login.active()}
+    ids = {job.attempt(1).submission.read() for job in login.active()}
     assert {fact.slurm_id for fact in ids if fact} == {f"1_{n}" for n in range(7)}
 
 
@@ -453,7 +455,7 @@ def test_an_array_is_never_larger_than_the_cluster_takes_which_is_asked_once(log
     login.one_pass()
 
     assert [len(request.elements) for request in login.cluster.jobs] == [10, 10, 3]
-    known = folder.read(ClusterFact, login.jobs.cluster)
+    known = cluster_of(login.jobs).read()
     assert known is not None and known.largest_array == 10
 
 
@@ -482,7 +484,7 @@ def test_an_array_that_was_submitted_without_a_clear_answer_is_adopted_whole(log
     login.one_pass()
 
     assert len(login.cluster.jobs) == 1
-    ids = [folder.read(Submission, job.attempt(1).submission) for job in login.active()]
+    ids = [job.attempt(1).submission.read() for job in login.active()]
     assert sorted(fact.slurm_id for fact in ids if fact and fact.adopted) == ["1_0", "1_1", "1_2", "1_3"]
 
 
@@ -498,7 +500,7 @@ def test_what_a_crash_kept_from_being_intended_is_submitted_later_in_a_group_of_
             raise PowerFailure(step)
 
     with monkeypatch.context() as power, pytest.raises(PowerFailure):
-        power.setattr(folder, "passing", passing)
+        power.setattr(paths, "crash_point", passing)
         login.one_pass()
 
     for _ in range(4):
@@ -583,7 +585,7 @@ def live(
             raise PowerFailure(step)
 
     with monkeypatch.context() as power:
-        power.setattr(folder, "passing", passing)
+        power.setattr(paths, "crash_point", passing)
         power.setattr(os, "fsync", lambda descriptor: None)  # it costs time, and this power failure is a mild one
         for number in range(messages):
             login.broker.ask(name=f"c-{number}")

@@ -20,7 +20,7 @@ from tests.worker.login.test_scale import Site, job_id
 from tests.worker.model.machine import SHARED_MEMORY
 from worker.broker import Properties
 from worker.broker.embedded import Embedded
-from worker.folder import JobsFolder
+from worker.folder.jobs import JobsFolder
 from worker.login.quiet import Quiet
 from worker.login.tools import Tools
 from worker.settings import Replies, Seconds, SlurmSettings

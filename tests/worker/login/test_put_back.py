@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.worker.busy import Busy
-from worker import batches
+from worker.folder import batches
 from worker.login import lease
 from worker.login.pilots import idle
 from worker.operate import pilots
@@ -55,4 +55,4 @@ def test_while_a_pass_works_it_is_asked_and_does_it_once(busy: Busy, capsys: pyt
     for _ in range(2):
         assert busy.guarded_pass() == os.EX_OK
 
-    assert again(busy) == 1 and not busy.pool.put_back_asked.exists()
+    assert again(busy) == 1 and not busy.pool.put_back_asked.path.exists()

@@ -16,9 +16,7 @@ import pytest
 
 from tests.worker.login import test_passes
 from tests.worker.login.test_passes import GOOD, Login
-from worker import folder
 from worker.broker import Delivery, Properties, QueueFault
-from worker.facts import Message
 from worker.login import watch
 from worker.login.guard import guarded
 from worker.login.tools import Tools
@@ -72,7 +70,7 @@ class Site(Login):
         self.broker: Broker = Broker()
 
     def in_flight(self) -> Counter[str]:
-        messages = [folder.read(Message, job.message) for job in self.active()]
+        messages = [job.message.read() for job in self.active()]
         return Counter(message.queue for message in messages if message)
 
     def guarded_pass(self) -> int:

@@ -10,9 +10,9 @@ from typing import cast
 import pytest
 
 from tests.worker.test_batches import claimed
-from worker import batches
-from worker.batches import Batch, Pool
-from worker.folder import JobsFolder
+from worker.folder import batches
+from worker.folder.batches import Batch, Pool
+from worker.folder.jobs import JobsFolder
 from worker.login.pilots import _give_up_waiting
 from worker.login.reconcile import Standing
 from worker.login.tools import Tools

@@ -7,12 +7,13 @@ import errno
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.worker.login.test_passes import Broker, Login
-from worker import folder
 from worker.broker import Delivery
+from worker.folder.records import Exclusive
 from worker.login.reserve import Reserve
 
 
@@ -42,14 +43,14 @@ def login(tmp_path: Path) -> Site:
 
 def _fill(monkeypatch: pytest.MonkeyPatch, login: Site, also_without_reserve: bool = False) -> None:
     """As a quota does it: what statvfs says stays as it is, and the next claim finds no room."""
-    claim = folder.claim_name
+    claim = Exclusive.claim
 
-    def claim_with_a_quota(path: Path, fact: object) -> bool:
-        if path.name == "message.json" and (also_without_reserve or (login.jobs.path / "reserve" / "room").exists()):
+    def claim_with_a_quota(fact: Exclusive[Any], said: object) -> bool:
+        if fact.name == "message.json" and (also_without_reserve or (login.jobs.path / "reserve" / "room").exists()):
             raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
-        return claim(path, fact)
+        return claim(fact, said)
 
-    monkeypatch.setattr(folder, "claim_name", claim_with_a_quota)
+    monkeypatch.setattr(Exclusive, "claim", claim_with_a_quota)
 
 
 @pytest.mark.parametrize("name", ["c-1", None], ids=["with ids", "without ids"])

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 
@@ -18,9 +18,11 @@ from slurm import Unavailable
 from tests.worker.login import test_passes
 from tests.worker.login.test_passes import Login
 from tests.worker.login.test_watch_loop import Watching
-from worker import api, folder
+from worker import api
 from worker.broker import Delivery, digest
 from worker.errors import LoginRefused, Transient
+from worker.folder import paths
+from worker.folder.records import Exclusive
 from worker.login import reserve, tally
 
 LIMIT = 20
@@ -116,7 +118,7 @@ class Outage:
         def refuse(*_: object) -> None:
             raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
-        folder.remove_tree(self.login.jobs.reserve)
+        paths.remove_tree(self.login.jobs.reserve)
         self.patch.setattr(os, "posix_fallocate", refuse)
 
     def missing_program(self) -> None:
@@ -262,14 +264,14 @@ def test_of_many_messages_only_the_one_that_can_not_be_claimed_goes_back(
     for number in range(20):
         broker.ask(name=f"c-{number}")
     bad = digest(broker.queued[3])
-    claim = folder.claim_name
+    claim = Exclusive.claim
 
-    def refuse(path: Path, fact: object) -> bool:
-        if path.parent.name == bad:
+    def refuse(fact: Exclusive[Any], said: object) -> bool:
+        if fact.path.parent.name == bad:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return claim(path, fact)
+        return claim(fact, said)
 
-    monkeypatch.setattr(folder, "claim_name", refuse)
+    monkeypatch.setattr(Exclusive, "claim", refuse)
     assert login.one_pass() == os.EX_UNAVAILABLE
 
     assert [(digest(each), each.returns) for each in broker.queued] == [(bad, 1)]

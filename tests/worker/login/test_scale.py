@@ -20,7 +20,8 @@ from bench.scale_ground import end, fill_active, fill_done
 from slurm import BatchRequest, JobView, SlurmJobId, Unavailable, states
 from tests.worker.examples import config_for
 from tests.worker.model.machine import SHARED_MEMORY
-from worker.folder import JobId, JobsFolder
+from worker.folder.jobs import JobsFolder
+from worker.job.names import JobId
 from worker.login.guard import guarded
 from worker.login.one_pass import run_pass
 from worker.login.quiet import LOOK_AGAIN
@@ -148,7 +149,7 @@ def test_three_of_many_jobs_that_changed_cost_three_jobs(site: Site) -> None:
     cost = site.one_pass()
 
     assert cost["open"] <= STEADY + 3 * PER_JOB, cost
-    assert cost["squeue"] == 1 and site.jobs.job(job_id(4)).attempt(1).ended.exists()
+    assert cost["squeue"] == 1 and site.jobs.job(job_id(4)).attempt(1).ended.path.exists()
     assert site.quiet() == MANY - 1, "the one that ended waits for its files"
 
 
@@ -214,9 +215,9 @@ def test_a_job_is_looked_at_when_its_time_has_come_or_can_not_be_right(site: Sit
 
 def test_a_job_with_a_deadline_is_looked_at_then(site: Site) -> None:
     message = site.jobs.job(job_id(1)).message
-    told = json.loads(message.read_text())
+    told = json.loads(message.path.read_text())
     told["properties"]["expiration"] = "30000"
-    message.write_text(json.dumps(told))
+    message.path.write_text(json.dumps(told))
 
     site.one_pass()
 

@@ -7,7 +7,8 @@ from typing import Optional
 
 import pytest
 
-from worker.facts import Shape
+from worker.job.facts import Shape
+from worker.job.spec import Resources
 from worker.login.shapes import (
     Ask,
     GiveUp,
@@ -24,7 +25,6 @@ from worker.login.shapes import (
     without_objection,
 )
 from worker.settings import DAY, HOUR, Timing
-from worker.spec import Resources
 
 TIMING = Timing()
 ASKED = Resources(cpus=2, memory_mb=200, time_seconds=300)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.worker.login.test_passes import Login
-from worker.folder import JobId
+from worker.job.names import JobId
 from worker.login import reconcile
 from worker.login.reconcile import Standing
 from worker.login.tools import Tools

@@ -14,10 +14,9 @@ import pytest
 from slurm import BatchRequest, SlurmJobId, Unavailable
 from tests.worker.login.test_passes import LAYERS
 from tests.worker.login.test_queues import Site, Watching
-from worker import folder
 from worker.broker import Delivery, Properties
-from worker.facts import Asked, Held, Started
-from worker.folder import JobFolder
+from worker.folder.facts import JobFolder
+from worker.job.facts import Asked, Started
 from worker.settings import Seconds, Workload
 
 BROKEN, WELL = "broken", "well"
@@ -60,10 +59,10 @@ class Stopped(Site):
             self.broker.queued.append(Delivery(queue, body, properties, redelivered=False, tag=1))
 
     def submitted(self) -> list[JobFolder]:
-        return [job for job in self.active() if job.attempt(1).submission.exists()]
+        return [job for job in self.active() if job.attempt(1).submission.path.exists()]
 
     def held(self) -> list[JobFolder]:
-        return [job for job in self.active() if job.held.exists()]
+        return [job for job in self.active() if job.held.path.exists()]
 
 
 def stopped(place: Path, *queues: str, **more: Any) -> Stopped:
@@ -136,10 +135,10 @@ def test_held_jobs_are_answered_after_patience_and_once(tmp_path: Path) -> None:
     site.ask(BROKEN)
     site.guarded_pass()
     (job,) = site.held()
-    held = folder.read(Held, job.held)
+    held = job.held.read()
     assert held and held.why.startswith("there is no program") and not site.broker.sent
 
-    folder.write(job.held, replace(held, since=held.since - 2 * 86400))
+    job.held.write(replace(held, since=held.since - 2 * 86400))
     for _ in range(3):
         site.guarded_pass()
 
@@ -157,7 +156,7 @@ def test_a_held_job_obeys_a_cancel(tmp_path: Path) -> None:
     site.guarded_pass()
     (job,) = site.held()
 
-    folder.write(job.cancel_asked, Asked("mary@login1", 1.0))
+    job.cancel_asked.write(Asked("mary@login1", 1.0))
     site.guarded_pass()
 
     assert len(site.broker.sent) == 1 and site.broker.sent[0].headers["outcome"] == "cancelled"
@@ -181,11 +180,11 @@ def test_one_that_may_have_been_submitted_is_answered_only_if_it_has_not_begun(
     (job,) = site.active()
     site.take_away()
     if began:
-        folder.claim_name(job.attempt(1).started, Started("9", 0, "n1", 1.0))
+        job.attempt(1).started.claim(Started("9", 0, "n1", 1.0))
     for _ in range(4):
         site.one_pass()
 
-    closed = folder.read(Started, job.attempt(1).started)
+    closed = job.attempt(1).started.read()
     assert len(site.broker.sent) == (0 if began else 1) and (not began or closed == Started("9", 0, "n1", 1.0))
 
 
@@ -202,7 +201,7 @@ def test_a_message_for_a_workload_that_has_left_the_site_file_waits_for_it(tmp_p
 
     assert site.guarded_pass() == os.EX_DATAERR
     (job,) = site.held()
-    assert len(site.submitted()) == 1 and not site.broker.sent and not job.spec.exists()
+    assert len(site.submitted()) == 1 and not site.broker.sent and not job.spec.path.exists()
 
     site.have({**site.workloads, BROKEN: broken})
     assert site.guarded_pass() == os.EX_OK
@@ -220,9 +219,9 @@ def test_while_it_waits_it_obeys_a_cancel_and_its_deadline(tmp_path: Path, outco
     (job,) = site.held()
 
     if outcome == "cancelled":
-        folder.write(job.cancel_asked, Asked("mary@login1", 1.0))
+        job.cancel_asked.write(Asked("mary@login1", 1.0))
     else:
-        os.utime(job.message, (1.0, 1.0))
+        os.utime(job.message.path, (1.0, 1.0))
     site.guarded_pass()
 
     assert [reply.headers["outcome"] for reply in site.broker.sent] == [outcome] and not site.active()
@@ -248,13 +247,13 @@ def test_a_claimed_job_whose_workload_leaves_the_site_file_is_held(tmp_path: Pat
     site.ask(WELL, BROKEN)
     site.guarded_pass()
     (job,) = site.held()
-    job.held.unlink()
+    job.held.path.unlink()
     del site.workloads[BROKEN]
     site.have(site.workloads)
 
     assert site.guarded_pass() == os.EX_DATAERR
 
-    assert [each.id for each in site.held()] == [job.id] and job.spec.exists() and not site.broker.sent
+    assert [each.id for each in site.held()] == [job.id] and job.spec.path.exists() and not site.broker.sent
 
 
 def test_a_name_that_the_site_file_never_had_is_rejected(tmp_path: Path) -> None:

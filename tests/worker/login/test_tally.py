@@ -12,13 +12,12 @@ import pytest
 from tests.worker.examples import NOW, config_for
 from tests.worker.login.situations import job, outcome, result, started
 from tests.worker.operate.ground import jobs_in, put
-from worker import folder
-from worker.facts import Delivered
+from worker.job.facts import Delivered
+from worker.job.outcome import Output, Used
 from worker.login import tally
 from worker.login.tally import BUCKETS, Commands, Ended, Spread, Tally
 from worker.login.telling import tell
 from worker.login.tools import Tools
-from worker.outcome import Output, Used
 
 ONE = Ended("2026-11-21", "succeeded", "train", [("fetch", 2.0), ("run", 70.0)], 100, 10, 1)
 
@@ -116,4 +115,4 @@ def test_a_full_disk_stops_no_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     tell(tools, 0)
 
-    assert not tools.jobs.tally.exists() and folder.read(Tally, tools.jobs.tally) is None
+    assert not tools.jobs.tally.exists() and tally.read(tools.jobs.tally) == Tally()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.worker.login.test_passes import Login, dies
-from worker import folder
-from worker.folder import JobsFolder
+from worker.folder import paths
+from worker.folder.jobs import JobsFolder
 from worker.login import touch
 from worker.login.touch import touch_in_flight
 
@@ -108,14 +108,14 @@ def test_a_job_that_is_touched_each_day_still_expires_at_its_time(tmp_path: Path
     (job,) = login.active()
     (queue,) = login.config.site.queues
     claimed_at = time.time() - queue.max_wait + 3600
-    os.utime(job.message, (claimed_at - 30 * DAY, claimed_at))
+    os.utime(job.message.path, (claimed_at - 30 * DAY, claimed_at))
 
     for _ in range(3):
         login.jobs.touched.unlink(missing_ok=True)
         assert login.one_pass() == 0
-    assert job.message.stat().st_atime > time.time() - 60 and not login.broker.sent
+    assert job.message.path.stat().st_atime > time.time() - 60 and not login.broker.sent
 
-    os.utime(job.message, (claimed_at, claimed_at - 3601))
+    os.utime(job.message.path, (claimed_at, claimed_at - 3601))
     login.jobs.touched.unlink()
     login.jobs.ring(job.id)  # it is quiet until its time comes, which this test does not wait for
     login.one_pass()
@@ -131,7 +131,7 @@ def test_what_goes_wrong_while_touching_stops_no_pass(jobs: JobsFolder, monkeypa
     def fails(*_: object) -> None:
         raise OSError("the disk is away")
 
-    monkeypatch.setattr(folder, "contents", fails)
+    monkeypatch.setattr(paths, "contents", fails)
     monkeypatch.setattr(touch, "contents", fails)
 
     touch_in_flight(jobs, time.time())

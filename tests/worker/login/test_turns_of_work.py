@@ -21,8 +21,7 @@ from slurm import BatchRequest, JobView, Phase, SlurmJobId
 from tests.worker.login import test_passes
 from tests.worker.login.test_passes import GOOD, Login, starts_and_dies
 from tests.worker.model.machine import SHARED_MEMORY
-from worker import folder
-from worker.facts import Asked
+from worker.job.facts import Asked
 from worker.login.budget import LEAST_AT_ONCE, LOOK, Budget, Rationed, Spent
 from worker.login.one_pass import run_pass
 from worker.login.tools import Tools
@@ -238,9 +237,9 @@ def test_looks_cancels_and_ends_get_their_commands_while_messages_never_cease(
         site.ask_for(cpus)
     site.passes(20, 1.0)
     first, second = site.active()
-    folder.write(first.cancel_asked, Asked("mary@login1", clock.now))
+    first.cancel_asked.write(Asked("mary@login1", clock.now))
     site.jobs.ring(first.id)
-    slurm_id = json.loads(second.attempt(1).submission.read_text())["slurm_id"]
+    slurm_id = json.loads(second.attempt(1).submission.path.read_text())["slurm_id"]
     site.cluster.running = slurm_id
     starts_and_dies(site, second, 1)
     site.cluster.ended[slurm_id] = "failed"

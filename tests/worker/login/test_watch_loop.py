@@ -17,7 +17,7 @@ import pytest
 from tests.worker.login import test_passes
 from tests.worker.login.test_passes import Login
 from worker import api
-from worker.folder import JobId
+from worker.job.names import JobId
 from worker.login import watch
 from worker.login.tools import Tools
 from worker.settings import Config, Seconds

@@ -29,15 +29,17 @@ from tests.worker.examples import NOW, read
 from tests.worker.model.books import Attempt, Books, Broken, Sent, promise
 from tests.worker.model.cluster import Cluster, SlurmJob
 from tests.worker.model.power import LATER_THAN_ANY_STORY, Event, PowerFailure, Process, Trouble
-from worker import folder
 from worker.broker import Properties
 from worker.broker.embedded import Embedded
 from worker.errors import Damaged, Transient
-from worker.facts import Asked, Group
-from worker.folder import JobId, JobsFolder
+from worker.folder import paths
+from worker.folder.jobs import JobsFolder
+from worker.folder.records import Fact
 from worker.in_job import memory
 from worker.in_job.run import run
 from worker.in_job.steps import Placement
+from worker.job.facts import Asked, Group
+from worker.job.names import JobId
 from worker.login.budget import Rationed
 from worker.login.guard import guarded
 from worker.login.one_pass import run_pass
@@ -259,12 +261,14 @@ class World:
 
     def operator_cancels(self, which: int) -> None:
         """As `check.py cancel` does it: a fact that the passes obey, or nothing for a job that has its outcome."""
-        open_ones = [job for job in self.jobs.active_jobs() if job.message.exists() and not job.outcome.exists()]
+        open_ones = [
+            job for job in self.jobs.active_jobs() if job.message.path.exists() and not job.outcome.path.exists()
+        ]
         if open_ones:
             job = open_ones[which % len(open_ones)]
             self.books.cancel_asked.add(job.id)
             with self._process(Process("operator", ())), contextlib.suppress(OSError):
-                folder.write(job.cancel_asked, Asked("mary@login1", self.now, "It is not needed."))
+                job.cancel_asked.write(Asked("mary@login1", self.now, "It is not needed."))
 
     # --- what must come of it
 
@@ -344,7 +348,7 @@ class World:
             yield
             return
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(folder, "passing", self.moment)
+            patch.setattr(paths, "crash_point", self.moment)
             patch.setattr(os, "fsync", self._fsync)
             patch.setattr(os, "utime", self._utime(os.utime))
             patch.setattr(time, "time", lambda: self.now)
@@ -399,11 +403,11 @@ class World:
     def _work(self, slurm_job: SlurmJob, fate: str, sees_memory: bool, troubles: tuple[Trouble, ...]) -> None:
         """As `python -m worker run` does it. A worker that dies of an error leaves what one leaves that is killed."""
         with self._process(Process("worker", troubles, slurm_job)), self._program(fate, sees_memory):
-            group = folder.read(Group, Path(slurm_job.group))
+            group = Fact(Path(slurm_job.group), Group).read()
             job_id, number = slurm_job.attempt
             job = self.jobs.job(JobId(job_id))
-            answered = job.outcome.exists()
-            if not job.spec.exists() or not job.attempt(number).intent.exists():
+            answered = job.outcome.path.exists()
+            if not job.spec.path.exists() or not job.attempt(number).intent.path.exists():
                 return
             known = group is not None and group.members.get(str(slurm_job.element)) == slurm_job.attempt
             promise(known or answered, f"the group of {slurm_job.attempt} does not know it")
@@ -541,7 +545,7 @@ class World:
     def _logged(self, record: logging.LogRecord) -> None:
         """Passes side by side may surprise each other, and a job that was put away its worker; else nothing is unforeseen."""
         slurm_job = self.processes[-1].slurm_job
-        put_away = slurm_job is not None and not self.jobs.job(JobId(slurm_job.attempt[0])).message.exists()
+        put_away = slurm_job is not None and not self.jobs.job(JobId(slurm_job.attempt[0])).message.path.exists()
         if record.msg.startswith(("unforeseen", "damaged")) and self.cluster.alone and not put_away:
             raise Broken(record.getMessage()) from (record.exc_info[1] if record.exc_info else None)
 
@@ -582,7 +586,7 @@ class World:
         db.close()
 
     def _attempt_of(self, group_file: str, element: int) -> Attempt:
-        group = folder.read(Group, Path(group_file))
+        group = Fact(Path(group_file), Group).read()
         promise(
             group is not None and str(element) in group.members, f"element {element} is submitted without its group"
         )

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
-from worker import folder
-from worker.folder import JobFolder, JobId, JobsFolder
-from worker.login.snapshot import AttemptFacts, JobFacts
+from worker.folder import paths
+from worker.folder.facts import JobFolder
+from worker.folder.jobs import JobsFolder
+from worker.folder.records import Fact
+from worker.job.names import JobId
+from worker.job.snapshot import AttemptFacts, JobFacts
 
 
 def jobs_in(place: Path) -> JobsFolder:
@@ -19,23 +22,25 @@ def jobs_in(place: Path) -> JobsFolder:
 def put(jobs: JobsFolder, name: str, facts: JobFacts, place: str = "active", *more: tuple[str, object]) -> JobFolder:
     """`more`: files of the job and the facts in them."""
     job = JobFolder(jobs.path / place / JobId(name))
-    folder.make_folder(job.attempts if facts.attempts else job.path)
+    paths.make_folder(job.attempts if facts.attempts else job.path)
     for attempt in facts.attempts:
         _put_attempt(job, attempt)
-    known: dict[Path, object] = {job.spec: facts.spec, job.outcome: facts.outcome, job.unroutable: facts.not_taken}
-    for path, each in known.items():
-        if each is not None:
-            folder.write(path, each)
+    if facts.spec is not None:
+        job.spec.write(facts.spec)
+    if facts.outcome is not None:
+        job.outcome.write(facts.outcome)
+    if facts.not_taken is not None:
+        job.unroutable.write(facts.not_taken)
     for file, fact in more:
-        folder.write(job.path / file, fact)
-    folder.write(job.message, facts.message)
+        Fact(job.path / file, object).write(fact)
+    job.message.write(facts.message)
     return job
 
 
 def _put_attempt(job: JobFolder, facts: AttemptFacts) -> None:
     attempt = job.attempt(facts.number)
-    folder.make_folder(attempt.path)
+    paths.make_folder(attempt.path)
     for each in fields(facts):
         value = getattr(facts, each.name)
         if hasattr(value, "__dataclass_fields__"):
-            folder.write(attempt.path / f"{each.name}.json", value)
+            Fact(attempt.path / f"{each.name}.json", object).write(value)

@@ -13,10 +13,12 @@ import pytest
 from tests.worker.examples import SPEC, config_for
 from tests.worker.login.situations import job, message, outcome, result, started, submitted
 from tests.worker.operate.ground import jobs_in, put
-from worker import folder
-from worker.facts import Delivered, Message, Origin
-from worker.folder import JobsFolder, read
-from worker.login.snapshot import JobFacts
+from worker.folder import paths
+from worker.folder.jobs import JobsFolder
+from worker.folder.moves import move_job
+from worker.job.facts import Delivered, Message
+from worker.job.names import JobId
+from worker.job.snapshot import JobFacts
 from worker.operate import cancel, replay, rerun, retry
 from worker.settings import Config
 
@@ -69,7 +71,7 @@ def new_jobs(jobs: JobsFolder) -> list[str]:
 
 
 def message_of(jobs: JobsFolder, name: str) -> Message:
-    found = read(Message, jobs.job(folder.JobId(name)).message)
+    found = jobs.job(JobId(name)).message.read()
     assert found is not None
     return found
 
@@ -83,13 +85,13 @@ def test_the_message_becomes_a_new_job_and_the_old_one_says_so(
     do(config, verb, "a")
 
     assert new_jobs(jobs) == ["a-r1"]
-    new = jobs.job(folder.JobId("a-r1"))
-    origin, told = read(Origin, new.origin), message_of(jobs, "a-r1")
+    new = jobs.job(JobId("a-r1"))
+    origin, told = new.origin.read(), message_of(jobs, "a-r1")
     assert origin is not None and (origin.of, origin.verb) == ("a", verb)
     assert told.body == BODY and dict(told.properties) == {"reply_to": "answers", "correlation_id": "c"}
-    assert new.spec.exists() == (verb == "retry")
-    old = jobs.find(folder.JobId("a"))
-    assert old is not None and old.again(1).exists() and old.outcome.exists()
+    assert new.spec.path.exists() == (verb == "retry")
+    old = jobs.find(JobId("a"))
+    assert old is not None and old.again(1).path.exists() and old.outcome.path.exists()
     assert f"operator verb={verb} job=a by=" in jobs.operator_log.read_text()
 
 
@@ -107,7 +109,7 @@ def test_the_same_command_given_twice_makes_one_job(verb: str, config: Config, j
 def test_one_that_ran_again_before_is_taken_by_its_id_only(config: Config, jobs: JobsFolder) -> None:
     put_done(jobs)
     do(config, "rerun", "a")
-    folder.move_job(jobs.job(folder.JobId("a-r1")), jobs.done / "2026-11-21")
+    move_job(jobs.job(JobId("a-r1")), jobs.done / "2026-11-21")
 
     do(config, "rerun", "--outcome", "failed")
     assert new_jobs(jobs) == []
@@ -186,7 +188,7 @@ def test_resources_that_are_given_are_kept_for_the_new_job(config: Config, jobs:
 
     do(config, "rerun", "a", "--memory-mb", "16000", "--time", "0-03:00")
 
-    origin = read(Origin, jobs.job(folder.JobId("a-r1")).origin)
+    origin = jobs.job(JobId("a-r1")).origin.read()
     assert origin is not None and origin.resources == {"memory_mb": 16000, "time": "0-03:00"}
 
 
@@ -196,13 +198,13 @@ def test_whatever_step_the_power_fails_at_there_is_one_whole_new_job_in_the_end(
 ) -> None:
     put_done(jobs)
     steps: list[str] = []
-    monkeypatch.setattr(folder, "passing", steps.append)
+    monkeypatch.setattr(paths, "crash_point", steps.append)
     do(config, verb, "a")
     assert len(steps) >= 8
     (made,) = new_jobs(jobs)
     files = sorted(path.name for path in (jobs.active / made).iterdir())
-    folder.remove_tree(jobs.done)
-    folder.remove_tree(jobs.active / made)
+    paths.remove_tree(jobs.done)
+    paths.remove_tree(jobs.active / made)
 
     for number in range(len(steps)):
         put_done(jobs)
@@ -216,7 +218,7 @@ def test_whatever_step_the_power_fails_at_there_is_one_whole_new_job_in_the_end(
                     left = None
                     raise PowerFailure(step)
 
-        monkeypatch.setattr(folder, "passing", fail)
+        monkeypatch.setattr(paths, "crash_point", fail)
         with pytest.raises(PowerFailure):
             do(config, verb, "a")
         for each in jobs.active_jobs():
@@ -225,8 +227,8 @@ def test_whatever_step_the_power_fails_at_there_is_one_whole_new_job_in_the_end(
             do(config, verb, "a")
 
         assert len(new_jobs(jobs)) == 1, steps[number]
-        folder.remove_tree(jobs.active / new_jobs(jobs)[0])
-        folder.remove_tree(jobs.done)
+        paths.remove_tree(jobs.active / new_jobs(jobs)[0])
+        paths.remove_tree(jobs.done)
 
 
 def test_a_cancellation_is_written_down_with_who_asked_and_why(config: Config, jobs: JobsFolder) -> None:
@@ -235,7 +237,7 @@ def test_a_cancellation_is_written_down_with_who_asked_and_why(config: Config, j
     do(config, "cancel", "a", "--reason", "not\x1b[2J needed")
     do(config, "cancel", "a", expect=65)
 
-    asked = json.loads(jobs.job(folder.JobId("a")).cancel_asked.read_text())
+    asked = json.loads(jobs.job(JobId("a")).cancel_asked.path.read_text())
     assert "@" in asked["by"] and asked["reason"] == "not\N{REPLACEMENT CHARACTER}[2J needed."
 
 
@@ -252,4 +254,4 @@ def test_on_a_terminal_it_asks_first(
     do(config, "cancel", "a")
 
     assert asked == ["Cancel this job? [y/N] "]
-    assert jobs.job(folder.JobId("a")).cancel_asked.exists() == cancelled
+    assert jobs.job(JobId("a")).cancel_asked.path.exists() == cancelled

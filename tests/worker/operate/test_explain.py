@@ -13,10 +13,10 @@ from tests.worker.examples import COPY, SPEC, config_for
 from tests.worker.login.situations import NAME, ended, intended, job, message, outcome, result, started, submitted
 from tests.worker.operate.ground import jobs_in, put
 from tests.worker.operate.test_state import AGAIN, SITUATIONS
-from worker import folder
-from worker.facts import Absent, Cancel, Delivered, Held, NotTaken, SiteFault, Stuck, Undeliverable
-from worker.folder import JobsFolder
-from worker.login.snapshot import JobFacts
+from worker.folder.facts import site_fault_of
+from worker.folder.jobs import JobsFolder
+from worker.job.facts import Absent, Cancel, Delivered, Held, NotTaken, SiteFault, Stuck, Undeliverable
+from worker.job.snapshot import JobFacts
 from worker.operate import explain, outside, places
 from worker.operate.outside import Outside
 
@@ -126,7 +126,7 @@ def test_a_waiting_job_is_told_with_slurm_s_reason_and_what_its_partition_has(
 
 
 def test_a_site_that_is_away_is_why_a_claimed_job_waits(tmp_path: Path, jobs: JobsFolder) -> None:
-    folder.write(jobs.site_fault, SiteFault("login", "the API refuses our login", NOW - 600))
+    site_fault_of(jobs).write(SiteFault("login", "the API refuses our login", NOW - 600))
 
     text = told(tmp_path, jobs, recent(job()))
 
@@ -151,7 +151,7 @@ def test_a_job_whose_queue_has_left_the_site_file_is_told_so(tmp_path: Path, job
 
 
 def test_a_damaged_job_is_told_with_the_file_that_is_at_fault(tmp_path: Path, jobs: JobsFolder) -> None:
-    put(jobs, "a", job(started())).attempt(1).started.write_text("{")
+    put(jobs, "a", job(started())).attempt(1).started.path.write_text("{")
     found = places.one(jobs, "a")
     assert found is not None
 

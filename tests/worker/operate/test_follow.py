@@ -16,8 +16,9 @@ from tests.installation import ROOT
 from tests.worker.examples import NOW, config_for
 from tests.worker.login.situations import job, outcome, result, started
 from tests.worker.operate.ground import jobs_in, put
-from worker.facts import Delivered
-from worker.folder import JobFolder, JobsFolder
+from worker.folder.facts import JobFolder
+from worker.folder.jobs import JobsFolder
+from worker.job.facts import Delivered
 from worker.operate import places, show
 from worker.settings import Config
 

@@ -13,13 +13,13 @@ import pytest
 
 from tests.worker.login import test_passes
 from tests.worker.login.test_passes import Login, dies_before_it_could_answer
-from worker import folder
-from worker.answer import largest_answer
 from worker.broker import TooLarge
 from worker.errors import Transient
-from worker.facts import LargestAnswer, Outcome
+from worker.folder.answer import largest_answer
+from worker.folder.records import Fact
+from worker.job.facts import LargestAnswer
+from worker.job.outcome import Reply
 from worker.operate import explain, report, show, status
-from worker.outcome import Reply
 
 WORDS = "The outputs are too large to be sent back (at most 16777216 bytes are allowed)."
 
@@ -61,7 +61,7 @@ def test_an_answer_that_the_broker_does_not_take_is_a_failure_wherever_it_is_tol
 
     job = login.jobs.find(active.id)
     assert job is not None and job.path.parent.parent == login.jobs.done
-    outcome = folder.read(Outcome, job.outcome)
+    outcome = job.outcome.read()
     assert outcome is not None and (outcome.outcome, outcome.reason) == ("failed", WORDS)
     assert login.errors() == [WORDS] and [reply.headers["outcome"] for reply in login.broker.sent] == ["failed"]
     assert f"archived job={job.id} outcome=failed" in caplog.text and WORDS in caplog.text
@@ -101,7 +101,7 @@ def test_what_the_broker_said_it_takes_is_believed_for_a_day_and_only_if_it_is_l
     site, file = login.config.site, login.jobs.largest_answer
     assert largest_answer(site, 1000.0) == site.replies.max_bytes
 
-    folder.write(file, LargestAnswer(5_000_000, 1000.0))
+    Fact(file, LargestAnswer).write(LargestAnswer(5_000_000, 1000.0))
     assert largest_answer(site, 1000.0) == largest_answer(site, 87_000.0) == 5_000_000
     assert largest_answer(site, 88_000.0) == largest_answer(site, 999.0) == site.replies.max_bytes
     smaller = replace(site, replies=replace(site.replies, max_bytes=4096))

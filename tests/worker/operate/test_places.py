@@ -12,7 +12,7 @@ import pytest
 from tests.worker.examples import NOW
 from tests.worker.login.situations import job, outcome, result, started, submitted
 from tests.worker.operate.ground import jobs_in, put
-from worker.folder import JobsFolder
+from worker.folder.jobs import JobsFolder
 from worker.operate import places
 from worker.operate.places import Wanted, choose
 

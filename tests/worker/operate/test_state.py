@@ -10,10 +10,10 @@ import pytest
 from tests.worker.examples import NOW, SPEC
 from tests.worker.login.situations import ended, intended, job, outcome, result, started, submitted
 from tests.worker.operate.ground import jobs_in, put
-from worker.facts import Asked, Cancel, Delivered, Held, NotTaken, Undeliverable
-from worker.login.snapshot import AttemptFacts, JobFacts
+from worker.job.facts import Asked, Cancel, Delivered, Held, NotTaken, Undeliverable
+from worker.job.outcome import OUTCOMES
+from worker.job.snapshot import AttemptFacts, JobFacts
 from worker.operate.state import OUTCOME_WORDS, STATES, state_of, words_in_help
-from worker.outcome import OUTCOMES
 from worker.settings import RetryPolicy
 
 AGAIN = replace(SPEC, retry=RetryPolicy(attempts=2, on=("node_failed",)))
@@ -88,7 +88,7 @@ def test_a_folder_without_its_message_is_no_job_yet_and_one_that_has_begun_is_da
     being_claimed = jobs_in(tmp_path).active / "a"
     being_claimed.mkdir()
     lost_it = put(jobs_in(tmp_path), "b", job())
-    lost_it.message.unlink()
+    lost_it.message.path.unlink()
 
     state = state_of(str(lost_it.path))
 
@@ -102,7 +102,7 @@ def test_a_job_that_moves_away_while_it_is_looked_at_is_passed_over(tmp_path: Pa
 
 def test_a_job_whose_result_can_t_be_read_is_damaged(tmp_path: Path) -> None:
     put_there = put(jobs_in(tmp_path), "a", job(started(result=result())))
-    put_there.attempt(1).result.write_text("{")
+    put_there.attempt(1).result.path.write_text("{")
 
     state = state_of(str(put_there.path))
 

@@ -13,14 +13,15 @@ import pytest
 from tests.worker.examples import NOW, SPEC, config_for
 from tests.worker.login.situations import job, message, outcome, result, started, submitted
 from tests.worker.operate.ground import jobs_in, put
-from worker import folder
-from worker.facts import Delivered, NotTaken, Progress, SiteFault
-from worker.folder import JobsFolder
+from worker.folder.facts import site_fault_of
+from worker.folder.jobs import JobsFolder
+from worker.job.facts import Delivered, NotTaken, Progress, SiteFault
+from worker.job.names import JobId
+from worker.job.spec import Input
 from worker.login import tally
 from worker.login.tally import Ended, Tally
 from worker.operate import show, status
 from worker.settings import Config
-from worker.spec import Input
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07[red]\r\nx"
 
@@ -55,11 +56,11 @@ def test_the_head_counts_everything_and_the_table_lists_the_oldest(
 ) -> None:
     put(jobs, "a", job(submitted()))
     put(jobs, "b", job(started()))
-    folder.write(jobs.job(folder.JobId("b")).attempt(1).progress, Progress(0.4, "epoch 6/15", NOW))
+    jobs.job(JobId("b")).attempt(1).progress.write(Progress(0.4, "epoch 6/15", NOW))
     put(jobs, "c", job(started(), outcome=outcome("job"), not_taken=NotTaken(NOW, "no queue", 1, NOW)))
     put(jobs, "d", job(), "undelivered")
     put(jobs, "e", job(started(result=result()), outcome=outcome("job")), "done/2026-11-20")
-    folder.write(jobs.site_fault, SiteFault("api", "it is away", NOW))
+    site_fault_of(jobs).write(SiteFault("api", "it is away", NOW))
     tally.write(
         jobs.tally, tally.add(Tally(), [Ended("2026-11-20", end, "copy") for end in ("lost", "rejected")], {}, {})
     )
@@ -78,7 +79,7 @@ def test_the_head_counts_everything_and_the_table_lists_the_oldest(
 def test_a_job_that_can_t_be_read_hides_no_other(
     config: Config, jobs: JobsFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    put(jobs, "a", job(started())).message.write_text("{")
+    put(jobs, "a", job(started())).message.path.write_text("{")
     put(jobs, "b", job(started()))
 
     rows = {row["job"]: row for row in json.loads(said(status, config, capsys, "--json"))["jobs"]}
@@ -104,7 +105,7 @@ def hostile_job(jobs: JobsFolder) -> None:
         "active",
         ("delivered.json", Delivered(HOSTILE, NOW)),
     )
-    folder.write(place.attempt(1).progress, Progress(0.5, HOSTILE, NOW))
+    place.attempt(1).progress.write(Progress(0.5, HOSTILE, NOW))
     place.attempt(1).log.write_text(HOSTILE * 10 + "\xff" * 10_000)
 
 
@@ -125,7 +126,7 @@ def test_nothing_that_a_stranger_said_commands_the_terminal(
 def test_a_damaged_job_is_told_by_show_with_the_file_at_fault(
     config: Config, jobs: JobsFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    put(jobs, "a", job(started())).attempt(1).started.write_text("[]")
+    put(jobs, "a", job(started())).attempt(1).started.path.write_text("[]")
 
     said(show, config, capsys, "a", expect=65)
 

@@ -25,12 +25,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional, Union
 
-from . import folder
-from .batches import LARGEST, NOT_WRITTEN, Batch, Handed
-from .errors import Damaged
-from .folder import GONE, JobId, claim_name, from_json, read, to_json, write
-from .names import NameIfAny
-from .outcome import Reply, Result
+from ..errors import Damaged
+from ..job.names import JobId, NameIfAny
+from ..job.outcome import Reply, Result
+from . import paths
+from .batches import LARGEST, NOT_WRITTEN, Batch, Closed, Taken
+from .paths import GONE
+from .records import from_json, to_json
 
 _INLINE = 1 << 18
 """Bytes of a reply's body up to which it stands in the journal itself."""
@@ -40,20 +41,6 @@ _SYNC_SENT = 1.0
 
 class TakenAway(Exception):
     """The login side believes that this pilot is dead; nothing that it does counts any more."""
-
-
-@dataclass(frozen=True)
-class Taken:
-    """taken.json: since the time of this file, the batch is out of this pilot's reach as far as the file server goes."""
-
-    pilot: str
-
-
-@dataclass(frozen=True)
-class Closed:
-    """closed-<n>.json: what stands in the journal after so many bytes was written by a pilot that nobody listens to."""
-
-    bytes: int
 
 
 # --- what it says
@@ -87,7 +74,7 @@ def read_progress(batch: Batch) -> Progress:
         try:
             for line in _whole_lines(batch, number):
                 _add_line(progress, line)
-            sent = folder.contents(batch.sent(number), LARGEST) or b""
+            sent = paths.contents(batch.sent(number), LARGEST) or b""
             progress.sent.update(sent.decode("ascii", "replace").split("\n")[:-1])
         except NOT_WRITTEN as error:
             raise Damaged(f"{batch.journal(number)} is not what was written there ({error!s:.200})") from None
@@ -95,7 +82,7 @@ def read_progress(batch: Batch) -> Progress:
             raise Damaged(
                 f"{batch.journal(number)} lacks jobs whose answers were sent, as {batch.sent(number).name} says"
             )
-        handed = read(Handed, batch.handed(number))
+        handed = batch.handed(number).read()
         if handed is not None:
             progress.handed.update(handed.jobs)
     return progress
@@ -115,8 +102,8 @@ def _add_line(progress: Progress, line: Mapping[str, Any]) -> None:
 def _whole_lines(batch: Batch, number: int) -> Iterator[Mapping[str, Any]]:
     """A line that was cut off was never synced, so nothing followed from it; one in the midst of others was. Raises
     Damaged."""
-    path, closed = batch.journal(number), read(Closed, batch.closed(number))
-    content = folder.contents(path, LARGEST)
+    path, closed = batch.journal(number), batch.closed(number).read()
+    content = paths.contents(path, LARGEST)
     if content is None:
         raise Damaged(f"{path} is gone")
     if closed is not None and closed.bytes > len(content):
@@ -144,7 +131,7 @@ class Journal:
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._sent = os.open(batch.sent(self.number), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._sent_unsynced, self._sent_synced_at = False, time.monotonic()
-        folder.sync_folder(batch.path)
+        paths.sync_folder(batch.path)
         self._lines: list[bytes] = []
 
     def may_start(self, upto: int) -> None:
@@ -168,7 +155,7 @@ class Journal:
         if len(body) <= _INLINE:
             return ""
         path = self.batch.reply_body(self.number, job_id)
-        folder.write_bytes(path, body)
+        paths.write_bytes(path, body)
         return path.name
 
     def sync(self) -> None:
@@ -182,9 +169,9 @@ class Journal:
         then these answers are sent again, equal to the byte. Raises TakenAway and OSError."""
         self._flush += 1
         said = self.batch.said(self.number, self._flush)
-        folder.passing(f"before {said.name}")
-        self._win(lambda: folder.link_first(self._path, said))
-        folder.passing(f"after {said.name}")
+        paths.crash_point(f"before {said.name}")
+        self._win(lambda: paths.link_first(self._path, said))
+        paths.crash_point(f"after {said.name}")
 
     def _win(self, claim: Callable[[], bool]) -> None:
         """Raises TakenAway where the login side was first, or the batch's folder has gone."""
@@ -216,7 +203,7 @@ class Journal:
         size = os.fstat(self._file).st_size
         os.close(self._file)
         os.close(self._sent)
-        self._win(lambda: claim_name(self.batch.closed(self.number), Closed(size)))
+        self._win(lambda: self.batch.closed(self.number).claim(Closed(size)))
 
     def _append(self, data: bytes) -> None:
         """Raises OSError; then nothing may follow, because it would stand after half a line."""
@@ -227,7 +214,7 @@ class Journal:
 def looks_ours(batch: Batch) -> bool:
     """An early look, which saves work and decides nothing: opened by way of the folder above, an NFS client asks its
     server; others believe for a second what they knew."""
-    return folder.opens(batch.path.parent) and folder.opens(batch.jobs)
+    return paths.opens(batch.path.parent) and paths.opens(batch.jobs)
 
 
 def _plain(result: Result) -> Any:
@@ -256,24 +243,24 @@ def close_last_lease(batch: Batch, server_now: float, visible_after: float) -> b
     `server_now`: the file server's clock, not ahead of it. `visible_after`: seconds after which what was written elsewhere
     can be read here: a pilot that was cut off may have synced its last lines a moment ago.
     """
-    folder.look_anew(batch.path)
+    paths.look_anew(batch.path)
     number = batch.leases()
     if not number:
         return True
-    closed = read(Closed, batch.closed(number))
+    closed = batch.closed(number).read()
     if closed is not None:
-        shown = len(folder.contents(batch.journal(number), LARGEST) or b"") >= closed.bytes
-        return shown or server_now - batch.closed(number).stat().st_mtime >= visible_after
-    taken = read(Taken, batch.taken)
+        shown = len(paths.contents(batch.journal(number), LARGEST) or b"") >= closed.bytes
+        return shown or server_now - batch.closed(number).path.stat().st_mtime >= visible_after
+    taken = batch.taken.read()
     if taken is None or taken.pilot != batch.pilot:
-        write(batch.taken, Taken(batch.pilot))
+        batch.taken.write(Taken(batch.pilot))
     _bar(batch, number)
-    if server_now - batch.taken.stat().st_mtime < visible_after:
+    if server_now - batch.taken.path.stat().st_mtime < visible_after:
         return False
-    content = folder.contents(batch.journal(number), LARGEST)
+    content = paths.contents(batch.journal(number), LARGEST)
     if content is None:
         raise Damaged(f"{batch.journal(number)} is gone")
-    claim_name(batch.closed(number), Closed(len(content)))  # or the pilot was quicker, which gave it back
+    batch.closed(number).claim(Closed(len(content)))  # or the pilot was quicker, which gave it back
     return True
 
 
@@ -281,8 +268,8 @@ def _bar(batch: Batch, number: int) -> None:
     """Wins the fence before the first flush that was not said. That has to survive a power failure."""
     for flush in itertools.count(1):
         said = batch.said(number, flush)
-        folder.passing(f"before {said.name}")
-        if folder.link_first(batch.taken, said):
-            folder.sync_folder(batch.path)
-            folder.passing(f"after {said.name}")
+        paths.crash_point(f"before {said.name}")
+        if paths.link_first(batch.taken.path, said):
+            paths.sync_folder(batch.path)
+            paths.crash_point(f"after {said.name}")
             return

@@ -7,13 +7,13 @@ login side claims that file itself. A worker that finds it leaves without a word
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Optional
 
-from . import folder
-from .errors import Damaged
-from .facts import Cancel, Started, closed_at
-from .folder import AttemptFolder, claim_name, read
+from ..errors import Damaged
+from ..job.facts import Cancel, Started, closed_at
+from . import paths
+from .facts import AttemptFolder
+from .records import Exclusive
 
 
 def close_program(attempt: AttemptFolder, now: float) -> bool:
@@ -31,17 +31,17 @@ def close(attempt: AttemptFolder, why: Optional[Cancel], now: float) -> bool:
     attempt without a result can say what it came to; the first reason stays. None where ended.json says it.
     Raises OSError and Damaged.
     """
-    folder.make_folder(attempt.path)
-    if why is not None and read(Cancel, attempt.cancel) is None:
-        folder.write(attempt.cancel, why)
+    paths.make_folder(attempt.path)
+    if why is not None and attempt.cancel.read() is None:
+        attempt.cancel.write(why)
     return _shut(attempt.started, now)
 
 
-def _shut(path: Path, now: float) -> bool:
+def _shut(fact: Exclusive[Started], now: float) -> bool:
     """Whether the login side has this exclusive fact, from now on or before."""
-    if claim_name(path, closed_at(now)):
+    if fact.claim(closed_at(now)):
         return True
-    first = read(Started, path)
+    first = fact.read()
     if first is None:
-        raise Damaged(f"{path.parent.name}/{path.name} exists and can't be read")
+        raise Damaged(f"{fact.path.parent.name}/{fact.name} exists and can't be read")
     return first.closed

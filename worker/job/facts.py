@@ -1,16 +1,13 @@
-"""What each file of a job folder says. Facts are written once, whole, by one side; folder.py names and writes them."""
+"""What each file of a job folder says. Facts are written once, whole, by one side; folder/facts.py names them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any, Optional, Union
+from dataclasses import dataclass, field
+from typing import Optional, Union
 
-from .errors import Damaged
-from .folder import AttemptFolder, JobFolder, claim_name, read
 from .names import Name, SlurmId, SlurmIdIfAny, Word, WordIfAny
-from .outcome import Reply, Result
+from .outcome import Result
 from .spec import JobSpec, Resources
 
 _LOGIN = "login"
@@ -208,10 +205,6 @@ class Kept:
     intent: Intent
     started: Started
 
-    def files(self, job: JobFolder, attempt: AttemptFolder) -> tuple[tuple[Path, object], ...]:
-        """Where each of these facts belongs. Not the message: what becomes of it decides whether there is a job."""
-        return (job.spec, self.spec), (attempt.intent, self.intent), (attempt.started, self.started)
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -317,81 +310,6 @@ class Cluster:
     largest_array: int
 
 
-# --- what belongs together
-
-
-def read_spec(job: JobFolder) -> Optional[JobSpec]:
-    return read(JobSpec, job.spec)
-
-
-def read_result(attempt: AttemptFolder) -> Optional[Result]:
-    """What the attempt came to. Where the worker could not know, the login side's verdict is what counts."""
-    return result_in(attempt, attempt.verdict) or result_in(attempt, attempt.result)
-
-
-def result_in(attempt: AttemptFolder, path: Path) -> Optional[Result]:
-    """Raises Damaged, also where it is not of this attempt."""
-    result = read(Result, path)
-    if result is not None and result.attempt != attempt.number:
-        raise Damaged(f"{path} is not what was written there (it is of attempt {result.attempt})")
-    return result
-
-
 def closed_at(now: float) -> Started:
     """What the login side claims, so that no worker can."""
     return Started("", 0, _LOGIN, now)
-
-
-def read_started(attempt: AttemptFolder) -> Optional[Started]:
-    """Where and when it began to run; None also for an attempt that was closed, because it never will."""
-    started = read(Started, attempt.started)
-    return None if started is None or started.closed else started
-
-
-def is_running(attempt: AttemptFolder) -> bool:
-    """For people; one that can't be read has begun."""
-    try:
-        begun = read_started(attempt) is not None
-    except (Damaged, OSError):
-        begun = True
-    return begun and not attempt.ended.exists()
-
-
-def read_progress(attempt: AttemptFolder) -> Optional[Progress]:
-    """For people; one that can't be read is none."""
-    try:
-        return read(Progress, attempt.progress)
-    except (Damaged, OSError):
-        return None
-
-
-@dataclass(frozen=True)
-class _StoredReply:
-    """A reply without its body, which lies beside it."""
-
-    routing_key: str
-    correlation_id: Union[str, bytes, None]
-    type: str
-    message_id: str
-    timestamp: int
-    expiration_ms: int
-    headers: Mapping[str, Any] = field(default_factory=dict)
-    content_type: str = "application/json"
-
-
-def write_reply(attempt: AttemptFolder, stem: str, reply: Reply) -> None:
-    """Stores the reply's properties; its body is in `reply_body(stem)` already.
-
-    Those that are there stay: the reply may have been sent with them, and a second copy has to be equal.
-    """
-    known = {f.name: getattr(reply, f.name) for f in fields(_StoredReply)}
-    claim_name(attempt.reply_properties(stem), _StoredReply(**known))
-
-
-def read_reply(attempt: AttemptFolder, stem: str) -> Reply:
-    """The exact reply as it was stored. Raises Damaged."""
-    stored = read(_StoredReply, attempt.reply_properties(stem))
-    if stored is None:
-        raise Damaged(f"the reply {stem} is missing")
-    body = attempt.reply_body(stem).read_bytes()
-    return Reply(body=body, **{f.name: getattr(stored, f.name) for f in fields(stored)})

@@ -13,25 +13,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Callable, Optional, Union
 
-from . import folder
-from .broker import Broker, TooLarge, Unroutable, matches
-from .errors import Damaged
-from .facts import (
-    Delivered,
-    LargestAnswer,
-    Message,
-    NotTaken,
-    Origin,
-    Outcome,
-    Undeliverable,
-    read_reply,
-    read_result,
-    write_reply,
-)
-from .folder import AttemptFolder, JobFolder, JobsFolder, claim_name, prepared, read, write, write_bytes
-from .outcome import Reply, Result, failure_body, headers
-from .sentences import duration, outputs_too_large
-from .settings import Replies, Site
+from ..broker import Broker, TooLarge, Unroutable, matches
+from ..errors import Damaged
+from ..job.facts import Delivered, LargestAnswer, Message, NotTaken, Outcome, Undeliverable
+from ..job.outcome import Reply, Result, failure_body, headers
+from ..job.sentences import duration, outputs_too_large
+from ..settings import Replies, Site
+from . import paths
+from .facts import AttemptFolder, JobFolder, largest_answer_of, read_reply, read_result, write_reply
+from .jobs import JobsFolder
+from .paths import write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -46,19 +37,19 @@ def record(attempt: AttemptFolder, result: Result) -> Result:
 
     A result that comes late is kept beside it, for people to read, and is never sent.
     """
-    if claim_name(attempt.result, result):
+    if attempt.result.claim(result):
         return result
     first = read_result(attempt)
     if first is None:
         raise Damaged(f"{attempt.result.name} exists and can't be read")
     if first != result:  # else it was written by us, and an error hid that
-        write(attempt.late_result, result)
+        attempt.late_result.write(result)
     return first
 
 
 def conclude(job: JobFolder, attempt: AttemptFolder, result: Result, replies: Replies, by: str, now: float) -> Outcome:
     """Makes `result` the job's outcome, unless it has one; returns the one that counts."""
-    message = read(Message, job.message)
+    message = job.message.read()
     if message is None:
         raise Damaged("message.json is missing")
     earlier = _earlier(job, attempt.number)
@@ -69,17 +60,17 @@ def conclude(job: JobFolder, attempt: AttemptFolder, result: Result, replies: Re
         stem = result.body
     else:
         write_bytes(attempt.reply_body(stem), failure_body(result, earlier))
-    origin = read(Origin, job.origin)
+    origin = job.origin.read()
     # Its body lies there already.
     reply = reply_of(message, job.id, result, earlier, b"", replies, now, origin.of if origin else "")
     write_reply(attempt, stem, reply)
     ours = Outcome(outcome=result.outcome, attempt=attempt.number, reply=stem, by=by, at=now)
-    if claim_name(job.outcome, ours):
+    if job.outcome.claim(ours):
         log.info(
             "outcome job=%s outcome=%s attempt=%d reason=%r", job.id, result.outcome, attempt.number, result.reason
         )
         return ours
-    theirs = read(Outcome, job.outcome)
+    theirs = job.outcome.read()
     if theirs is None:
         raise Damaged("outcome.json exists and can't be read")
     return theirs
@@ -90,13 +81,13 @@ def deliver(job: JobFolder, outcome: Outcome, broker: Broker, site: Site, now: C
 
     A reply that can never arrive ends as `undeliverable.json`; one whose queue is gone is kept until the site's limit.
     """
-    message = read(Message, job.message)
+    message = job.message.read()
     if message is None:
         raise Damaged("message.json is missing")
     reply = read_reply(job.attempt(outcome.attempt), outcome.reply)
     refusal = refused_reply_to(message.properties.get("reply_to"), site)
     if not reply.routing_key:
-        write(job.delivered, Delivered(to="", at=now(), note="the message asked for no reply"))
+        job.delivered.write(Delivered(to="", at=now(), note="the message asked for no reply"))
     elif refusal:
         _give_up(job, refusal, now())
     else:
@@ -133,7 +124,7 @@ def _send(job: JobFolder, outcome: Outcome, reply: Reply, broker: Broker, site: 
 def largest_answer(site: Site, now: float) -> int:
     """In bytes: what the site file says, or what the broker has said within a day, if that is less."""
     try:
-        told = read(LargestAnswer, JobsFolder(site.jobs_dir).largest_answer)
+        told = largest_answer_of(JobsFolder(site.jobs_dir)).read()
     except (Damaged, OSError):
         told = None
     if told is None or told.max_bytes <= 0 or not 0 <= now - told.at < _BELIEVED:
@@ -144,15 +135,15 @@ def largest_answer(site: Site, now: float) -> int:
 def _remember(site: Site, most: int, now: float) -> None:
     if most > 0:
         with contextlib.suppress(OSError):
-            write(JobsFolder(site.jobs_dir).largest_answer, LargestAnswer(most, now))
+            largest_answer_of(JobsFolder(site.jobs_dir)).write(LargestAnswer(most, now))
 
 
 def _publish(job: JobFolder, reply: Reply, broker: Broker, now: float, note: str) -> None:
     """Once the broker has confirmed, nothing may fail any more for want of space: it would be sent again."""
-    with prepared(job.delivered, Delivered(to=reply.routing_key, at=now, note=note)) as note_delivered:
-        folder.passing("before publish")
+    with job.delivered.prepared(Delivered(to=reply.routing_key, at=now, note=note)) as note_delivered:
+        paths.crash_point("before publish")
         broker.publish(reply)
-        folder.passing("after publish")
+        paths.crash_point("after publish")
         note_delivered()
     log.info("delivered job=%s to=%s bytes=%d", job.id, reply.routing_key, len(reply.body))
 
@@ -164,7 +155,7 @@ def _fail_instead(job: JobFolder, outcome: Outcome, reply: Reply, most: int) -> 
     attempt, stem = job.attempt(outcome.attempt), f"{outcome.reply}-instead"
     write_bytes(attempt.reply_body(stem), instead.body)
     write_reply(attempt, stem, instead)
-    write(job.outcome, replace(outcome, outcome="failed", reply=stem, reason=reason))
+    job.outcome.write(replace(outcome, outcome="failed", reply=stem, reason=reason))
     log.info("outcome job=%s outcome=failed attempt=%d reason=%r", job.id, outcome.attempt, reason)
     return instead
 
@@ -186,20 +177,20 @@ def _instead(reply: Reply, reason: str) -> Reply:
 
 
 def _note_unroutable(job: JobFolder, why: str, replies: Replies, now: float) -> None:
-    before = read(NotTaken, job.unroutable)
+    before = job.unroutable.read()
     since, times = (before.since, before.times + 1) if before else (now, 1)
     given_up_at = since + replies.give_up_after
     if now >= given_up_at:
         _give_up(job, f"{why}, for longer than {duration(replies.give_up_after)}", now)
         return
     wait = min(replies.retry_wait * float(2 ** (times - 1)), _LONGEST_WAIT)
-    write(job.unroutable, NotTaken(since, why, times, min(now + wait, given_up_at)))
+    job.unroutable.write(NotTaken(since, why, times, min(now + wait, given_up_at)))
     log.warning("answer not taken, kept and sent again job=%s in=%.0f s why=%r", job.id, wait, why)
 
 
 def _give_up(job: JobFolder, why: str, now: float) -> None:
     log.error("answer given up job=%s why=%r", job.id, why)
-    write(job.undeliverable, Undeliverable(why=why, at=now))
+    job.undeliverable.write(Undeliverable(why=why, at=now))
 
 
 def _earlier(job: JobFolder, number: int) -> list[Result]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..settings import RetryPolicy
 from .outcome import Result
-from .settings import RetryPolicy
 from .spec import JobSpec, Resources
 
 NO_RESULT = "no_result"

@@ -25,12 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from . import folder
-from .errors import Damaged
-from .facts import Message
-from .folder import JobFolder, JobId, JobsFolder, from_json, to_json
-from .names import Name, NameIfAny
-from .spec import Resources
+from ..errors import Damaged
+from ..job.facts import Asked, Message, Unfit
+from ..job.names import JobId, Name, NameIfAny
+from ..job.spec import Resources
+from . import paths
+from .facts import JobFolder
+from .jobs import JobsFolder
+from .records import Exclusive, Fact, fact, from_json, to_json
 
 LARGEST = 1 << 32
 """Bytes of a file of a batch."""
@@ -45,6 +47,20 @@ class Pilot:
     """pilot.json: the queue whose jobs this pilot runs."""
 
     queue: str
+
+
+@dataclass(frozen=True)
+class Taken:
+    """taken.json: since the time of this file, the batch is out of this pilot's reach as far as the file server goes."""
+
+    pilot: str
+
+
+@dataclass(frozen=True)
+class Closed:
+    """closed-<n>.json: what stands in the journal after so many bytes was written by a pilot that nobody listens to."""
+
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -77,15 +93,17 @@ class Pool:
         self.locked = self.path / "locked"
         self.ended = self.path / "ended"
         self.done = self.path / "done"
-        self.put_back_asked = self.path / "put_back_asked.json"
+
+    unfit = fact("unfit.json", Unfit)
+    put_back_asked = fact("put_back_asked.json", Asked)
 
     def prepare(self) -> None:
         for each in (self.new, self.todo, self.locked, self.ended, self.done):
-            folder.make_folder(each)
+            paths.make_folder(each)
 
     def batches(self, place: Path) -> list[Batch]:
         """Those in todo, locked or ended, oldest first. Raises Damaged."""
-        return [Batch(place / name) for name in folder.names_in(place) if not name.startswith(".")]
+        return [Batch(place / name) for name in paths.names_in(place) if not name.startswith(".")]
 
     def open_batches(self) -> list[Batch]:
         """Those of which some job may not be answered yet."""
@@ -93,8 +111,8 @@ class Pool:
 
     def closed(self) -> list[Batch]:
         """Those that are through, oldest first. Raises Damaged."""
-        days = [self.done / name for name in folder.names_in(self.done) if not name.startswith(".")]
-        return [Batch(day / name) for day in days for name in folder.names_in(day) if is_closed(name)]
+        days = [self.done / name for name in paths.names_in(self.done) if not name.startswith(".")]
+        return [Batch(day / name) for day in days for name in paths.names_in(day) if is_closed(name)]
 
     def open_ids(self) -> set[str]:
         """The ids of the jobs in them. One whose list can't be read is passed over: nobody can answer its jobs, and the
@@ -124,7 +142,9 @@ class Batch:
         self.count = int(count) if _COUNT.fullmatch(count) else 0
         """Jobs that were open when it was last put into todo."""
         self.jobs = path / "jobs.jsonl"
-        self.taken = path / "taken.json"
+
+    taken = fact("taken.json", Taken)
+    put_back = fact("put_back.json", Handed)
 
     def journal(self, number: int) -> Path:
         return self.path / f"journal-{number}.jsonl"
@@ -135,11 +155,11 @@ class Batch:
     def said(self, number: int, flush: int) -> Path:
         return self.path / f"said-{number}-{flush}"
 
-    def closed(self, number: int) -> Path:
-        return self.path / f"closed-{number}.json"
+    def closed(self, number: int) -> Exclusive[Closed]:
+        return Exclusive(self.path / f"closed-{number}.json", Closed)
 
-    def handed(self, number: int) -> Path:
-        return self.path / f"handed-{number}.json"
+    def handed(self, number: int) -> Fact[Handed]:
+        return Fact(self.path / f"handed-{number}.json", Handed)
 
     def reply_body(self, number: int, job_id: JobId) -> Path:
         """Each lease has its own: of two pilots that ran the same job, each has its own answer."""
@@ -147,7 +167,7 @@ class Batch:
 
     def leases(self) -> int:
         """How many pilots have had it. Raises Damaged."""
-        found = [match for name in folder.names_in(self.path) if (match := _OF_A_LEASE.fullmatch(name))]
+        found = [match for name in paths.names_in(self.path) if (match := _OF_A_LEASE.fullmatch(name))]
         return max((int(match[1]) for match in found), default=0)
 
     def __repr__(self) -> str:
@@ -164,7 +184,7 @@ def crew_of(jobs: JobsFolder) -> Path:
 
 def crew(jobs: JobsFolder) -> list[JobFolder]:
     """The folders of all pilots that are not put away yet, oldest first. Raises Damaged."""
-    return [JobFolder(crew_of(jobs) / name) for name in folder.names_in(crew_of(jobs)) if name.startswith(PILOT)]
+    return [JobFolder(crew_of(jobs) / name) for name in paths.names_in(crew_of(jobs)) if name.startswith(PILOT)]
 
 
 def pilot_folder(jobs: JobsFolder, name: str) -> Optional[JobFolder]:
@@ -172,8 +192,8 @@ def pilot_folder(jobs: JobsFolder, name: str) -> Optional[JobFolder]:
     return JobFolder(crew_of(jobs) / name) if name.startswith(PILOT) else None
 
 
-def pilot_file(pilot: JobFolder) -> Path:
-    return pilot.path / "pilot.json"
+def pilot_file(pilot: JobFolder) -> Fact[Pilot]:
+    return Fact(pilot.path / "pilot.json", Pilot)
 
 
 # --- claiming
@@ -183,23 +203,23 @@ def add(pool: Pool, claimed: Sequence[Claimed], now: float) -> Batch:
     """After the return, these jobs survive a power failure: three syncs, however many they are. Raises OSError."""
     name = f"{time.strftime('%Y%m%d%H%M%S', time.gmtime(now))}-{secrets.token_hex(4)}.{len(claimed)}"
     aside = Batch(pool.new / name)
-    folder.make_folder(aside.path)
+    paths.make_folder(aside.path)
     with open(os.open(aside.jobs, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         for each in claimed:
             file.write(_claimed_line(each))
         file.flush()
         os.fsync(file.fileno())
-    folder.sync_folder(aside.path)
+    paths.sync_folder(aside.path)
     return move(aside, pool.todo / name)
 
 
 def move(batch: Batch, to: Path) -> Batch:
     """Raises FileNotFoundError where somebody else was quicker."""
-    folder.passing(f"before batch to {to.parent.name}")
+    paths.crash_point(f"before batch to {to.parent.name}")
     os.rename(batch.path, to)
-    folder.sync_folder(to.parent)
-    folder.sync_folder(batch.path.parent)
-    folder.passing(f"after batch to {to.parent.name}")
+    paths.sync_folder(to.parent)
+    paths.sync_folder(batch.path.parent)
+    paths.crash_point(f"after batch to {to.parent.name}")
     return Batch(to)
 
 
@@ -207,7 +227,7 @@ def sync_places(pool: Pool) -> bool:
     """Whoever claimed a batch may have been killed before its name was on disk. Returns True."""
     for place in (pool.todo, pool.locked, pool.ended):
         if place.is_dir():
-            folder.sync_folder(place)
+            paths.sync_folder(place)
     return True
 
 
@@ -231,7 +251,7 @@ def _claimed_line(claimed: Claimed) -> bytes:
 
 def read_jobs(batch: Batch) -> list[Claimed]:
     """Raises Damaged; FileNotFoundError where somebody has just moved it."""
-    content = folder.contents(batch.jobs, LARGEST)
+    content = paths.contents(batch.jobs, LARGEST)
     if content is None:
         if batch.path.is_dir():
             raise Damaged(f"{batch.jobs} is gone")

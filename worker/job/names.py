@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NewType
 
+JobId = NewType("JobId", str)
 _LONGEST = 200
 """Characters: a file's name may have 255 bytes, ours have an ending, and are written aside under a longer one."""
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, Optional, Union
 from urllib.parse import urlsplit
 
-from .errors import InvalidSpec, UnknownWorkload
+from ..errors import InvalidSpec, UnknownWorkload
+from ..settings import Form, GpuRule, Limits, Queue, ResourceRules, RetryPolicy, Workload
 from .names import FileName, Line
-from .settings import Form, GpuRule, Limits, Queue, ResourceRules, RetryPolicy, Workload
 
 _DEEPEST = 50
 """Levels of nesting in a message; a reader of job.json may be recursive."""

@@ -14,13 +14,13 @@ from typing import Optional, Union
 
 from slurm import JobView, Phase, SlurmJobId, states
 
-from .. import sentences
-from ..facts import Absent, Asked, Cancel, Declined, Ended, Intent, Stuck, Submission
-from ..outcome import Result
-from ..retry import is_final, larger, next_attempt_at
 from ..settings import Timing
-from ..spec import JobSpec, Resources, deadline_of
+from . import sentences
+from .facts import Absent, Asked, Cancel, Declined, Ended, Intent, Stuck, Submission
+from .outcome import Result
+from .retry import is_final, larger, next_attempt_at
 from .snapshot import AttemptFacts, JobFacts
+from .spec import JobSpec, Resources, deadline_of
 
 _CUT_OFF = ("node_failed", "lost")
 """Ends after which the job's processes may still run somewhere, unreachable for Slurm."""

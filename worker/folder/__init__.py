@@ -1,0 +1,1 @@
+"""The jobs folder: every file in it, and every durable write."""

@@ -1,0 +1,108 @@
+"""`jobs/`: where all jobs live, and what else an installation keeps. An empty pass reads nothing more than this."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+from ..job.names import JobId
+from . import paths
+
+if TYPE_CHECKING:
+    from .facts import JobFolder
+
+
+class JobsFolder:
+    """`jobs/`: where all jobs live."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.active = path / "active"
+        self.done = path / "done"
+        self.rejected = path / "rejected"
+        self.undelivered = path / "undelivered"
+        self.groups = path / "groups"
+        self.pilots = path / "pilots"
+        self.news = path / "news"
+        self.standing = path / "standing.json"
+        self.new = path / "new"
+        self.mark = path / "installation.json"
+        self.lease = path / "lease.json"
+        self.site_fault = path / "site_fault.json"
+        self.cluster = path / "cluster.json"
+        self.budget = path / "slurm_budget.json"
+        self.turns = path / "turns.json"
+        self.reserve = path / "reserve"
+        self.shapes = path / "shapes"
+        self.workloads = path / "workloads.json"
+        self.operator_log = path / "operator.log"
+        self.tally = path / "tally.json"
+        self.touched = path / "touched"
+        self.largest_answer = path / "largest_answer.json"
+        self.history = path / "history.json"
+
+    def prepare(self) -> None:
+        """Makes the folders; 0700, because they hold tokens and other people's data. Raises OSError."""
+        for folder in (self.path, self.active, self.done, self.rejected, self.undelivered, self.groups):
+            if not folder.is_dir():  # their names are synced with the mark, which a first pass that was killed lacks
+                paths.make_folder(folder)
+        if not self.news.is_dir():
+            if os.path.lexists(self.news):
+                paths.put_aside(self.news)
+            paths.make_folder(self.news)
+
+    def job(self, job_id: JobId) -> JobFolder:
+        from .facts import JobFolder
+
+        return JobFolder(self.active / job_id)
+
+    def active_jobs(self) -> Iterator[JobFolder]:
+        """In order of their ids; the caller sorts by what matters."""
+        from .facts import JobFolder
+
+        for name in self.active_names():
+            yield JobFolder(self.active / name)
+
+    def active_names(self) -> list[str]:
+        """What begins with a dot is no job: a network file system leaves such files where one was deleted in use."""
+        return sorted(name for name in os.listdir(self.active) if not name.startswith("."))
+
+    def ring(self, job_id: JobId) -> None:
+        """Tells the login side that there is something new about a job. A hint, not a fact: it may be lost."""
+        with contextlib.suppress(OSError):
+            (self.news / job_id).touch(mode=0o600)
+
+    def rung(self) -> list[str]:
+        """Whose bell rang; names, of jobs or not."""
+        with contextlib.suppress(OSError):
+            return os.listdir(self.news)
+        return []
+
+    def hear(self) -> frozenset[str]:
+        """The same, and the bells are still. To be called before the jobs' facts are read: what rings later is news."""
+        called = self.rung()
+        for name in called:
+            try:
+                os.unlink(self.news / name)
+            except OSError:
+                paths.remove_tree(self.news / name)  # what is no bell would ring for ever
+        return frozenset(called)
+
+    def find(self, job_id: JobId) -> Optional[JobFolder]:
+        """A job that was claimed before, wherever it is now."""
+        from .facts import JobFolder
+
+        days = sorted(self.done.iterdir(), reverse=True) if paths.is_folder(self.done) else []
+        for place in (self.active, self.rejected, self.undelivered, *days):
+            if paths.is_there(place / job_id / "message.json"):
+                return JobFolder(place / job_id)
+        return None
+
+    def group(self, group: str) -> Path:
+        return self.groups / f"{group}.json"
+
+    def group_log(self, group: str) -> Path:
+        return self.groups / f"{group}.log"

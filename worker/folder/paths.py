@@ -1,0 +1,309 @@
+"""Names and bytes on disk: what is there, and every durable write.
+
+Two ways to write, and nothing else is relied on (both hold on NFS and Lustre):
+- `write_bytes`: aside, fsync, rename, fsync the folder. For what only one side writes.
+- `claim_link`: aside, fsync, link to the final name. For what is exclusive: of several writers, one wins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import heapq
+import math
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Callable, Optional, TypeVar
+
+from ..errors import Damaged
+
+Found = TypeVar("Found")
+_NUMBER = re.compile(r"[1-9][0-9]{0,5}")
+_LARGEST_FACT = 1 << 32
+"""Bytes. A message is kept up to limits.message_bytes, half a GiB at the most, and in JSON a byte may take six."""
+_IN_ITS_PLACE = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM, errno.ENODEV)
+"""Errors that tell of something else in a file's place. Any other one is the disk being away, and says nothing."""
+
+
+def is_number(name: str) -> bool:
+    """Whether this is how we call an attempt."""
+    return _NUMBER.fullmatch(name) is not None
+
+
+def crash_point(step: str) -> None:
+    """Every durable step passes here, before and after. Does nothing; tests of crashes replace it."""
+
+
+def contents(path: Path, most: int = _LARGEST_FACT) -> Optional[bytes]:
+    """What is in this file, or None if there is none; whatever stands in its place, nobody waits for it. Raises Damaged,
+    and OSError where the disk is away."""
+    return _opened_anew(lambda: _contents(path, most))
+
+
+_OPENED = 4
+"""Times. A fact is replaced once in seconds, and each opening asks the server."""
+
+
+def _opened_anew(look: Callable[[], Found]) -> Found:
+    """A file that is replaced while it is open here may say ESTALE (seen 12 times in 2,557 with NFS 3, 2 in 3,547 with
+    GlusterFS): by its name, the new one is found."""
+    for _ in range(_OPENED - 1):
+        try:
+            return look()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return look()
+
+
+def _contents(path: Path, most: int) -> Optional[bytes]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise Damaged(f"{path} is a symbolic link that leads nowhere") from None
+        return None
+    except OSError as error:
+        if error.errno not in _IN_ITS_PLACE:
+            raise
+        raise Damaged(f"{path} can't be read ({error.strerror})") from None
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise Damaged(f"{path} is not a file")
+        if found.st_size > most:
+            raise Damaged(f"{path} is too large to be what was written there ({found.st_size} bytes)")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
+
+
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)
+"""What a file server says of a name below a folder that was renamed away."""
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything has this name, a link that leads nowhere too. Raises OSError where the disk does not say. Of a disk
+    that is away `os.path.lexists` says "no", and so does `Path.exists` from Python 3.14 on: a job would be claimed twice."""
+    return _found(os.lstat, path) is not None
+
+
+def is_folder(path: Path) -> bool:
+    """The same for `Path.is_dir`."""
+    found = _found(os.stat, path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def opens(path: Path) -> bool:
+    """The same, opened: a network file system then asks its server where it asks at all."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno in GONE:
+            return False
+        raise
+    return True
+
+
+def _found(look: Callable[[Path], os.stat_result], path: Path) -> Optional[os.stat_result]:
+    try:
+        return look(path)
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise
+        return None
+
+
+def names_in(path: Path) -> list[str]:
+    """What is in this folder, in order; nothing, if there is none. Raises Damaged, and OSError where the disk is away."""
+    try:
+        return _opened_anew(lambda: sorted(os.listdir(path)))
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise Damaged(f"{path} is a symbolic link that leads nowhere") from None
+        return []
+    except OSError as error:
+        if error.errno not in _IN_ITS_PLACE:
+            raise
+        raise Damaged(f"{path} is not a folder that can be read ({error.strerror})") from None
+
+
+def look_anew(path: Path) -> None:
+    """After this, what is listed and opened in this folder is what its file server has, and not what was looked up here
+    before: on a network, a name that was absent once may stay hidden until the folder changes, so we change it. Nothing
+    where there is no such folder."""
+    probe = path / f".look.{secrets.token_hex(4)}"
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        os.unlink(probe)
+        os.listdir(path)
+
+
+def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
+    """Aside, fsync, rename, fsync the folder: for a file that only one side writes. `durable`: whether it has to survive a
+    power failure. Raises OSError."""
+    with aside(path, data, durable) as temporary:
+        rename(temporary, path, durable)
+
+
+def claim_link(existing: Path, path: Path) -> bool:
+    """Gives a file that is on disk an exclusive name: one link and one sync. False if another writer was first. Raises
+    OSError; after that it may stand all the same, and is ours when it is asked for again."""
+    crash_point(f"before {path.name}")
+    first = link_first(existing, path)
+    sync_folder(path.parent)  # also where another one was first: he may have been killed before this
+    if first:
+        crash_point(f"after {path.name}")
+    return first
+
+
+def link_first(existing: Path, path: Path) -> bool:
+    """The link alone, which a power failure may take away. False if another writer was first. Raises OSError.
+
+    A link may succeed on the server although the answer was lost and the repetition says EEXIST (NFS), so whoever is
+    told "exists" looks whose it is: the existing file and the final name are then the same file.
+    """
+    try:
+        os.link(existing, path)
+    except FileExistsError:
+        return os.path.samestat(os.lstat(existing), os.lstat(path))
+    return True
+
+
+def rename(temporary: Path, path: Path, durable: bool = True) -> None:
+    crash_point(f"before {path.name}")
+    os.rename(temporary, path)
+    if durable:
+        sync_folder(path.parent)
+    crash_point(f"after {path.name}")
+
+
+def put_aside(path: Path) -> Path:
+    """Takes whatever stands in the place of a file that may be lost out of the way, for people to look at."""
+    out_of_the_way = path.with_name(f".{path.name}.damaged-{secrets.token_hex(2)}")
+    with contextlib.suppress(OSError):
+        os.rename(path, out_of_the_way)
+    return out_of_the_way
+
+
+def write_note(path: Path, content: str) -> None:
+    """A file that may be lost: neither synced nor missed. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid():08d}")
+    temporary.write_text(content)
+    try:
+        os.replace(temporary, path)
+    except IsADirectoryError:
+        put_aside(path)
+        os.replace(temporary, path)
+
+
+def remove(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            path.unlink()
+        except IsADirectoryError:
+            put_aside(path)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder (and those above it) that survives a power failure. An empty one may be of somebody who was killed
+    right after he made it."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(path.parent)
+    elif _is_empty(path):
+        sync_folder(path.parent)
+
+
+def _is_empty(path: Path) -> bool:
+    with os.scandir(path) as entries:
+        return next(entries, None) is None
+
+
+def remove_half_written(path: Path, name: str = "", before: float = math.inf) -> None:
+    """What writers left aside that were killed; of the file `name`, or of all files in this folder. `before`: only what was
+    written until then, by the file server's clock."""
+    for leftover in path.glob(f".{name}*.????????"):
+        with contextlib.suppress(OSError):
+            if leftover.lstat().st_mtime < before:
+                remove(leftover)
+
+
+def keep_files(source: Path, target: Path, most_bytes: int, declared: Collection[str] = ()) -> None:
+    """Moves the plain files of a folder as long as they fit into `most_bytes`, at most a thousand: `declared` ones first,
+    then the smallest. Never fails: it is done for people who may want to look."""
+    with contextlib.suppress(OSError):
+        if not stat.S_ISDIR(source.lstat().st_mode):
+            return  # a link may lead to files that are not the job's
+        inside = names_of_files(source)
+        files = [(name not in declared, size, name) for name, size in _plain_files(source, inside)]
+        for _, size, name in heapq.nsmallest(_MOST_KEPT, files):
+            if size > most_bytes:
+                continue
+            most_bytes -= size
+            make_folder(target)
+            try:
+                shutil.move(str(source / name), str(target / name))
+            except OSError:
+                remove(target / name)  # half a copy would take the room that facts need
+                return
+
+
+_MOST_KEPT = 1000
+
+
+def names_of_files(place: Path) -> Counter[tuple[int, int]]:
+    """How many names each file has below this folder (device and inode). A file with more names (st_nlink) has others
+    outside: a hard link may have been made to any file of this user."""
+    found: Counter[tuple[int, int]] = Counter()
+    for parent, _, names in os.walk(place):
+        for name in names:
+            with contextlib.suppress(OSError):
+                status = os.lstat(os.path.join(parent, name))
+                found[status.st_dev, status.st_ino] += 1
+    return found
+
+
+def _plain_files(place: Path, inside: Counter[tuple[int, int]]) -> Iterator[tuple[str, int]]:
+    with os.scandir(place) as entries:
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode) and status.st_nlink <= inside[status.st_dev, status.st_ino]:
+                yield entry.name, status.st_size
+
+
+def remove_tree(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def aside(path: Path, data: bytes, durable: bool = True) -> Iterator[Path]:
+    """A temporary file beside `path` with this content on disk; gone afterwards, unless it was renamed."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        yield temporary
+    finally:
+        remove(temporary)

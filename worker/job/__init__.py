@@ -1,0 +1,1 @@
+"""A job, and what becomes of it: pure. No files, no clock, no foreign system."""
