@@ -53,3 +53,13 @@ def test_a_name_that_shows_late_is_timed_by_the_server_s_clock(
     if mark == OK:
         seconds = float(found[MADE].found.split()[2])
         assert 4 <= round(seconds, 1), "not earlier than it can be seen"
+
+
+def test_a_folder_that_goes_on_under_its_old_name_is_timed_by_the_server_s_clock(late_files: LateFiles) -> None:
+    (late_files.login / "place").mkdir()
+    late_files.late(old_names=3)
+
+    found = seen(late_files.login / "place", late_files.compute / "place", 60)
+
+    assert (found[MADE].mark, found[REMOVED].mark, found[MOVED].mark) == (OK, OK, OK)
+    assert 3 <= round(float(found[MOVED].found.split()[2]), 1)

@@ -1,10 +1,11 @@
-"""A file system in which a name that was made on one host stays invisible on the other for a while, and which says on demand
-that it is away (ENOTCONN), or that what was just opened is another file by now (ESTALE). For tests.
+"""A file system in which a name that was made on one host stays invisible on the other for a while, in which a folder that
+one host has renamed away goes on under its old name on the other, and which says on demand that it is away (ENOTCONN), or
+that what was just opened is another file by now (ESTALE). For tests.
 
-It stands for a network file system whose clients keep "no such file" for some time. NFS itself was not tested: no lock,
-no lost answer, no stale content of a file that both hosts know is played here. Two folders, `login` and `compute`, show
-one `backing` folder; each is what one host sees. As with Linux's NFS client, whoever fails to make a name because it
-exists (link, mkdir, an exclusive open) sees it from then on: the server was asked.
+It stands for a network file system whose clients keep for some time what they know of names; tests/network runs the same
+tests on it and on real ones. No lock, no lost answer, no stale content of a file that both hosts know is played here. Two
+folders, `login` and `compute`, show one `backing` folder; each is what one host sees. As with Linux's NFS client, whoever
+fails to make a name because it exists (link, mkdir, an exclusive open) sees it from then on: the server was asked.
 
 `python -m tests.services.late_files FOLDER` serves both until they are unmounted.
 """
@@ -16,6 +17,7 @@ import errno
 import json
 import os
 import shlex
+import stat
 import subprocess
 import sys
 import threading
@@ -44,13 +46,17 @@ class LateFiles:
         argv = [sys.executable, "-m", "tests.services.late_files", str(folder)]
         self._server = Daemon("late_files", argv, folder, python_path)
 
-    def late(self, login: float = 0, compute: float = 0, until_changed: bool = False) -> None:
+    def late(self, login: float = 0, compute: float = 0, until_changed: bool = False, old_names: float = 0) -> None:
         """Seconds for which each host does not see what the other makes from now on; what there is, both see at once.
         `until_changed`: a name that a host has looked for in vain stays hidden from it until it changes the folder itself,
-        and then lists it, as with NFS 3 where the name was made in the same tick of the server's clock."""
+        and then lists it, as with NFS 3 where the name was made in the same tick of the server's clock.
+        `old_names`: seconds for which a folder that one host renames goes on opening, and taking new files, under its old
+        name on the other host, if that one has looked at it before. Unlike with NFS, opening the folder above changes
+        nothing: the clients of JuiceFS and GlusterFS do not ask their server then. To rename or remove it by its old name
+        fails at once, because those go to the server."""
         aside = self.folder / "late.new"
-        now = time.monotonic()
-        aside.write_text(json.dumps({"login": login, "compute": compute, "since": now, "until_changed": until_changed}))
+        asked = {"login": login, "compute": compute, "until_changed": until_changed, "old_names": old_names}
+        aside.write_text(json.dumps({**asked, "since": time.monotonic()}))
         os.replace(aside, self.folder / "late.json")
 
     def fails(self, host: str, code: int = 0, name: str = "", times: int = -1) -> None:
@@ -149,6 +155,71 @@ class _Births:
         return bool(time.monotonic() - born < settings[host])
 
 
+class _OldNames:
+    """Folders that one host has renamed, and that the other one still finds where they were."""
+
+    def __init__(self, backing: Path, settings: Path) -> None:
+        self._backing, self._settings = backing, settings
+        self._looked_at: set[tuple[str, str]] = set()
+        """Host and path of a folder that this host has found there, or put there itself."""
+        self._kept: dict[tuple[str, str], tuple[int, float]] = {}
+        """By host and old path: the folder itself, open, and when it was renamed."""
+        self._lock = threading.Lock()
+
+    def looked_at(self, host: str, path: str) -> None:
+        self._looked_at.add((host, path))
+
+    def renames(self, host: str, folder: Path, old: str, new: str) -> None:
+        """To be said before it does: no look of the other host may fall in between."""
+        (other,) = {*HOSTS} - {host}
+        with self._lock:
+            for key in list(self._kept):
+                if key[0] == host and any(_is_below(key[1], path) for path in (old, new)):
+                    self._drop(key)
+            if (other, old) in self._looked_at:
+                self._looked_at.discard((other, old))
+                self._drop((other, old))
+                found = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+                self._kept[other, old] = (found, time.monotonic())
+        self.looked_at(host, new)
+
+    def is_kept(self, host: str, path: str) -> bool:
+        with self._lock:
+            return self._folder((host, path)) is not None
+
+    def real(self, host: str, path: str) -> Path:
+        """Where that is by now which this host calls by this path."""
+        with self._lock:
+            rest: list[str] = []
+            while self._kept and path != "/":
+                found = self._folder((host, path))
+                if found is not None:
+                    return found.joinpath(*reversed(rest))
+                path, name = os.path.split(path)
+                rest.append(name)
+            return self._backing.joinpath(path.lstrip("/"), *reversed(rest))
+
+    def _folder(self, key: tuple[str, str]) -> Optional[Path]:
+        if key not in self._kept:
+            return None
+        found, since = self._kept[key]
+        settings = json.loads(self._settings.read_text())
+        if since <= settings["since"] or time.monotonic() - since >= settings["old_names"]:
+            self._drop(key)
+            return None
+        if not os.fstat(found).st_nlink:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return Path(os.readlink(f"/proc/self/fd/{found}"))
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        if key in self._kept:
+            os.close(self._kept.pop(key)[0])
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
+
+
 class _Failures:
     """What was asked for with `fails`."""
 
@@ -171,19 +242,26 @@ class _View:
 
     use_ns = True
 
-    def __init__(self, backing: Path, host: str, births: _Births, failures: _Failures) -> None:
-        self._backing, self._host, self._births, self._failures = backing, host, births, failures
+    def __init__(self, backing: Path, host: str, births: _Births, old_names: _OldNames, failures: _Failures) -> None:
+        self._backing, self._host = backing, host
+        self._births, self._old_names, self._failures = births, old_names, failures
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(name)  # what is not here, libfuse does by itself or refuses
 
     def _at(self, path: str) -> Path:
+        """Where the server finds this name: in the folder that this host has in mind, whatever that is called by now."""
         self._failures.strike(path, self._host)
-        return self._backing / path.lstrip("/")
+        if path == "/":
+            return self._backing
+        above, name = os.path.split(path)
+        return self._old_names.real(self._host, above) / name
 
     def _seen(self, path: str) -> Path:
         """Raises the error of a name that is not there."""
         real = self._at(path)
+        if self._old_names.is_kept(self._host, path):
+            return self._old_names.real(self._host, path)
         there = path == "/" or os.path.lexists(real)
         if path != "/" and self._births.hidden(real.parent, real.name, self._host):
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -209,6 +287,8 @@ class _View:
 
     def getattr(self, path: str, handle: Optional[int] = None) -> Mapping[str, int]:
         found = os.fstat(handle) if handle is not None else os.lstat(self._seen(path))
+        if stat.S_ISDIR(found.st_mode):
+            self._old_names.looked_at(self._host, path)
         plain = ("st_mode", "st_ino", "st_nlink", "st_uid", "st_gid", "st_size", "st_blocks", "st_rdev", "st_dev")
         times = {f"st_{kind}time": getattr(found, f"st_{kind}time_ns") for kind in "amc"}
         return {**{name: getattr(found, name) for name in plain}, **times}
@@ -247,21 +327,23 @@ class _View:
         return 0
 
     def rename(self, old: str, new: str) -> int:
-        source = self._seen(old)
+        source = self._at(old)
         with self._making(new) as real:
+            if source.is_dir():
+                self._old_names.renames(self._host, source, old, new)
             os.rename(source, real)
         self._births.forget(source.parent, source.name)
         return 0
 
     def unlink(self, path: str) -> int:
-        real = self._seen(path)
+        real = self._at(path)
         os.unlink(real)
         self._births.forget(real.parent, real.name)
         self._births.changed(real.parent, self._host)
         return 0
 
     def rmdir(self, path: str) -> int:
-        real = self._seen(path)
+        real = self._at(path)
         os.rmdir(real)
         self._births.forget(real.parent, real.name)
         return 0
@@ -321,12 +403,13 @@ def _serve(folder: Path) -> None:
     import mfusepy
 
     births, failures = _Births(folder / "late.json"), _Failures(folder / "fails.json")
-    # No caches in the kernel: what is late here is late by the table of births alone.
+    old_names = _OldNames(folder / "backing", folder / "late.json")
+    # No caches in the kernel: what is late here is late by these tables alone.
     options = {"entry_timeout": 0, "attr_timeout": 0, "negative_timeout": 0, "use_ino": True, "hard_remove": True}
     threads = [
         threading.Thread(
             target=mfusepy.FUSE,
-            args=(_View(folder / "backing", host, births, failures), str(folder / host)),
+            args=(_View(folder / "backing", host, births, old_names, failures), str(folder / host)),
             kwargs={"foreground": True, "nothreads": True, "fsname": f"late_{host}", **options},
         )
         for host in HOSTS
