@@ -26,6 +26,7 @@ _ROOT = Path(__file__).resolve().parent.parent.parent
 _KEPT = Path(os.environ.get("BATCHFERRY_TEST_SUITES", "/var/tmp/batchferry-suites")) / "nfs"
 """Where the packages are unpacked that are not installed: a kernel, and a server's programs."""
 _PACKAGES = ("user-mode-linux", "nfs-kernel-server")
+_PROGRAMS = {"modprobe": "kmod", "mount.nfs": "nfs-common", "rpcbind": "rpcbind", "ip": "iproute2"}
 _BOOT, _COMMAND = 120.0, 600.0
 
 _INIT = r"""#!/bin/bash
@@ -124,20 +125,31 @@ class NfsGuest:
 
 
 def _fetch() -> None:
-    require("NFS", {"modprobe": "kmod", "mount.nfs": "nfs-common", "rpcbind": "rpcbind", "apt-get": "apt"})
+    require("NFS", {**_PROGRAMS, "apt-get": "apt"})
     if os.geteuid() != 0:
         raise ServiceMissing("NFS: only root can run its kernel's tests")
     for package in _PACKAGES:
         if (_KEPT / package).is_dir():
             continue
         _KEPT.mkdir(parents=True, exist_ok=True)
-        got = subprocess.run(["apt-get", "download", package], cwd=_KEPT, capture_output=True, text=True, check=False)
-        found = sorted(_KEPT.glob(f"{package}_*.deb"))
+        said = _apt_get("download", package)
+        if not _downloaded(package):  # on a new machine it does not know what there is
+            said = _apt_get("update") + _apt_get("download", package)
+        found = _downloaded(package)
         if not found:
-            raise ServiceMissing(f"NFS: apt-get can't download {package}: {got.stderr.strip()[-300:]}")
+            raise ServiceMissing(f"NFS: apt-get can't download {package}: {said.strip()[-300:]}")
         aside = _KEPT / f".{package}"
         subprocess.run(["dpkg", "-x", str(found[-1]), str(aside)], check=True)
         aside.rename(_KEPT / package)
+
+
+def _apt_get(*words: str) -> str:
+    """What it complains of."""
+    return subprocess.run(["apt-get", *words], cwd=_KEPT, capture_output=True, text=True, check=False).stderr
+
+
+def _downloaded(package: str) -> list[Path]:
+    return sorted(_KEPT.glob(f"{package}_*.deb"))
 
 
 class JuiceFs:
