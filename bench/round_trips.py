@@ -15,6 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pika
 
@@ -37,7 +38,7 @@ def main() -> int:
         few, many = (_claimed(count, upstream) for count in (_FEW, _MANY))
         worker = _worked(upstream)
     per_job = {call: round((many[call] - few[call]) / (_MANY - _FEW), 2) for call in sorted(many)}
-    facts = {
+    facts: dict[str, Any] = {
         "claim_and_submit": round(sum(per_job.values()), 1),
         "of_them_for_nothing": round(sum(n for call, n in per_job.items() if call.endswith("for nothing")), 1),
         "worker": sum(worker.values()),

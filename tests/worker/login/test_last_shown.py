@@ -11,8 +11,7 @@ import pytest
 
 from slurm import JobView, TooWide, Unavailable
 from tests.worker.login.test_turns_of_work import Clock, Cluster, Site, clock, place
-from worker import folder
-from worker.facts import Started
+from worker.job.facts import Started
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -155,7 +154,7 @@ def test_what_squeue_showed_of_another_copy_says_nothing_about_the_one_that_bega
     (active,) = story.site.active()
     began = story.clock.now - 40 * HOUR
 
-    folder.claim_name(active.attempt(1).started, Started("777", 0, "n1", began))
+    active.attempt(1).started.claim(Started("777", 0, "n1", began))
     story.cluster.end(job)
     story.site.jobs.ring(active.id)
     story.passes(1)
