@@ -285,6 +285,8 @@ class Shape:
     """So many at a time were taken, or are tried next; 0 for any number."""
     in_slurm: int = 0
     """How many of our jobs Slurm had when it declined one more: when it has fewer, there may be room."""
+    alone: bool = False
+    """It was declined also when Slurm had none: they are not what is in its way."""
     asked_at: float = 0
     """When Slurm was asked last whether it would take the smallest job there is..."""
     objection: str = ""

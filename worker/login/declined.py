@@ -30,11 +30,13 @@ log = logging.getLogger(__name__)
 _NO_NEW_JOBS = "the cluster did not take new jobs"
 
 
-def most(tools: Tools, step: Submit) -> int:
+def most(tools: Tools, standing: Standing, step: Submit) -> int:
     """How many jobs like it may be submitted together; 0 for any number."""
-    timing = tools.config.site.timing
-    next_step = shapes.next_step(tools.shapes.of(step.resources), timing, tools.now(), tools.in_slurm)
-    return next_step.most if isinstance(next_step, shapes.Try) else 1
+    timing, shape = tools.config.site.timing, tools.shapes.of(step.resources)
+    next_step = shapes.next_step(shape, timing, tools.now(), tools.in_slurm)
+    most = next_step.most if isinstance(next_step, shapes.Try) else 1
+    left = None if shapes.goes_first(shape) else _left(tools, standing)
+    return most if left is None else max(1, min(most or left, left))
 
 
 def may_try(tools: Tools, standing: Standing, asked: Resources) -> bool:
@@ -44,7 +46,18 @@ def may_try(tools: Tools, standing: Standing, asked: Resources) -> bool:
     )
     if not may:
         standing.shapes.append(asked)
-    return may
+    return may and _left(tools, standing) != 0
+
+
+def _left(tools: Tools, standing: Standing) -> Optional[int]:
+    """How many jobs may be submitted while room is kept for a shape that waits for it; None for any number."""
+    if not tools.shapes:
+        return None
+    waiting = {
+        tools.shapes.of(asked) for asked in [*standing.declined, *(step.resources for _, step in standing.ready)]
+    }
+    most_there = shapes.most_there(waiting, tools.config.site.timing, tools.now())
+    return None if most_there is None else max(0, most_there - tools.in_slurm)
 
 
 def blames_the_job(tools: Tools, asked: Resources) -> bool:
@@ -73,7 +86,15 @@ def sort_out(tools: Tools, standing: Standing) -> None:
             _answer(tools, standing, job, step, _reason(tools, step, next_step))
         else:
             standing.hold_shape(job.id, step.queue, step.resources)
-    standing.ready.sort(key=lambda each: not shapes.goes_first(tools.shapes.of(each[1].resources)))
+    standing.ready.sort(key=lambda each: not _goes_first(tools, each))
+    if _left(tools, standing) == 0:
+        others = [each for each in standing.ready if not _goes_first(tools, each)]
+        standing.ready = standing.ready[: len(standing.ready) - len(others)]
+        standing.full = "room is kept for jobs that slurm declines while it has so many others of ours"
+
+
+def _goes_first(tools: Tools, ready: Ready) -> bool:
+    return shapes.goes_first(tools.shapes.of(ready[1].resources))
 
 
 def learn(tools: Tools, standing: Standing, batch: Sequence[Ready], said: Optional[str]) -> None:

@@ -101,7 +101,7 @@ def _submit_all(tools: Tools, standing: Standing) -> None:
     while standing.ready and not tools.stopping and may_submit(tools):
         check_slurm(tools)
         tools.rest()
-        batch = next_batch(tools, standing.ready, declined.most(tools, standing.ready[0][1]))
+        batch = next_batch(tools, standing.ready, declined.most(tools, standing, standing.ready[0][1]))
         damaged, said = False, None
         try:
             said = submit(tools, [each for each in batch if not (fault and _gives_up(tools, each, fault))])

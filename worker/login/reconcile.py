@@ -42,7 +42,9 @@ class Standing:
         self.ready: list[tuple[JobFolder, judge.Submit]] = []
         self.in_flight = 0
         self.shapes: list[Resources] = []
-        """What the jobs ask for that are held because Slurm declines such jobs."""
+        """What the jobs and pilots ask for that are held because Slurm declines such jobs..."""
+        self.declined: list[Resources] = []
+        """...and of them the jobs."""
         self.full = ""
         """What Slurm said where it takes no more jobs because it has so many of ours."""
         self.unclear = 0
@@ -70,6 +72,7 @@ class Standing:
         """For a job that Slurm declines."""
         self.hold(job_id, queue)
         self.shapes.append(asked)
+        self.declined.append(asked)
 
     def release(self, job_id: JobId) -> None:
         if self.held.pop(job_id, None) is not None:

@@ -5,13 +5,15 @@ can't be known from the words: what is declined as an array is halved, and what 
 again alone, one job for all of its shape, after a pause that grows.
 Where Slurm had jobs of ours when it declined one, they may be what is in the way: then a try whose pause is over waits for
 one of them to end, for one pause more at the most, and goes before jobs of other shapes, which would take the room that
-became free. Whether the shape is at fault or the site takes nothing at all is asked: would it take the smallest job there
-is, or not.
+became free. One that needs the place of several is kept that room: after some turns in vain it waits for two of them to
+end, then for four, in the end for all, and nothing that would take their places is submitted meanwhile.
+Whether the shape is at fault or the site takes nothing at all is asked: would it take the smallest job there is, or not.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Optional, Union
 
@@ -21,6 +23,10 @@ from ..settings import Timing
 
 _REMEMBERED = 3600.0
 """Seconds for which it is believed that only so many are taken at a time."""
+_IN_VAIN = 3
+"""Turns in which the place of a single job was not enough."""
+_BY_ITSELF = "PerJob"
+"""In Slurm's names for limits: whatever else is there, such a job is too large."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +73,38 @@ def next_step(shape: Optional[Shape], timing: Timing, now: float, in_slurm: int,
     room = shape.in_slurm - in_slurm if shape.objection else 0
     if room > 0:
         return Try(room)
+    keeps_room, there_is_room = _keeps_room(shape, timing, now), in_slurm <= shape.in_slurm - _room(shape)
+    if keeps_room and there_is_room:
+        return Try(1)
     if now < shape.again_at <= now + timing.hopeless_after:  # a clock that was set back must not hold them for ever
         return Hold(shape.again_at)
     latest = shape.again_at + _pause(shape, timing)
-    if not shape.objection and 0 < shape.in_slurm <= in_slurm and shape.again_at <= now < latest:
+    if not shape.objection and shape.in_slurm > 0 and not there_is_room and shape.again_at <= now < latest:
         return Hold(latest)
     if is_over(shape, timing, now) and shape.asked_at < shape.again_at:
         return Ask()
     return Try(1)
+
+
+def most_there(waiting: Iterable[Optional[Shape]], timing: Timing, now: float) -> Optional[int]:
+    """How many jobs of ours Slurm may have before another one is submitted, where room is kept for shapes that wait."""
+    kept = [shape.in_slurm - _room(shape) for shape in waiting if shape is not None and _keeps_room(shape, timing, now)]
+    return min(kept, default=None)
+
+
+def _keeps_room(shape: Shape, timing: Timing, now: float) -> bool:
+    return is_kept_room(shape) and not is_over(shape, timing, now)
+
+
+def is_kept_room(shape: Shape) -> bool:
+    """Not where it can't be jobs of ours that are in its way."""
+    may_be_ours = shape.in_slurm > 0 and not shape.alone and _BY_ITSELF not in shape.words
+    return goes_first(shape) and may_be_ours and shape.tries > _IN_VAIN
+
+
+def _room(shape: Shape) -> int:
+    """How many of our jobs have to end before its turn comes."""
+    return min(shape.in_slurm, 2 ** min(shape.tries - _IN_VAIN, 30)) if is_kept_room(shape) else 1
 
 
 def is_over(shape: Shape, timing: Timing, now: float) -> bool:
@@ -103,6 +133,7 @@ def after_decline(before: Optional[Shape], resources: Resources, count: int, wor
     at_fault = is_over(shape, timing, now) and shape.asked_at >= shape.again_at and not shape.objection
     return replace(
         shape, since=shape.since or now, tries=tries, again_at=now + pause, most=1, in_slurm=in_slurm,
+        alone=shape.alone or not in_slurm,
         given_up_at=now if at_fault else shape.given_up_at,
     )  # fmt: skip
 
@@ -154,7 +185,10 @@ def sentence(shape: Shape, now: float) -> str:
         return f"{has}, {what} wait: {shape.words}; {when}, or when one ends"
     if shape.objection:
         return f"Slurm declines {what}, and any other job too: {shape.words}; {when}"
-    if shape.in_slurm:
+    if is_kept_room(shape):
+        left = f"when of our {shape.in_slurm} jobs there {shape.in_slurm - _room(shape)} are left"
+        when = f"one is tried {left}, and no others are submitted until then"
+    elif shape.in_slurm:
         when = f"one is tried after {clock}, before any other job, when one of our {shape.in_slurm} jobs there ends"
     return f"Slurm declines {what}: {shape.words}; {when}"
 

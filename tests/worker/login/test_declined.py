@@ -36,7 +36,7 @@ class Choosy(Cluster):
 
     def __init__(self) -> None:
         super().__init__()
-        self.most = 1000
+        self.most, self.words = 1000, WORDS
         self.declines: Callable[[BatchRequest], bool] = lambda request: False
         self.lies = False
         self.sizes: list[int] = []
@@ -55,11 +55,11 @@ class Choosy(Cluster):
             slurm_id = super().submit(request)
             if not self.lies:
                 return slurm_id
-        raise Declined(WORDS)
+        raise Declined(self.words)
 
     def objection(self, request: BatchRequest) -> str:
         self.asked += 1
-        return WORDS if self._objects(request, 1) else ""
+        return self.words if self._objects(request, 1) else ""
 
     def _objects(self, request: BatchRequest, count: int) -> bool:
         return self.declines(request) or self.alive + count > self.most
@@ -86,6 +86,9 @@ class ChoosyLogin(Login):
         self.config = replace(self.config, site=replace(
             site, slurm=replace(site.slurm, array_size=array_size), timing=replace(site.timing, **changed)
         ))  # fmt: skip
+
+    def change_site(self, **settings: object) -> None:
+        self.config = replace(self.config, site=replace(self.config.site, **settings))  # type: ignore[arg-type]
 
     def ask(self, count: int, body: bytes = SMALL, prefix: str = "c") -> None:
         for n in range(count):
