@@ -120,7 +120,7 @@ class Installation:
             assert done.returncode == expect, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout + (done.stderr if stderr else "")
 
-    def passes_until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+    def passes_until(self, condition: Callable[[], bool], seconds: float = 300) -> None:
         """Pass after pass, as cron would, until `condition` holds."""
         end = time.monotonic() + seconds
         while not condition():

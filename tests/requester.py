@@ -77,7 +77,7 @@ class Requester:
     def to(self, correlation_id: str) -> list[Answer]:
         return [answer for answer in self.collect() if answer.correlation_id == correlation_id]
 
-    def wait_for(self, correlation_id: str, seconds: float = 60) -> Answer:
+    def wait_for(self, correlation_id: str, seconds: float = 300) -> Answer:
         end = time.monotonic() + seconds
         while not self.to(correlation_id):
             assert time.monotonic() < end, f"no answer within {seconds} s"

@@ -28,10 +28,10 @@ class Scene:
         """One job of the probe workload; returns its correlation id."""
         return self.requester.ask({"Image": IMAGE}, settings)
 
-    def answer(self, correlation_id: str, seconds: float = 60) -> Answer:
+    def answer(self, correlation_id: str, seconds: float = 300) -> Answer:
         """Passes until the answer is there, and until nothing is left to do; then exactly one must have come."""
         self.installation.passes_until(lambda: bool(self.requester.to(correlation_id)), seconds)
-        self.installation.passes_until(lambda: not self.installation.active(), 60)
+        self.installation.passes_until(lambda: not self.installation.active())
         answers = self.requester.to(correlation_id)
         assert len(answers) == 1
         return answers[0]

@@ -415,7 +415,7 @@ def _sent(broker: RabbitMQ, reply: Reply, through: str) -> bool:
     window = Window(broker._credentials, None, lambda: None)
     try:
         window.send([reply])
-        assert poll(lambda: bool(window._told), 30)
+        assert poll(lambda: bool(window._told))
         ((_, why),) = window.told()
         return not why
     finally:

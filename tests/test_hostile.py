@@ -292,7 +292,7 @@ def assert_each_as_its_row_says(scene: Scene, asked: Mapping[str, Row]) -> None:
 
 
 def assert_all_succeed(scene: Scene, good: list[str]) -> None:
-    scene.installation.passes_until(lambda: not scene.installation.active(), 120)
+    scene.installation.passes_until(lambda: not scene.installation.active())
     assert [outcome_of(answer) for each in good for answer in scene.requester.to(each)] == ["succeeded"] * len(good)
 
 

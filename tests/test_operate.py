@@ -27,7 +27,7 @@ def told(scene: Scene, *arguments: str, expect: int = 0) -> dict[str, Any]:
     return answer
 
 
-def wait_for_state(scene: Scene, state: str, seconds: float = 30) -> dict[str, Any]:
+def wait_for_state(scene: Scene, state: str, seconds: float = 300) -> dict[str, Any]:
     """The one job's row, once it is in this state; without a pass."""
     assert poll(lambda: [row["state"] for row in told(scene, "status", "--offline")["jobs"]] == [state], seconds)
     (row,) = told(scene, "status")["jobs"]
@@ -216,7 +216,7 @@ def test_jobs_are_cancelled_wherever_they_stand_and_each_is_answered_once(scene:
     done = told(scene, "cancel", "--all", "--reason", "The scans were upside down")
 
     assert len(done["jobs"]) == 3 and all(row["done"] for row in done["jobs"])
-    scene.installation.passes_until(lambda: not scene.installation.active(), 60)
+    scene.installation.passes_until(lambda: not scene.installation.active())
     answers = {answer.correlation_id: answer for answer in scene.requester.collect()}
     assert set(answers) == {running, pending, claimed} and len(scene.requester.answers) == 3
     for answer in answers.values():

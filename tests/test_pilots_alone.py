@@ -38,7 +38,7 @@ class Piloted(Alone):
             'workload = "probe"\n', f'workload = "probe"\nmode = "pilot"\n\n[queues.pilot]\n{lines}'
         )
 
-    def answers(self, correlation_ids: list[str], seconds: float = 60, killed: bool = False) -> dict[str, Any]:
+    def answers(self, correlation_ids: list[str], seconds: float = 300, killed: bool = False) -> dict[str, Any]:
         """One each, after which nothing is left to do. `killed`: between an answer and the note that it was sent, perhaps;
         then an equal one comes again."""
         answers: list[tuple[Any, bytes]] = []
@@ -48,7 +48,7 @@ class Piloted(Alone):
             return len({properties.correlation_id for properties, _ in answers}) >= len(correlation_ids)
 
         self.installation.passes_until(all_there, seconds)
-        self.installation.passes_until(lambda: not (self.installation.active() or self.crew()), 30)
+        self.installation.passes_until(lambda: not (self.installation.active() or self.crew()))
         self._take(answers)
         if killed:
             answers = list({(p.message_id, body): (p, body) for p, body in answers}.values())
@@ -194,7 +194,7 @@ def test_an_answer_that_no_queue_takes_is_kept_and_can_be_sent_again(piloted: Pi
 
     piloted.broker.make_queue("gone")
     piloted.installation.check("resend", "--all")
-    piloted.installation.passes_until(lambda: not piloted.installation.active(), 30)
+    piloted.installation.passes_until(lambda: not piloted.installation.active())
 
     delivery = piloted.broker.get("gone")
     assert delivery is not None and delivery.properties.correlation_id == correlation_id

@@ -71,26 +71,36 @@ def test_it_passes_the_exit_code_on_and_says_so_in_a_dated_line(checkout: Path, 
     assert re.fullmatch(DATED + f"pass ended with exit code {code} .*\n", done.stdout)
 
 
+def waits_for(ready: Path, go: Path) -> str:
+    """A pass that says when it has begun, and goes on until it is told to end; another one ends at once."""
+    begins = f"if os.path.exists({str(ready)!r}): sys.exit()\nopen({str(ready)!r}, 'w').close()"
+    return f"{begins}\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)"
+
+
 def test_a_second_pass_on_this_host_is_kept_out(checkout: Path, tmp_path: Path) -> None:
-    ready = tmp_path / "ready"
-    write_check(checkout, f"open({str(ready)!r}, 'w').close(); time.sleep(5)")
+    ready, go = tmp_path / "ready", tmp_path / "go"
+    write_check(checkout, waits_for(ready, go))
 
     with subprocess.Popen([str(checkout / "run_check")], stdout=subprocess.DEVNULL) as first:
         while not ready.exists():
             assert first.poll() is None
         second = run(checkout)
-        first.terminate()
+        go.touch()
 
     assert second.returncode == os.EX_TEMPFAIL
     assert re.fullmatch(DATED + "another pass is running on this host, nothing done\n", second.stdout)
 
 
 @pytest.mark.unhurried
-def test_the_lock_ends_with_the_pass_and_not_with_what_the_pass_left_running(checkout: Path) -> None:
-    write_check(checkout, "import subprocess; subprocess.Popen(['sleep', '3'], stdout=subprocess.DEVNULL)")
+def test_the_lock_ends_with_the_pass_and_not_with_what_the_pass_left_running(checkout: Path, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    waits = ["/bin/sh", "-c", 'while [ ! -e "$0" ]; do sleep 0.1; done', str(go)]
+    write_check(checkout, f"import subprocess; subprocess.Popen({waits!r}, stdout=-3, stderr=-3, close_fds=False)")
 
-    assert run(checkout).returncode == 0
-    assert run(checkout).returncode == 0
+    codes = [run(checkout).returncode, run(checkout).returncode]
+    go.touch()
+
+    assert codes == [0, 0]
 
 
 def test_its_own_lines_are_json_too_where_that_is_wanted(checkout: Path) -> None:
@@ -115,16 +125,17 @@ def test_without_a_venv_it_says_how_to_make_one(checkout: Path) -> None:
 def test_two_checkouts_do_not_lock_each_other_out(checkout: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(checkout, other, symlinks=True)
-    ready = tmp_path / "ready"
-    write_check(checkout, f"open({str(ready)!r}, 'w').close(); time.sleep(5)")
+    ready, go = tmp_path / "ready", tmp_path / "go"
+    write_check(checkout, waits_for(ready, go))
 
     with subprocess.Popen([str(checkout / "run_check")], stdout=subprocess.DEVNULL) as first:
         while not ready.exists():
             assert first.poll() is None
         second = run(other)
-        first.terminate()
+        still_there = first.poll() is None
+        go.touch()
 
-    assert second.returncode == 0
+    assert second.returncode == 0 and still_there
 
 
 def test_check_py_itself_finds_the_checkouts_packages_under_any_python() -> None:

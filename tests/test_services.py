@@ -23,7 +23,7 @@ def submit(slurm: SlurmCluster, command: str, *options: str) -> str:
     return slurm.run("sbatch", "--parsable", "--output=/dev/null", *options, f"--wrap={command}").strip()
 
 
-def ended(slurm: SlurmCluster, job: str, seconds: float = 30) -> str:
+def ended(slurm: SlurmCluster, job: str, seconds: float = 300) -> str:
     """The job's state and exit code, as sacct tells them once it knows the end."""
 
     def answer() -> str:

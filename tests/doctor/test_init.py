@@ -189,7 +189,7 @@ def test_the_queues_of_a_broker_with_its_management_plugin_are_listed(tmp_path: 
         url = f"http://127.0.0.1:{port}/api/policies/%2F/short"
         request = Request(url, policy, {"Authorization": f"Basic {login}"}, method="PUT")
         urlopen(request).close()  # noqa: S310
-        assert poll(lambda: Management(known, None, port).policy_of("hpc-jobs") == {"max-length": 5}, 60)
+        assert poll(lambda: Management(known, None, port).policy_of("hpc-jobs") == {"max-length": 5})
         assert Management(known, None, port).policy_of("hpc results") == {}
         deprecated = Management(known, None, port).deprecated_in_use()
         assert (deprecated is None) == (version() < (3, 13)), "transient queues are in use"

@@ -215,7 +215,7 @@ class Round:
         plan.write(self.plans, "login")
         module = ["-m", "tests.faults.crashing", str(self.plans), "login"]
         with self._started(*module, *self._arguments(() if options is _HELD else options)) as process:
-            self.printed.append(process.communicate(timeout=120)[0])
+            self.printed.append(process.communicate(timeout=300)[0])
         assert process.returncode != os.EX_CONFIG, self.printed[-1]
         return process.returncode
 

@@ -48,7 +48,7 @@ class Operator:
 
     def one_pass(self, through: Sequence[str] = ()) -> Pass:
         running = self.start(through)
-        printed, _ = running.communicate(timeout=120)
+        printed, _ = running.communicate(timeout=300)
         return self.note(running.returncode, printed)
 
     def note(self, code: int, printed: str) -> Pass:
@@ -64,14 +64,14 @@ class Operator:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
-    def passes_until(self, condition: Callable[[], bool], seconds: float) -> None:
+    def passes_until(self, condition: Callable[[], bool], seconds: float = 300) -> None:
         until = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < until, f"{self.log}\n{self.scene.installation.describe()}"
             self.one_pass()
             time.sleep(0.5)
 
-    def answers(self, correlation_ids: Iterable[str], seconds: float = 90) -> dict[str, Answer]:
+    def answers(self, correlation_ids: Iterable[str], seconds: float = 300) -> dict[str, Answer]:
         """Passes until each is answered and nothing is left to do; then there must be exactly one for each."""
         wanted = list(correlation_ids)
         requester = self.scene.requester
@@ -82,7 +82,7 @@ class Operator:
         assert counts == dict.fromkeys(wanted, 1), f"{counts}\n{self.log}"
         return {one: requester.to(one)[0] for one in wanted}
 
-    def answer(self, correlation_id: str, seconds: float = 90) -> Answer:
+    def answer(self, correlation_id: str, seconds: float = 300) -> Answer:
         return self.answers([correlation_id], seconds)[correlation_id]
 
 
@@ -114,7 +114,7 @@ def wait_until_ended(scene: Scene, correlation_id: str) -> None:
     wait_until(lambda: scene.slurm.run(*state).strip() in ("FAILED", "COMPLETED", "CANCELLED"), 90)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
     assert poll(condition, seconds, pause=0.2), f"not within {seconds} s"
 
 

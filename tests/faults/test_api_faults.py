@@ -261,7 +261,7 @@ def claim_only(service: Service, broker_proxy: Proxy, operator: Operator, number
     halt.wait()
     broker_proxy.reset()
     halt.go_on()
-    printed, _ = running.communicate(timeout=60)
+    printed, _ = running.communicate(timeout=300)
     operator.note(running.returncode, printed)
     assert len(service.scene.installation.active()) == number, printed
 

@@ -83,10 +83,10 @@ def test_jobs_that_a_qos_or_a_plugin_declines_are_rejected_with_slurms_words_and
     scene.installation.check("--drain")
     before = scene.ask(record=str(record))
 
-    scene.installation.passes_until(lambda: bool(outcome(scene, before)), 30)
+    scene.installation.passes_until(lambda: bool(outcome(scene, before)))
     assert not outcome(scene, by_qos) and not outcome(scene, by_plugin)
     told = scene.installation.check("status")
-    scene.installation.passes_until(lambda: not scene.installation.active(), 60)
+    scene.installation.passes_until(lambda: not scene.installation.active())
 
     assert outcome(scene, before) == "succeeded" and runs(record) == 1
     assert "Slurm declines jobs of 2 CPUs, 200 MB, 5 min: QOSMaxCpuPerJobLimit" in told
@@ -109,7 +109,7 @@ def test_of_more_jobs_than_a_user_may_submit_those_that_fit_go_in_and_the_rest_f
     scene.installation.passes_until(lambda: all(outcome(scene, each) for each in others), 200)
     assert not outcome(scene, long)
     go_on.touch()
-    scene.installation.passes_until(lambda: not scene.installation.active(), 60)
+    scene.installation.passes_until(lambda: not scene.installation.active())
 
     assert {outcome(scene, each) for each in [long, *others]} == {"succeeded"} and runs(record) == 12
 
@@ -159,7 +159,7 @@ def test_a_job_waits_while_another_program_of_the_user_takes_all_places(scene: S
     scene.installation.check("--drain", expect=os.EX_UNAVAILABLE)
     waiting = scene.requester.waiting_jobs()
     scene.slurm.run("scancel", other)
-    assert poll(lambda: not scene.slurm.run("squeue", "--noheader", f"--jobs={other}"), 30)
+    assert poll(lambda: not scene.slurm.run("squeue", "--noheader", f"--jobs={other}"))
 
     assert "site away, jobs wait and no message is taken kind=slurm" in printed and "AssocMaxSubmitJobLimit" in printed
     assert waiting == 1

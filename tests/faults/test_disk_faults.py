@@ -239,7 +239,7 @@ def test_one_job_whose_folder_is_closed_is_told_and_the_others_go_on(scene: Scen
     job = job_of(scene, closed)
     job.path.chmod(0)
     other = scene.ask()
-    operator.passes_until(lambda: bool(scene.requester.to(other)), 60)
+    operator.passes_until(lambda: bool(scene.requester.to(other)))
 
     seen = operator.one_pass()
     job.path.chmod(0o700)

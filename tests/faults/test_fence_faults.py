@@ -63,9 +63,9 @@ def test_of_two_elements_only_the_one_that_waits_is_withdrawn(scene: Scene, reco
     scene.installation.change_site('workload = "probe"', 'workload = "probe"\nmax_wait = "6s"')
     asked = [scene.ask(record=str(record), until=str(go)) for _ in range(2)]
     scene.installation.check("--drain")
-    assert poll(lambda: runs(record) == 1, 30)
+    assert poll(lambda: runs(record) == 1)
 
-    scene.installation.passes_until(lambda: len(scene.requester.collect()) == 1, 60)
+    scene.installation.passes_until(lambda: len(scene.requester.collect()) == 1)
     waited = outcomes(scene)
     go.touch()
     came_to = finish(scene, asked)
@@ -108,7 +108,7 @@ def test_a_job_whose_node_could_not_begin_it_is_tried_on_another(
     with_prolog.installation.change_site("[timing]", doomed)
     (tmp_path / "fails").touch()
     held, slurm_id = with_prolog.submit(record=str(record))
-    assert poll(lambda: "held" in with_prolog.slurm.run("squeue", "-h", "-j", slurm_id, "-o", "%r"), 30)
+    assert poll(lambda: "held" in with_prolog.slurm.run("squeue", "-h", "-j", slurm_id, "-o", "%r"))
     with_prolog.installation.change_site('extra_options = ["--partition=doomed"]', "")
 
     answers = [cancelled, with_prolog.answer(held)]
@@ -136,7 +136,7 @@ exec "$real" "$@"
 def test_an_end_is_found_where_accounting_is_asked_about_short_times_only(scene: Scene, record: Path) -> None:
     shims = Shims(scene)
     correlation_id, slurm_id = scene.submit(sleep=300, record=str(record))
-    assert poll(record.exists, 30)
+    assert poll(record.exists)
     shims.script("squeue", "exit 0")
     shims.script("sacct", LIMITED)
 

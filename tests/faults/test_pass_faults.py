@@ -209,7 +209,7 @@ class Frozen:
 
     def wake(self) -> Any:
         self._process.send_signal(signal.SIGCONT)
-        printed, _ = self._process.communicate(timeout=60)
+        printed, _ = self._process.communicate(timeout=300)
         return self._operator.note(self._process.returncode, printed)
 
 
@@ -246,7 +246,7 @@ def test_another_host_takes_over_and_the_first_one_submits_nothing_more(
         frozen.kill()
 
     meanwhile = operator.one_pass()
-    operator.passes_until(lambda: operator.last.code == os.EX_OK and record.exists(), 90)
+    operator.passes_until(lambda: operator.last.code == os.EX_OK and record.exists())
     submitted = shims.calls("sbatch")
     if fate == "woken":
         woken = frozen.wake()
@@ -422,7 +422,7 @@ def test_an_answer_that_its_worker_sent_is_not_sent_again_though_no_time_shows_t
     operator = Operator(late_scene)
     correlation_id = late_scene.ask()
 
-    operator.passes_until(lambda: "submitted job=" in operator.log and not late_scene.installation.active(), 120)
+    operator.passes_until(lambda: "submitted job=" in operator.log and not late_scene.installation.active())
 
     (answer,) = late_scene.requester.to(correlation_id)
     is_success(answer)
@@ -518,7 +518,7 @@ def test_files_that_are_later_than_the_site_file_believes_cost_at_most_an_equal_
     believe_after(late_scene, 1)
     correlation_id, operator = late_scene.ask(record=str(record)), Operator(late_scene)
 
-    operator.passes_until(lambda: "archived job=" in operator.log, 90)
+    operator.passes_until(lambda: "archived job=" in operator.log)
 
     sent = late_scene.requester.to(correlation_id)
     for answer in sent:

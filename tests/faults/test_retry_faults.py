@@ -89,7 +89,7 @@ def test_a_late_success_of_an_earlier_attempt_is_never_sent(
     record = tmp_path / "record"
     correlation_id, _ = scene.submit(sleep=12, record=str(record))
     (job,) = scene.installation.active()
-    assert poll(record.exists, 30)
+    assert poll(record.exists)
 
     private_slurm.kill_node("n3", spare_jobs=True)
     private_slurm.declare_lost("n3")
@@ -98,7 +98,7 @@ def test_a_late_success_of_an_earlier_attempt_is_never_sent(
 
     assert answer.headers["outcome"] == "succeeded" and answer.headers["attempt"] == 2
     assert answer.headers["earlier_attempts"] == ["node_failed"]
-    assert poll(scene.installation.job(job.id).attempt(1).late_result.path.exists, 30)
+    assert poll(scene.installation.job(job.id).attempt(1).late_result.path.exists)
     assert len(scene.requester.to(correlation_id)) == 1
     assert len(record.read_text().splitlines()) == 2  # once in each attempt
     scene.requester.close()

@@ -145,12 +145,12 @@ def test_a_submission_that_arrives_after_it_was_repeated_does_no_work(scene: Sce
     correlation_id = scene.ask(record=str(record), sleep=4)
     printed = scene.installation.check("--drain", expect=os.EX_UNAVAILABLE)
     shims.behave("sbatch")
-    scene.installation.passes_until(lambda: bool(slurm_jobs(scene)), 30)
+    scene.installation.passes_until(lambda: bool(slurm_jobs(scene)))
 
     shims.go()
 
     assert "Socket timed out" in printed
-    assert poll(lambda: len(slurm_jobs(scene)) == 2, 30)
+    assert poll(lambda: len(slurm_jobs(scene)) == 2)
     assert all_quiet(scene)
     succeeded_once(scene, correlation_id, record)
 
@@ -196,7 +196,7 @@ def test_an_sbatch_that_outlives_its_pass_is_not_repeated_too_early(scene: Scene
     shims.go()
 
     assert UNCLEAR in printed
-    assert poll(lambda: bool(slurm_jobs(scene)), 30)
+    assert poll(lambda: bool(slurm_jobs(scene)))
     succeeded_once(scene, correlation_id, record)
     assert shims.calls("sbatch") == 1
 
@@ -316,7 +316,7 @@ def test_a_submission_that_was_repeated_for_nothing_works_once(scene: Scene, shi
     hide_all_jobs(shims)
     shims.behave("sbatch")
 
-    scene.installation.passes_until(lambda: shims.calls("sbatch") == 2, 30)
+    scene.installation.passes_until(lambda: shims.calls("sbatch") == 2)
     shims.behave("squeue", "sacct")
 
     both = slurm_jobs(scene)
@@ -329,9 +329,9 @@ def test_a_submission_that_was_repeated_for_nothing_works_once(scene: Scene, shi
 @pytest.mark.fault(what="squeue and sacct show nothing", moment="while a job runs for longer than lost_after")
 def test_a_job_that_was_given_up_for_lost_does_not_answer_again(scene: Scene, shims: Shims, record: Path) -> None:
     correlation_id, slurm_id = scene.submit(record=str(record), until=str(shims.marks / "go"))
-    assert poll(record.exists, 30)
+    assert poll(record.exists)
     hide_all_jobs(shims)
-    scene.installation.passes_until(lambda: bool(scene.requester.to(correlation_id)), 30)
+    scene.installation.passes_until(lambda: bool(scene.requester.to(correlation_id)))
     still_running = slurm_jobs(scene, "--states=RUNNING")
     shims.behave("squeue", "sacct")
     shims.go()
@@ -364,11 +364,11 @@ def test_a_job_is_withdrawn_and_answered_whatever_scancel_does_and_in_the_end_sl
     shims.script("sbatch", 'exec "$real" --hold "$@"')
     shims.script("scancel", script)
     correlation_id, slurm_id = scene.submit(record=str(record))
-    scene.installation.passes_until(lambda: shims.calls("scancel") >= 1, 30)
+    scene.installation.passes_until(lambda: shims.calls("scancel") >= 1)
     printed = scene.installation.check("--drain", expect=os.EX_UNAVAILABLE if phrase else os.EX_OK)
     answered, waiting = len(scene.requester.to(correlation_id)), slurm_jobs(scene, "--states=PENDING")
     shims.behave("scancel")
-    scene.installation.passes_until(lambda: not scene.installation.active(), 60)
+    scene.installation.passes_until(lambda: not scene.installation.active())
     answer = answered_once(scene, correlation_id, record, "rejected", times=0)
 
     assert phrase in printed and answered == 1 and waiting == [slurm_id]

@@ -33,7 +33,7 @@ def ask_other(scene: Scene) -> str:
 
 
 def outcomes(scene: Scene, asked: list[str]) -> list[str]:
-    scene.installation.passes_until(lambda: all(scene.requester.to(each) for each in asked), 120)
+    scene.installation.passes_until(lambda: all(scene.requester.to(each) for each in asked))
     answers: list[list[Answer]] = [scene.requester.to(each) for each in asked]
     assert [len(each) for each in answers] == [1] * len(asked)
     return [outcome_of(each) for (each,) in answers]

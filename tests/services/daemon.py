@@ -131,8 +131,8 @@ def wait_until(ready: Callable[[], bool], daemon: Daemon, seconds: float) -> Non
         raise DidNotStart(f"{daemon.name} {why}: {daemon.log.read_text(errors='replace')[-3000:]}")
 
 
-def poll(condition: Callable[[], bool], seconds: float, pause: float = 0.05) -> bool:
-    """Whether `condition()` came true within `seconds`."""
+def poll(condition: Callable[[], bool], seconds: float = 300, pause: float = 0.05) -> bool:
+    """Whether `condition()` came true within `seconds`: by default so many that a machine with much else to do has time."""
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:

@@ -40,7 +40,7 @@ class Halt:
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_event_loop)
     _released: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def wait(self, seconds: float = 60) -> None:
+    def wait(self, seconds: float = 300) -> None:
         """Returns when the frame is held."""
         assert self._reached.wait(seconds), f"no {self.frame} of the {self.sender} within {seconds} s"
 

@@ -111,7 +111,7 @@ class SlurmCluster:
         self._accounting.start()
         wait_until(lambda: accepts(self.layout.accounting_port), self._accounting, 60)
 
-    def wait_ready(self, seconds: float = 60) -> None:
+    def wait_ready(self, seconds: float = 300) -> None:
         """Returns when all three nodes can take jobs."""
         wait_until(self._all_nodes_up, self._controller, seconds)
 

@@ -110,7 +110,7 @@ def test_success_without_an_id_is_unclear(commands: Commands, said: str) -> None
         commands.slurm().submit(REQUEST)
 
 
-@pytest.mark.parametrize("hanging", ["exec sleep 60", "sleep 60 & sleep 60"])
+@pytest.mark.parametrize("hanging", ["exec sleep 600", "sleep 600 & sleep 600"])
 def test_a_command_that_hangs_is_unavailable_in_time(commands: Commands, hanging: str) -> None:
     commands.add("sbatch", hanging)
     begun = time.monotonic()
@@ -118,7 +118,7 @@ def test_a_command_that_hangs_is_unavailable_in_time(commands: Commands, hanging
     with pytest.raises(Unavailable, match="sbatch gave no answer within"):
         commands.slurm(timeout=0.2).submit(REQUEST)
 
-    assert time.monotonic() - begun < 50
+    assert time.monotonic() - begun < 500
 
 
 def test_a_missing_command_is_unavailable_and_the_text_says_what_to_set(

@@ -27,12 +27,12 @@ def own_signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def run(folder: Path, *argv: str, seconds: float = 1000, stop_wait: float = 5) -> Exit:
+def run(folder: Path, *argv: str, seconds: float = 1000, stop_wait: float = 100) -> Exit:
     with Interrupts(seconds) as interrupts:
         return execute(argv, folder, {"PATH": "/usr/bin:/bin", "A": "b"}, folder / "log", interrupts, stop_wait)
 
 
-def bash(folder: Path, script: str, seconds: float = 1000, stop_wait: float = 5) -> Exit:
+def bash(folder: Path, script: str, seconds: float = 1000, stop_wait: float = 100) -> Exit:
     return run(folder, "/bin/bash", "-c", script, seconds=seconds, stop_wait=stop_wait)
 
 

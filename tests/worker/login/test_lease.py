@@ -297,7 +297,7 @@ def test_of_several_takers_one_wins(tmp_path: Path, left_behind: bool) -> None:
         taker.stdin.flush()
     for taker in takers:
         assert taker.stdout and taker.stdout.readline() == "tried\n"
-    said = [taker.communicate("end\n", timeout=120)[0].strip() for taker in takers]
+    said = [taker.communicate("end\n", timeout=300)[0].strip() for taker in takers]
 
     assert said.count("held it") == 1, said
     assert released(path)

@@ -10,7 +10,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable
@@ -131,11 +130,10 @@ def test_an_old_place_that_gives_no_answer_is_reported_and_holds_nothing_up(
     here.site.jobs_dir.mkdir(parents=True)
     os.mkfifo(here.site.jobs_dir / "installation.json")  # whoever opens it waits, as on a mount whose server is gone
     there = installed(tmp_path / "there")
-    begun = time.monotonic()
 
-    assert one_pass(there) == 0
+    assert one_pass(there) == 0, "else it would wait for ever"
 
-    assert "gives no answer" in caplog.text and time.monotonic() - begun < 10 * other_place._SECONDS
+    assert "gives no answer" in caplog.text
     assert place_in(there).jobs_dir == str(here.site.jobs_dir), "so that it is asked again"
 
 
