@@ -63,6 +63,8 @@ def _parser() -> argparse.ArgumentParser:
 def _claimed(count: int, upstream: Upstream) -> Counter[str]:
     with prepared(None, "") as place:
         _set_up(place, count, upstream)
+        _publish(place, [])
+        subprocess.run(place.check(), env=ENVIRONMENT, check=True, capture_output=True)  # makes what is made once
         _publish(place, [f"/{number}" for number in range(count)])
         return _counted(place, place.check("--drain"))
 

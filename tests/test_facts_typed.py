@@ -36,7 +36,7 @@ def test_a_fact_that_is_taken_for_another_is_a_type_error(tmp_path: Path) -> Non
     planted.write_text(PLANTED)
 
     said = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache"), str(planted)],
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache" / "planted"), str(planted)],
         cwd=ROOT, capture_output=True, text=True, check=False,
     ).stdout  # fmt: skip
 

@@ -45,7 +45,7 @@ def bug(plant: Plant) -> Plant:
 def acks_before_the_message_is_on_disk(patch: pytest.MonkeyPatch) -> None:
     right = take._claim_or_give_back
 
-    def wrong(tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Delivery]) -> list[JobFolder]:
+    def wrong(tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Delivery]) -> list[take.Claimed]:
         tools.broker.ack_many(deliveries)
         return right(tools, queue, pool, deliveries)
 
@@ -144,7 +144,7 @@ def a_job_that_is_not_shown_once_is_lost(patch: pytest.MonkeyPatch) -> None:
 
 @bug
 def duplicates_of_finished_jobs_are_forgotten(patch: pytest.MonkeyPatch) -> None:
-    def wrong(self: JobsFolder, job_id: JobId) -> Optional[JobFolder]:
+    def wrong(self: JobsFolder, job_id: JobId, _: Sequence[Path] = ()) -> Optional[JobFolder]:
         places = (self.active, self.rejected, self.undelivered)
         return next((JobFolder(p / job_id) for p in places if (p / job_id / "message.json").exists()), None)
 
@@ -176,8 +176,8 @@ def delivered_is_noted_before_the_broker_confirms(patch: pytest.MonkeyPatch) -> 
 def every_redelivery_is_taken_for_known(patch: pytest.MonkeyPatch) -> None:
     right = claim.free_id
 
-    def wrong(jobs: JobsFolder, delivery: Delivery) -> Optional[JobId]:
-        return None if delivery.redelivered else right(jobs, delivery)
+    def wrong(jobs: JobsFolder, delivery: Delivery, places: Sequence[Path] = ()) -> Optional[JobId]:
+        return None if delivery.redelivered else right(jobs, delivery, places)
 
     patch.setattr(claim, "free_id", wrong)
 

@@ -155,6 +155,12 @@ class Batch:
     def said(self, number: int, flush: int) -> Path:
         return self.path / f"said-{number}-{flush}"
 
+    def flushes_said(self, number: int) -> int:
+        """How many at least. Raises Damaged."""
+        begin = f"said-{number}-"
+        flushes = [name[len(begin) :] for name in paths.names_in(self.path) if name.startswith(begin)]
+        return max((int(flush) for flush in flushes if _COUNT.fullmatch(flush)), default=0)
+
     def closed(self, number: int) -> Exclusive[Closed]:
         return Exclusive(self.path / f"closed-{number}.json", Closed)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -91,12 +91,16 @@ class JobsFolder:
                 paths.remove_tree(self.news / name)  # what is no bell would ring for ever
         return frozenset(called)
 
-    def find(self, job_id: JobId) -> Optional[JobFolder]:
-        """A job that was claimed before, wherever it is now."""
+    def places(self) -> Sequence[Path]:
+        """Where a job may be, most likely first."""
+        days = sorted(self.done.iterdir(), reverse=True) if paths.is_folder(self.done) else []
+        return self.active, self.rejected, self.undelivered, *days
+
+    def find(self, job_id: JobId, places: Sequence[Path] = ()) -> Optional[JobFolder]:
+        """A job that was claimed before, wherever it is now. `places`: for who looks for many, and has asked for them."""
         from .facts import JobFolder
 
-        days = sorted(self.done.iterdir(), reverse=True) if paths.is_folder(self.done) else []
-        for place in (self.active, self.rejected, self.undelivered, *days):
+        for place in places or self.places():
             if paths.is_there(place / job_id / "message.json"):
                 return JobFolder(place / job_id)
         return None

@@ -265,8 +265,9 @@ def close_last_lease(batch: Batch, server_now: float, visible_after: float) -> b
 
 
 def _bar(batch: Batch, number: int) -> None:
-    """Wins the fence before the first flush that was not said. That has to survive a power failure."""
-    for flush in itertools.count(1):
+    """Wins the fence before the first flush that was not said; of those that are listed only the last one may be ours. That
+    has to survive a power failure."""
+    for flush in itertools.count(max(1, batch.flushes_said(number))):
         said = batch.said(number, flush)
         paths.crash_point(f"before {said.name}")
         if paths.link_first(batch.taken.path, said):

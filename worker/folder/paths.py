@@ -43,6 +43,11 @@ def crash_point(step: str) -> None:
 def contents(path: Path, most: int = _LARGEST_FACT) -> Optional[bytes]:
     """What is in this file, or None if there is none; whatever stands in its place, nobody waits for it. Raises Damaged,
     and OSError where the disk is away."""
+    return dated_contents(path, most)[0]
+
+
+def dated_contents(path: Path, most: int = _LARGEST_FACT) -> tuple[Optional[bytes], float]:
+    """The same, and when it was written, by the file server's clock."""
     return _opened_anew(lambda: _contents(path, most))
 
 
@@ -62,13 +67,13 @@ def _opened_anew(look: Callable[[], Found]) -> Found:
     return look()
 
 
-def _contents(path: Path, most: int) -> Optional[bytes]:
+def _contents(path: Path, most: int) -> tuple[Optional[bytes], float]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         if path.is_symlink():
             raise Damaged(f"{path} is a symbolic link that leads nowhere") from None
-        return None
+        return None, 0
     except OSError as error:
         if error.errno not in _IN_ITS_PLACE:
             raise
@@ -80,7 +85,7 @@ def _contents(path: Path, most: int) -> Optional[bytes]:
         if found.st_size > most:
             raise Damaged(f"{path} is too large to be what was written there ({found.st_size} bytes)")
         with open(descriptor, "rb", closefd=False) as file:
-            return file.read()
+            return file.read(), found.st_mtime
     finally:
         os.close(descriptor)
 
@@ -151,7 +156,7 @@ def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
     """Aside, fsync, rename, fsync the folder: for a file that only one side writes. `durable`: whether it has to survive a
     power failure. Raises OSError."""
     with aside(path, data, durable) as temporary:
-        rename(temporary, path, durable)
+        temporary.rename(sync_name=durable)
 
 
 def claim_link(existing: Path, path: Path) -> bool:
@@ -176,14 +181,6 @@ def link_first(existing: Path, path: Path) -> bool:
     except FileExistsError:
         return os.path.samestat(os.lstat(existing), os.lstat(path))
     return True
-
-
-def rename(temporary: Path, path: Path, durable: bool = True) -> None:
-    crash_point(f"before {path.name}")
-    os.rename(temporary, path)
-    if durable:
-        sync_folder(path.parent)
-    crash_point(f"after {path.name}")
 
 
 def put_aside(path: Path) -> Path:
@@ -222,6 +219,23 @@ def make_folder(path: Path) -> None:
         sync_folder(path.parent)
     elif _is_empty(path):
         sync_folder(path.parent)
+
+
+def make_folders(within: Path, *names: str) -> Path:
+    """The same for folders of which each holds the next, below one that is on disk: without a look at what is there, since
+    that costs more. Returns the last one."""
+    path, made = within, [within]
+    for name in names:
+        path = path / name
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:  # its maker may have been killed before its name was on disk
+            if not path.is_dir():
+                raise
+        made.append(path)
+    for folder in reversed(made[:-1]):
+        sync_folder(folder)
+    return path
 
 
 def _is_empty(path: Path) -> bool:
@@ -293,17 +307,39 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def aside(path: Path, data: bytes, durable: bool = True) -> Iterator[Path]:
-    """A temporary file beside `path` with this content on disk; gone afterwards, unless it was renamed."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
+class Aside:
+    """A temporary file beside `path`, with its content on disk. `written_at`: when, by the file server's clock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        self._final, self.moved, self.written_at = path, False, 0.0
+
+    def write(self, data: bytes, durable: bool) -> None:
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             if durable:
-                os.fsync(file.fileno())
+                os.fsync(descriptor)
+            self.written_at = os.fstat(descriptor).st_mtime
+
+    def rename(self, sync_name: bool = True) -> None:
+        """Gives it its final name."""
+        crash_point(f"before {self._final.name}")
+        os.rename(self.path, self._final)
+        self.moved = True
+        if sync_name:
+            sync_folder(self._final.parent)
+        crash_point(f"after {self._final.name}")
+
+
+@contextlib.contextmanager
+def aside(path: Path, data: bytes, durable: bool = True) -> Iterator[Aside]:
+    """Gone afterwards, unless it was renamed."""
+    temporary = Aside(path)
+    try:
+        temporary.write(data, durable)
         yield temporary
     finally:
-        remove(temporary)
+        if not temporary.moved:
+            remove(temporary.path)

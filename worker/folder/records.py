@@ -45,19 +45,24 @@ class Fact(Generic[T]):
 
     def read(self) -> Optional[T]:
         """What it says, or None where there is no such file. Raises Damaged, and OSError where the disk is away."""
-        content = paths.contents(self.path)
+        return self.read_dated()[0]
+
+    def read_dated(self) -> tuple[Optional[T], float]:
+        """The same, and when it was written, by the file server's clock; 0 where there is none."""
+        content, written_at = paths.dated_contents(self.path)
         if content is None:
-            return None
+            return None, 0
         try:
             said: T = from_json(self.kind, _JSON.decode(content.decode("utf-8")))
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise Damaged(f"{self.path} is not what was written there ({_short(error)})") from None
-        return said
+        return said, written_at
 
-    def write(self, said: T) -> None:
-        """After the return it survives a power failure. Raises OSError."""
-        with self.prepared(said) as commit:
-            commit()
+    def write(self, said: T, sync_name: bool = True) -> None:
+        """After the return it survives a power failure. `sync_name`: False where its folder is synced anyhow before anything
+        relies on it. Raises OSError."""
+        with paths.aside(self.path, encoded(said)) as temporary:
+            temporary.rename(sync_name)
 
     @contextlib.contextmanager
     def prepared(self, said: T, at: Optional[float] = None) -> Iterator[Callable[[], None]]:
@@ -65,8 +70,8 @@ class Fact(Generic[T]):
         its name by calling what the block is given, which needs no space. `at`: when it says that it was written."""
         with paths.aside(self.path, encoded(said)) as temporary:
             if at is not None:
-                os.utime(temporary, (at, at))
-            yield lambda: paths.rename(temporary, self.path)
+                os.utime(temporary.path, (at, at))
+            yield temporary.rename
 
     def remove(self) -> None:
         paths.remove(self.path)
@@ -94,13 +99,36 @@ class Exclusive(Fact[T]):
 
     def claim(self, said: T) -> bool:
         """False if another writer was first. Raises OSError."""
+        return self.claim_dated(said) is not None
+
+    def claim_dated(self, said: T) -> Optional[float]:
+        """The same: None, or when it was written, by the file server's clock."""
         with paths.aside(self.path, encoded(said)) as temporary:
-            return paths.claim_link(temporary, self.path)
+            return temporary.written_at if paths.claim_link(temporary.path, self.path) else None
 
     def claim_as(self, other: Fact[T]) -> bool:
         """The same, to say what another fact says that is on disk: one link and one sync. Raises OSError; after that it may
         stand all the same, and is ours when it is asked for again."""
         return paths.claim_link(other.path, self.path)
+
+
+class Listed:
+    """What is in a folder, listed once: of facts that are not there, the file server is asked nothing more."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises Damaged, and OSError where the disk is away."""
+        self.names = frozenset(paths.names_in(folder))
+        self._written: dict[str, float] = {}
+
+    def read(self, fact: Fact[T]) -> Optional[T]:
+        if fact.name not in self.names:
+            return None
+        said, self._written[fact.name] = fact.read_dated()
+        return said
+
+    def written_at(self, fact: Fact[T]) -> float:
+        """When what was read was written, by the file server's clock; 0 where it was not there."""
+        return self._written.get(fact.name, 0)
 
 
 # --- how a folder declares them

@@ -9,6 +9,7 @@ from ..job.facts import FORMAT, Declined, Intent
 from ..job.snapshot import AttemptFacts, JobFacts
 from . import paths
 from .facts import AttemptFolder, JobFolder
+from .records import Listed
 
 
 def read_facts(job: JobFolder, look_anew: int = 0) -> Optional[JobFacts]:
@@ -17,28 +18,34 @@ def read_facts(job: JobFolder, look_anew: int = 0) -> Optional[JobFacts]:
     if look_anew:
         for path in (job.path, job.attempt(look_anew).path):
             paths.look_anew(path)
-    message = job.message.read()
+    listed = Listed(job.path)
+    message = listed.read(job.message)
     if message is None:
         return None
     if message.format != FORMAT:
         raise Damaged(f"{job.message} has format {message.format}; this version knows {FORMAT}")
-    outcome = job.outcome.read()
+    outcome = listed.read(job.outcome)
     facts = JobFacts(
         message=message,
-        claimed_at=job.message.written_at(),
-        spec=job.spec.read(),
-        attempts=tuple(read_attempt(job.attempt(number)) for number in job.attempt_numbers()),
+        claimed_at=listed.written_at(job.message),
+        spec=listed.read(job.spec),
+        attempts=tuple(read_attempt(job.attempt(number)) for number in _numbers(job, listed)),
         outcome=outcome,
-        outcome_at=job.outcome.written_at() if outcome else 0,
-        not_taken=job.unroutable.read() if outcome else None,
-        cancel_asked=job.cancel_asked.read(),
-        retry_asked=job.retry_asked.read(),
-        delivered=job.delivered.read() is not None,
-        undeliverable=job.undeliverable.read() is not None,
+        outcome_at=listed.written_at(job.outcome),
+        not_taken=listed.read(job.unroutable) if outcome else None,
+        cancel_asked=listed.read(job.cancel_asked),
+        retry_asked=listed.read(job.retry_asked),
+        delivered=listed.read(job.delivered) is not None,
+        undeliverable=listed.read(job.undeliverable) is not None,
+        held=job.held.name in listed.names,
         looked_anew=look_anew,
     )
     _raise_if_one_is_gone(job, facts)
     return facts
+
+
+def _numbers(job: JobFolder, listed: Listed) -> list[int]:
+    return job.attempt_numbers() if job.attempts.name in listed.names else []
 
 
 def _raise_if_one_is_gone(job: JobFolder, facts: JobFacts) -> None:
@@ -55,48 +62,48 @@ def _raise_if_one_is_gone(job: JobFolder, facts: JobFacts) -> None:
 
 
 def read_attempt(attempt: AttemptFolder) -> AttemptFacts:
-    ended, started = attempt.ended.read(), attempt.started.read()
+    listed = Listed(attempt.path)
+    ended, started = listed.read(attempt.ended), listed.read(attempt.started)
     closed = started is not None and started.closed
-    intents, declined = _read_intents(attempt)
-    result = attempt.result.read()
+    intents, declined = _read_intents(attempt, listed)
+    result = listed.read(attempt.result)
     facts = AttemptFacts(
         number=attempt.number,
         intent=intents[-1] if intents else None,
         earlier=tuple(intents[:-1]),
         declined=declined,
-        submission=attempt.submission.read(),
+        submission=listed.read(attempt.submission),
         started=None if closed else started,
         closed=closed,
-        begun=_read_begun(attempt) if ended and started and started.says_begun and result is None else None,
+        begun=_read_begun(attempt, listed) if ended and started and started.says_begun and result is None else None,
         result=result,
-        verdict=attempt.verdict.read(),
+        verdict=listed.read(attempt.verdict),
         ended=ended,
-        ended_noted=attempt.ended.written_at() if ended else 0,
-        absent=attempt.absent.read(),
-        stuck=attempt.stuck.read(),
-        cancel=attempt.cancel.read(),
+        ended_noted=listed.written_at(attempt.ended),
+        absent=listed.read(attempt.absent),
+        stuck=listed.read(attempt.stuck),
+        cancel=listed.read(attempt.cancel),
     )
     if facts.intent is None:
-        paths.names_in(attempt.path)  # Damaged, where something else is in its place
         seen = facts.submission or facts.started or ended or facts.absent or facts.stuck
-        if seen or attempt.declined(1).is_there():
+        if seen or attempt.declined(1).name in listed.names:
             raise Damaged(f"{attempt.intent} is gone, though the attempt was submitted")
     return facts
 
 
-def _read_begun(attempt: AttemptFolder) -> Optional[bool]:
+def _read_begun(attempt: AttemptFolder, listed: Listed) -> Optional[bool]:
     """Looked for only where it decides."""
-    begun = attempt.begun.read()
+    begun = listed.read(attempt.begun)
     return None if begun is None else not begun.closed
 
 
-def _read_intents(attempt: AttemptFolder) -> tuple[list[Intent], Optional[Declined]]:
+def _read_intents(attempt: AttemptFolder, listed: Listed) -> tuple[list[Intent], Optional[Declined]]:
     """Each but the first follows one that was declined; and what became of the last."""
     intents: list[Intent] = []
     declined: Optional[Declined] = None
-    while (intent := attempt.intent_of(len(intents) + 1).read()) is not None:
+    while (intent := listed.read(attempt.intent_of(len(intents) + 1))) is not None:
         intents.append(intent)
-        declined = attempt.declined(len(intents)).read()
+        declined = listed.read(attempt.declined(len(intents)))
         if declined is None:
             break
     return intents, declined

@@ -97,6 +97,8 @@ class JobFacts:
     retry_asked: Optional[Asked] = None
     delivered: bool = False
     undeliverable: bool = False
+    held: bool = False
+    """It waited for its workload's installation."""
     looked_anew: int = 0
     """The attempt whose folder, and the job's, was looked at anew before these were read: what is missing is not there."""
 

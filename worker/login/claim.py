@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Optional
 
 from ..broker import Delivery, digest
@@ -17,34 +19,54 @@ from ..job.names import JobId
 log = logging.getLogger(__name__)
 
 
-def claim(jobs: JobsFolder, delivery: Delivery, keep_bytes: int, now: float) -> Optional[JobFolder]:
-    """Makes the job's folder. None for a redelivery of what is claimed already: then there is only an ack to send.
+@dataclass(frozen=True)
+class Claim:
+    job: JobFolder
+    message: Message
+    claimed_at: float
+    """When message.json was written, by the file server's clock."""
 
-    `keep_bytes`: how much of the body is kept; a larger one is no valid job anyway. Raises OSError before anything is
-    claimed.
+
+def sync_names(jobs: JobsFolder) -> None:
+    """After this, what was claimed before survives a power failure: the names of all these jobs in `active/` are on disk.
+    Raises OSError."""
+    paths.sync_folder(jobs.active)
+
+
+def claim(
+    jobs: JobsFolder, delivery: Delivery, keep_bytes: int, now: float, places: Sequence[Path] = ()
+) -> Optional[Claim]:
+    """Makes the job's folder, whose own name is on disk only after `sync_names`: one sync for many. None for a redelivery of
+    what is claimed already: then there is only an ack to send.
+
+    `keep_bytes`: how much of the body is kept; a larger one is no valid job anyway. `places`: where jobs may be, if that was
+    asked already. Raises OSError before anything is claimed.
     """
-    job_id = free_id(jobs, delivery)
+    job_id = free_id(jobs, delivery, places)
     if job_id is None:
         _sync_claim(jobs, JobId(digest(delivery)))
         log.info("claimed before, acked again job=%s", digest(delivery))
         return None
     job = jobs.job(job_id)
     _make_folder(job)
-    if not job.message.claim(as_message(delivery, keep_bytes, now)):
+    message = as_message(delivery, keep_bytes, now)
+    claimed_at = job.message.claim_dated(message)
+    if claimed_at is None:
         return None
     log.info("claimed job=%s queue=%s bytes=%d correlation_id=%r%s", job.id, delivery.queue, len(delivery.body),
              delivery.properties.correlation_id, f" returns={delivery.returns}" if delivery.returns else "")  # fmt: skip
-    return job
+    return Claim(job, message, claimed_at)
 
 
 def _make_folder(job: JobFolder) -> None:
     """Something else in its place must not send the message back again and again, until a quorum queue drops it."""
     try:
-        paths.make_folder(job.path)
+        job.path.mkdir(mode=0o700)
     except FileExistsError:
-        aside = paths.put_aside(job.path)
-        log.error("something else stood in the place of a new job, put aside as %s job=%s", aside, job.id)
-        paths.make_folder(job.path)
+        if not job.path.is_dir():  # else its maker was killed
+            aside = paths.put_aside(job.path)
+            log.error("something else stood in the place of a new job, put aside as %s job=%s", aside, job.id)
+            job.path.mkdir(mode=0o700)
 
 
 def _sync_claim(jobs: JobsFolder, job_id: JobId) -> None:
@@ -66,7 +88,7 @@ def has_id(delivery: Delivery) -> bool:
     return delivery.properties.message_id is not None or delivery.properties.correlation_id is not None
 
 
-def free_id(jobs: JobsFolder, delivery: Delivery) -> Optional[JobId]:
+def free_id(jobs: JobsFolder, delivery: Delivery, places: Sequence[Path] = ()) -> Optional[JobId]:
     """The id for a new job; None if the message is known.
 
     Equal messages without message_id and correlation_id may be two jobs. Such a message is a redelivery only if the broker
@@ -74,7 +96,7 @@ def free_id(jobs: JobsFolder, delivery: Delivery) -> Optional[JobId]:
     """
     base = JobId(digest(delivery))
     if has_id(delivery):
-        return None if jobs.find(base) else base
+        return None if jobs.find(base, places) else base
     known = list(_equal_ones(jobs, delivery))
     if delivery.redelivered and not all(job.acked.is_there() for job in known):
         return None

@@ -36,9 +36,8 @@ def hold(tools: Tools, job: JobFolder, number: int, queue: str, standing: Standi
 
 def let_go(job: JobFolder) -> None:
     """Its workload is there."""
-    if job.held.path.exists():
-        job.held.remove()
-        log.info("no longer held job=%s", job.id)
+    job.held.remove()
+    log.info("no longer held job=%s", job.id)
 
 
 def _answer(tools: Tools, job: JobFolder, number: int, waited: float) -> bool:

@@ -18,7 +18,7 @@ from ..job.outcome import Result
 from . import declined, pilots, reconcile
 from .budget import Spent
 from .reconcile import Standing
-from .submit import Ready, commands_for_one, next_batch, submit
+from .submit import Ready, Said, commands_for_one, next_batch, submit
 from .take import check_slurm, may_submit, take
 from .tools import SiteAway, Tools, disk_away
 from .touch import touch_in_flight
@@ -102,7 +102,7 @@ def _submit_all(tools: Tools, standing: Standing) -> None:
         check_slurm(tools)
         tools.rest()
         batch = next_batch(tools, standing.ready, declined.most(tools, standing, standing.ready[0][1]))
-        damaged, said = False, None
+        damaged, said = False, Said(None)
         try:
             said = submit(tools, [each for each in batch if not (fault and _gives_up(tools, each, fault))])
         except Damaged as error:
@@ -113,8 +113,9 @@ def _submit_all(tools: Tools, standing: Standing) -> None:
         done = {job.id for job, _ in batch}
         standing.ready = [(job, step) for job, step in standing.ready if job.id not in done]
         for job, _ in [] if damaged else batch:
-            reconcile.settle(tools, job, standing)
-        declined.learn(tools, standing, batch, said)
+            if job.id not in said.took:  # one that Slurm has just taken waits for it, and that was all
+                reconcile.settle(tools, job, standing)
+        declined.learn(tools, standing, batch, said.words)
     declined.raise_if_away(tools, standing)
 
 

@@ -108,18 +108,19 @@ def reconcile(tools: Tools, standing: Standing, others: Sequence[tuple[JobFolder
     archive.sweep(tools.jobs)
 
 
-def settle(tools: Tools, job: JobFolder, standing: Standing) -> None:
-    """Takes one step after the other until the job has to wait. One bad job never stops the others."""
+def settle(tools: Tools, job: JobFolder, standing: Standing, known: Optional[JobFacts] = None) -> None:
+    """Takes one step after the other until the job has to wait. One bad job never stops the others. `known`: all its facts,
+    where this pass has just made them."""
     standing.release(job.id)
     with left_alone_if_bad(job, standing):
-        _settle(tools, job, standing)
+        _settle(tools, job, standing, known)
 
 
-def _settle(tools: Tools, job: JobFolder, standing: Standing) -> None:
+def _settle(tools: Tools, job: JobFolder, standing: Standing, known: Optional[JobFacts]) -> None:
     look_anew = 0
     try:
         while True:
-            facts = read_facts(job, look_anew)
+            facts, known = known or read_facts(job, look_anew), None
             if facts is None:
                 return
             (tools.there.add if any(a.in_slurm for a in facts.attempts) else tools.there.discard)(job.id)
@@ -164,7 +165,8 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, step: judge.Step, 
         why = tools.why_stopped(step.workload)
         if why:
             return hold(tools, job, step.attempt, facts.message.queue, standing, why)
-        let_go(job)
+        if facts.held:
+            let_go(job)
         standing.ready.append((job, step))
         return False
     if isinstance(step, judge.Wait):
@@ -241,9 +243,12 @@ def _record(job: JobFolder, result: Result) -> bool:
 
 def write_spec(
     config: Config, queue: Queue, job: JobFolder, reply_to: Union[str, bytes, int, None], body: bytes
-) -> None:
-    """Raises InvalidSpec, and then there is none."""
-    job.spec.write(understand(config, queue, reply_to, body))
+) -> JobSpec:
+    """Raises InvalidSpec, and then there is none. Until the folder of an attempt is made, a power failure may take it: then
+    the message is understood anew."""
+    spec = understand(config, queue, reply_to, body)
+    job.spec.write(spec, sync_name=False)
+    return spec
 
 
 def understand(config: Config, queue: Queue, reply_to: Union[str, bytes, int, None], body: bytes) -> JobSpec:

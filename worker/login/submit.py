@@ -12,9 +12,9 @@ import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from slurm import BatchRequest, Declined, Refused, SlurmJobId, Unavailable, element_id
 
@@ -63,12 +63,19 @@ def batches_of(tools: Tools, ready: Sequence[Ready]) -> int:
     return sum(math.ceil(count / size) for count in Counter(_kind(step) for _, step in ready).values())
 
 
-def submit(tools: Tools, batch: Sequence[Ready]) -> Optional[str]:
-    """Raises SiteAway where the site is at fault; then the jobs wait. Returns what Slurm said where it declined them; empty
-    where it took them; None where that says nothing about such jobs."""
+class Said(NamedTuple):
+    """What Slurm said: where it declined the jobs, its words; empty where it took them; None where that says nothing about
+    such jobs. `took`: those of which the submission is on disk."""
+
+    words: Optional[str]
+    took: Collection[JobId] = ()
+
+
+def submit(tools: Tools, batch: Sequence[Ready]) -> Said:
+    """Raises SiteAway where the site is at fault; then the jobs wait."""
     intended = [(job, intent) for job, intent in _intend_all(tools, batch) if intent is not None]
     if not intended:
-        return None
+        return Said(None)
     steps = {job.id: step for job, step in batch}
     numbers = {job.id: step.attempt for job, step in batch}
     try:
@@ -85,14 +92,14 @@ def submit(tools: Tools, batch: Sequence[Ready]) -> Optional[str]:
             _note_submitted(tools, job, numbers[job.id], own_id)
 
         side_by_side(note, intended)
-        return ""
+        return Said("", {job.id for job, _ in intended})
     except Refused as error:
         _note_declined(intended, steps, facts.Declined(str(error), tools.now(), final=True))
-        return None
+        return Said(None)
     except Declined as error:
         paths.remove(tools.jobs.cluster)  # its limits may have changed
         _note_declined(intended, steps, facts.Declined(str(error), tools.now()))
-        return str(error)
+        return Said(str(error))
     except Unavailable as error:
         paths.remove(tools.jobs.cluster)  # its limits may have changed
         raise SiteAway("slurm", str(error)) from None
@@ -181,7 +188,7 @@ def _intend_all(tools: Tools, batch: Sequence[Ready]) -> list[tuple[JobFolder, I
 def _intend(tools: Tools, job: JobFolder, step: Submit, new: Intent) -> Intent | None:
     """None where another pass has just written one: it may have submitted already."""
     attempt = job.attempt(step.attempt)
-    paths.make_folder(attempt.path)
+    paths.make_folders(job.path, job.attempts.name, attempt.path.name)
     paths.write_bytes(attempt.token, tools.token.encode(), durable=False)  # lost, it costs one more login
     if step.again is not None:
         attempt.absent.remove()  # what Slurm says from now on is about the new submission
@@ -206,6 +213,7 @@ def _write_group(tools: Tools, name: str, members: Sequence[tuple[int, str, int]
 
 def _note_submitted(tools: Tools, job: JobFolder, number: int, slurm_id: SlurmJobId) -> None:
     job.attempt(number).submission.write(Submission(slurm_id=slurm_id, at=tools.now()))
+    tools.there.add(job.id)
     log.info("submitted job=%s attempt=%d slurm=%s", job.id, number, slurm_id)
 
 

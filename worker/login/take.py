@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Optional
 
 from ..broker import Delivery, QueueFault
@@ -20,10 +21,11 @@ from ..errors import InvalidSpec
 from ..folder import paths
 from ..folder.batches import Pool
 from ..folder.facts import JobFolder
+from ..job.snapshot import JobFacts
 from ..settings import Queue
 from . import pilots, reconcile
 from .budget import LOOK
-from .claim import claim, has_id, note_acked
+from .claim import claim, has_id, note_acked, sync_names
 from .reconcile import Standing
 from .side_by_side import side_by_side
 from .submit import batches_of, commands_for_one
@@ -39,6 +41,10 @@ _SOON = 3600.0
 """Seconds in which all that is claimed can be submitted, also if each job needs an sbatch of its own..."""
 _FOR_ONE = LOOK + 3
 """...and each sbatch comes with a look, an scancel and an sbatch --test-only."""
+
+
+Claimed = tuple[JobFolder, Optional[JobFacts]]
+"""Without facts where the message is no valid job."""
 
 
 def take(tools: Tools, standing: Standing, drain: bool) -> None:
@@ -118,16 +124,16 @@ def _try_the_site(tools: Tools) -> None:
 
 def _take_from(tools: Tools, standing: Standing, queue: Queue, wanted: int, drain: bool) -> int:
     """How many messages it was. What was claimed before the queue failed is settled all the same."""
-    taken, claimed = 0, list[JobFolder]()
+    taken, claimed = 0, list[Claimed]()
     with faults_noted(tools, standing, queue):
         for count, jobs in _claim_from(tools, queue, wanted, drain):
             taken += count
             claimed += jobs
     if taken:
         tools.broker.settle()
-    for job in claimed:
+    for job, facts in claimed:
         standing.in_flight += 1
-        reconcile.settle(tools, job, standing)
+        reconcile.settle(tools, job, standing, facts)
     return taken
 
 
@@ -142,7 +148,7 @@ def faults_noted(tools: Tools, standing: Standing, queue: Queue) -> Iterator[Non
         log.log(level, "jobs queue can't be read, the others go on queue=%s why=%r", queue.name, str(fault))
 
 
-def _claim_from(tools: Tools, queue: Queue, most: int, drain: bool) -> Iterator[tuple[int, list[JobFolder]]]:
+def _claim_from(tools: Tools, queue: Queue, most: int, drain: bool) -> Iterator[tuple[int, list[Claimed]]]:
     """Up to `most` new folders, with the number of messages. What goes into batches for pilots is limited by the room that
     they have, and by one in a pass that takes one message."""
     pool = pilots.pool_of(tools.config, tools.jobs, queue)
@@ -186,7 +192,7 @@ def _with_ids_together(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery
 
 def _claim_or_give_back(
     tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Delivery]
-) -> list[JobFolder]:
+) -> list[Claimed]:
     """The folders that are new. What was claimed before the disk failed is known when it comes again."""
     try:
         return _claim_all(tools, queue, pool, deliveries)
@@ -204,9 +210,9 @@ def _claim_or_give_back(
 
 def _claim_one_by_one(
     tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Delivery]
-) -> list[JobFolder]:
+) -> list[Claimed]:
     """What the disk takes is claimed and acked, and only the rest goes back: each return counts."""
-    claimed, left = list[JobFolder](), list[Delivery]()
+    claimed, left = list[Claimed](), list[Delivery]()
     why: Optional[OSError] = None
     for delivery in deliveries:
         try:
@@ -223,18 +229,26 @@ def _claim_one_by_one(
     raise disk_away(why) from None
 
 
-def _claim_all(tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Delivery]) -> list[JobFolder]:
+def _claim_all(tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Delivery]) -> list[Claimed]:
+    """After the return all of them may be acked."""
     others = deliveries if pool is None else pilots.claim_batch(tools, queue, pool, deliveries)
-    return [job for job in side_by_side(lambda each: _claim(tools, queue, each), others) if job is not None]
+    where = tools.jobs.places()
+    claimed = side_by_side(lambda each: _claim(tools, queue, each, where), others)
+    if others:
+        sync_names(tools.jobs)
+    return [each for each in claimed if each is not None]
 
 
-def _claim(tools: Tools, queue: Queue, delivery: Delivery) -> Optional[JobFolder]:
+def _claim(tools: Tools, queue: Queue, delivery: Delivery, where: Sequence[Path]) -> Optional[Claimed]:
     """The message is understood at once, while others wait for the disk too; a rejection is left for later."""
-    job = claim(tools.jobs, delivery, tools.config.site.limits.message_bytes, tools.now())
-    if job is not None:
-        with contextlib.suppress(InvalidSpec):
-            reconcile.write_spec(tools.config, queue, job, delivery.properties.reply_to, delivery.body)
-    return job
+    claimed = claim(tools.jobs, delivery, tools.config.site.limits.message_bytes, tools.now(), where)
+    if claimed is None:
+        return None
+    try:
+        spec = reconcile.write_spec(tools.config, queue, claimed.job, delivery.properties.reply_to, delivery.body)
+    except InvalidSpec:
+        return claimed.job, None
+    return claimed.job, JobFacts(replace(claimed.message, body=""), claimed.claimed_at, spec)
 
 
 def disk_takes_a_claim(tools: Tools, try_it: bool) -> bool:

@@ -17,7 +17,7 @@ from worker.folder.facts import JobFolder
 from worker.folder.jobs import JobsFolder
 from worker.folder.moves import move_job
 from worker.job.facts import Message
-from worker.login.claim import claim, note_acked
+from worker.login.claim import claim, note_acked, sync_names
 
 WITH_ID = Properties(reply_to="answers", correlation_id="c-1")
 WITHOUT_ID = Properties(reply_to="answers")
@@ -36,7 +36,9 @@ def delivery(body: bytes = b"{}", properties: Properties = WITH_ID, redelivered:
 
 
 def take(jobs: JobsFolder, what: Delivery, keep_bytes: int = 1000) -> Optional[JobFolder]:
-    return claim(jobs, what, keep_bytes, now=5.0)
+    claimed = claim(jobs, what, keep_bytes, now=5.0)
+    sync_names(jobs)
+    return claimed.job if claimed else None
 
 
 def read(job: Optional[JobFolder]) -> Message:

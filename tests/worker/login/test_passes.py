@@ -512,6 +512,52 @@ def test_what_a_crash_kept_from_being_intended_is_submitted_later_in_a_group_of_
     assert not login.active() and not list(login.jobs.groups.iterdir())
 
 
+@pytest.mark.parametrize("count", [3, 30])
+def test_the_names_of_all_that_was_claimed_are_synced_once_and_before_the_first_ack(
+    login: Login, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    for n in range(count):
+        login.broker.ask(GOOD, f"c-{n}")
+    steps: list[str] = []
+    right = paths.sync_folder
+
+    def sync_folder(path: Path) -> None:
+        right(path)
+        steps.append(f"synced {path.name}")
+
+    monkeypatch.setattr(paths, "sync_folder", sync_folder)
+    monkeypatch.setattr(paths, "crash_point", steps.append)
+
+    login.one_pass()
+
+    until_an_ack = steps[: steps.index("before ack")]
+    claims = [place for place, step in enumerate(until_an_ack) if step == "after message.json"]
+    names = [place for place, step in enumerate(until_an_ack) if step == "synced active"]
+    assert len(claims) == count and [place > claims[-1] for place in names] == [True]
+
+
+def test_what_a_power_failure_takes_of_an_understood_message_is_understood_anew(
+    login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login.broker.ask()
+    with monkeypatch.context() as power, pytest.raises(PowerFailure):
+
+        def passing(step: str) -> None:
+            if step == "before intent.json":
+                raise PowerFailure(step)
+
+        power.setattr(paths, "crash_point", passing)
+        login.one_pass()
+    (job,) = login.active()
+    job.spec.remove()  # its name had not been synced by itself
+
+    login.one_pass()
+    login.run_jobs(answers, "succeeded")
+    login.one_pass()
+
+    assert len(login.broker.sent) == 1 and not login.active()
+
+
 @pytest.mark.parametrize("away", ["login", "slurm", "broker"])
 def test_while_the_site_is_away_no_message_is_taken_and_none_is_lost(login: Login, away: str) -> None:
     login.broker.ask()

@@ -7,7 +7,7 @@ import errno
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -43,14 +43,14 @@ def login(tmp_path: Path) -> Site:
 
 def _fill(monkeypatch: pytest.MonkeyPatch, login: Site, also_without_reserve: bool = False) -> None:
     """As a quota does it: what statvfs says stays as it is, and the next claim finds no room."""
-    claim = Exclusive.claim
+    claim = Exclusive.claim_dated
 
-    def claim_with_a_quota(fact: Exclusive[Any], said: object) -> bool:
+    def claim_with_a_quota(fact: Exclusive[Any], said: object) -> Optional[float]:
         if fact.name == "message.json" and (also_without_reserve or (login.jobs.path / "reserve" / "room").exists()):
             raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
         return claim(fact, said)
 
-    monkeypatch.setattr(Exclusive, "claim", claim_with_a_quota)
+    monkeypatch.setattr(Exclusive, "claim_dated", claim_with_a_quota)
 
 
 @pytest.mark.parametrize("name", ["c-1", None], ids=["with ids", "without ids"])

@@ -264,14 +264,14 @@ def test_of_many_messages_only_the_one_that_can_not_be_claimed_goes_back(
     for number in range(20):
         broker.ask(name=f"c-{number}")
     bad = digest(broker.queued[3])
-    claim = Exclusive.claim
+    claim = Exclusive.claim_dated
 
-    def refuse(fact: Exclusive[Any], said: object) -> bool:
+    def refuse(fact: Exclusive[Any], said: object) -> Optional[float]:
         if fact.path.parent.name == bad:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return claim(fact, said)
 
-    monkeypatch.setattr(Exclusive, "claim", refuse)
+    monkeypatch.setattr(Exclusive, "claim_dated", refuse)
     assert login.one_pass() == os.EX_UNAVAILABLE
 
     assert [(digest(each), each.returns) for each in broker.queued] == [(bad, 1)]
