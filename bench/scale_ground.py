@@ -11,7 +11,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from slurm import SlurmJobId
+from scheduler import SlurmJobId
 from worker.folder.facts import JobFolder
 from worker.folder.jobs import JobsFolder
 from worker.folder.records import to_json

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from demo import training
-from slurm import Phase, SlurmJobId, Unavailable
+from scheduler import Phase, SlurmJobId, Unavailable
+from scheduler.local import Local
 from slurm.cluster import Slurm
-from slurm.local import Local
 from tests.services.upstream import Upstream
 
 ROOT = training.ROOT

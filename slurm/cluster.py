@@ -11,21 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Callable, Optional
 
-from . import (
-    BatchRequest,
-    Declined,
-    JobView,
-    Outlook,
-    Refused,
-    SlurmJobId,
-    TooWide,
-    Unavailable,
-    Usage,
-    answers,
-    commands,
-    details,
-    states,
-)
+from scheduler import BatchRequest, Declined, JobView, Outlook, Refused, SlurmJobId, TooWide, Unavailable, Usage
+
+from . import answers, commands, details, states
 
 log = logging.getLogger(__name__)
 

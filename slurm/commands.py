@@ -9,7 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import Optional
 
-from . import BatchRequest, SlurmJobId
+from scheduler import BatchRequest, SlurmJobId
+
 from .details import OUTLOOK_FORMAT, SINFO_FIELDS, USAGE_FIELDS
 from .states import SACCT_FIELDS, SQUEUE_FORMAT
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Optional
 
-from . import Outlook, Stock, Usage
+from scheduler import Outlook, Stock, Usage
 
 USAGE_FIELDS = "JobID,ElapsedRaw,AllocCPUS,TotalCPU,MaxRSS"
 OUTLOOK_FORMAT = "%T|%r|%P|%S"

@@ -10,7 +10,7 @@ import re
 from dataclasses import replace
 from typing import Optional
 
-from . import JobView, Phase, SlurmJobId
+from scheduler import JobView, Phase, SlurmJobId
 
 _WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT")
 _RUNNING = ("CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING",

@@ -9,7 +9,9 @@ import re
 from dataclasses import dataclass
 from typing import Optional
 
-from . import Unavailable, commands
+from scheduler import Unavailable
+
+from . import commands
 from .cluster import Slurm
 
 

@@ -172,8 +172,8 @@ def processes(*words: str) -> list[psutil.Process]:
 
 
 def test_a_job_that_is_cancelled_is_answered(alone: Alone) -> None:
-    from slurm import SlurmJobId
-    from slurm.local import Local
+    from scheduler import SlurmJobId
+    from scheduler.local import Local
 
     correlation_id = alone.ask(sleep=300)
     alone.installation.check("--drain")

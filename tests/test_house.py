@@ -17,7 +17,7 @@ import pytest
 
 from tests.installation import ROOT
 
-MODULES = sorted([*(ROOT / "slurm").rglob("*.py"), *(ROOT / "worker").rglob("*.py")])
+MODULES = sorted(path for room in ("scheduler", "slurm", "worker") for path in (ROOT / room).rglob("*.py"))
 NAMES = [path.relative_to(ROOT).as_posix() for path in MODULES]
 
 ONLY_IN = {
@@ -26,7 +26,7 @@ ONLY_IN = {
     "urllib3": {"worker/web.py", "worker/wire.py"},
     "subprocess": {
         "slurm/cluster.py",
-        "slurm/local.py",
+        "scheduler/local.py",
         "worker/in_job/execute.py",
         "worker/doctor/programs.py",
         "worker/login/other_place.py",
@@ -43,11 +43,11 @@ ONLY_IN = {
     "pygal": {"worker/operate/charts.py"},
 }
 PURE = {
-    "slurm/commands.py", "slurm/details.py", "slurm/options.py", "slurm/states.py",
+    "scheduler/__init__.py", "slurm/commands.py", "slurm/details.py", "slurm/options.py", "slurm/states.py",
     "worker/job/facts.py", "worker/job/judge.py", "worker/job/names.py", "worker/job/outcome.py", "worker/job/retry.py",
     "worker/job/sentences.py", "worker/job/snapshot.py", "worker/job/spec.py", "worker/operate/history.py",
 }  # fmt: skip
-PURE_ENOUGH = {"slurm", "worker.errors", "worker.settings"}
+PURE_ENOUGH = {"scheduler", "worker.errors", "worker.settings"}
 """What pure modules take their types from; only dataclasses, exceptions and new names of types, which a test sees to."""
 WITHOUT_EFFECT = {
     "__future__",
@@ -83,6 +83,7 @@ def reaches(name: str, package: str, source: str = "") -> bool:
 @pytest.mark.parametrize("name", NAMES)
 def test_nobody_imports_across_the_borders(name: str) -> None:
     forbidden = {
+        "scheduler/": ["slurm", "worker", "tests"],
         "slurm/": ["worker", "tests"],
         "worker/": ["tests", "workloads", "check"],
         "worker/login/": ["worker.in_job"],
@@ -92,6 +93,23 @@ def test_nobody_imports_across_the_borders(name: str) -> None:
     for place, packages in forbidden.items():
         if name.startswith(place):
             assert not [package for package in packages if reaches(name, package)]
+
+
+def test_slurm_takes_nothing_of_ours_but_what_any_scheduler_offers() -> None:
+    ours = {path.name for path in ROOT.iterdir() if path.is_dir()} | {path.stem for path in ROOT.glob("*.py")}
+    for name in NAMES:
+        taken = {module for module, _ in imports(name) if module.split(".")[0] in ours}
+        if name.startswith("scheduler/"):
+            assert taken <= {"scheduler"}, name
+        elif name.startswith("slurm/"):
+            assert {module for module in taken if module.split(".")[0] != "slurm"} <= {"scheduler"}, name
+
+
+@pytest.mark.parametrize("kind", ["scheduler.local", "slurm.cluster"])
+def test_an_implementation_is_named_only_where_it_is_made(kind: str) -> None:
+    makers = {name for name in NAMES if name.startswith("worker/") and reaches(name, kind)}
+
+    assert makers <= {"worker/login/tools.py", "worker/doctor/from_node.py"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -201,7 +219,9 @@ def test_the_door_imports_the_rest_only_when_it_is_needed() -> None:
     names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module or "" for node in top if isinstance(node, ast.ImportFrom)}
 
-    assert "argparse" in names and not {name for name in names if name.split(".")[0] in ("worker", "slurm")}
+    assert "argparse" in names and not {
+        name for name in names if name.split(".")[0] in ("worker", "scheduler", "slurm")
+    }
 
 
 HEAVY = {
@@ -217,7 +237,7 @@ HEAVY = {
         "jinja2",
         "pygal",
     ),
-    *("worker.api", "worker.web", "worker.in_job", "slurm.cluster"),
+    *("worker.api", "worker.web", "worker.in_job", "scheduler.local", "slurm.cluster"),
 }
 
 

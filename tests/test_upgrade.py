@@ -24,7 +24,7 @@ class Version:
         self.environment = dict(scene.installation.environment)
         files = scene.installation
         folder.mkdir()
-        for name in ("worker", "slurm", "tests/workloads"):
+        for name in ("worker", "scheduler", "slurm", "tests/workloads"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("check.py", "run_check"):
             shutil.copy2(ROOT / name, folder)

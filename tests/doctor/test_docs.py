@@ -50,7 +50,10 @@ def test_every_setting_that_is_named_is_one(page: Path) -> None:
 def test_every_symptom_of_the_log_is_what_the_code_says() -> None:
     said = "\n".join(
         path.read_text()
-        for path in (*(ROOT / "worker").rglob("*.py"), *(ROOT / "slurm").glob("*.py"), ROOT / "run_check")
+        for path in (
+            *(path for room in ("worker", "scheduler", "slurm") for path in (ROOT / room).rglob("*.py")),
+            ROOT / "run_check",
+        )
     )
     headings = [line for line in PAGES[1].read_text().splitlines() if line.startswith("## ")]
     phrases = [phrase for line in headings for phrase in re.findall(r"`([^`]+)`", line) if " " in phrase]

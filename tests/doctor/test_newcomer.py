@@ -57,7 +57,7 @@ def queue(rabbitmq: Broker) -> Iterator[Requester]:
 def operator(slurm: SlurmCluster, odd_folder: Path, tmp_path: Path) -> Operator:
     """Step 1: a checkout, with a .venv that has the packages."""
     checkout, crontab = odd_folder / "batchferry", Crontab(tmp_path / "cron")
-    for name in ("worker", "slurm", "tests/workloads", "workloads"):
+    for name in ("worker", "scheduler", "slurm", "tests/workloads", "workloads"):
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__", ".venv"))
     for name in ("check.py", "run_check", "site.example.toml", "credentials.env.example", "requirements.txt"):
         shutil.copy2(ROOT / name, checkout)

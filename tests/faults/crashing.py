@@ -237,7 +237,7 @@ def _send(pid: int, number: signal.Signals) -> bool:
 def _kill_watcher() -> bool:
     """Only where the parent is one: a job of Slurm has none."""
     parent = os.getppid()
-    return b"slurm.local" in Path(f"/proc/{parent}/cmdline").read_bytes() and _send(parent, signal.SIGKILL)
+    return b"scheduler.local" in Path(f"/proc/{parent}/cmdline").read_bytes() and _send(parent, signal.SIGKILL)
 
 
 def _stall_until(file: Path) -> None:

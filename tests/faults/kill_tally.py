@@ -155,6 +155,7 @@ def _facts() -> Iterator[Path]:
 
 def _literals() -> Iterator[str]:
     """Names given to `crash_point` as they are; those made of a file's name belong to the facts."""
-    for file in (*(ROOT / "worker").rglob("*.py"), *(ROOT / "slurm").rglob("*.py"), ROOT / "check.py"):
+    rooms = (ROOT / "worker", ROOT / "scheduler", ROOT / "slurm")
+    for file in (*(path for room in rooms for path in room.rglob("*.py")), ROOT / "check.py"):
         for step in re.findall(r'\bcrash_point\(\s*"([^"]+)"', file.read_text(encoding="utf-8")):
             yield point(step)

@@ -309,7 +309,7 @@ class Checkout:
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        for name in ("worker", "slurm", "tests/workloads"):
+        for name in ("worker", "scheduler", "slurm", "tests/workloads"):
             shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "check.py", place / "check.py")
 

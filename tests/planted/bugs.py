@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional
 
 import pytest
 
-from slurm import JobView
+from scheduler import JobView
 from worker.broker import Delivery
 from worker.broker.embedded import Embedded
 from worker.folder import answer, fence, paths

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm import BatchRequest, Declined, Phase, Refused, SlurmJobId, TooWide, Unavailable
+from scheduler import BatchRequest, Declined, Phase, Refused, SlurmJobId, TooWide, Unavailable
 from slurm.cluster import Slurm
 
 REQUEST = BatchRequest(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from slurm import BatchRequest, SlurmJobId
+from scheduler import BatchRequest, SlurmJobId
 from slurm.commands import parse_submitted, sacct, sbatch, scancel, squeue
 
 REQUEST = BatchRequest(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from slurm import Outlook, Stock, Usage
+from scheduler import Outlook, Stock, Usage
 from slurm.details import parse_nodes, parse_outlook, parse_usage
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from slurm import BatchRequest, options
+from scheduler import BatchRequest
+from slurm import options
 from slurm.commands import sbatch
 from slurm.options import refusal, value_of
 from tests.services.slurm import SlurmCluster

@@ -6,7 +6,7 @@ from typing import Optional
 
 import pytest
 
-from slurm import JobView, Phase, SlurmJobId
+from scheduler import JobView, Phase, SlurmJobId
 from slurm.states import elements, hopeless, parse_sacct, parse_squeue, passing
 
 WAITING = ["PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"]

@@ -56,7 +56,7 @@ def test_every_log_call_s_template_can_be_taken_apart() -> None:
     calls = [f"log.{level}" for level in ("debug", "info", "warning", "error", "exception")]
     seen = 0
 
-    for path in [*(ROOT / "worker").rglob("*.py"), *(ROOT / "slurm").rglob("*.py")]:
+    for path in [path for room in ("worker", "scheduler", "slurm") for path in (ROOT / room).rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in calls:
                 template = node.args[0]

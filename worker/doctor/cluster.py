@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Optional
 
-from slurm import BatchRequest, Unavailable
+from scheduler import BatchRequest, Unavailable
 from slurm.options import value_of
 from slurm.survey import Partition, Survey
 

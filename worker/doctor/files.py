@@ -25,7 +25,8 @@ def look_at_files(report: Report, subject: Subject) -> None:
         report.warn(each.found, each.mend)
     _look_at_ca_file(report, subject)
     report.begin("who may change the code")
-    code = [subject.root / name for name in ("", "check.py", "run_check", "worker", "slurm", "slurm/job.sh")]
+    names = ("", "check.py", "run_check", "worker", "scheduler", "slurm", "slurm/job.sh")
+    code = [subject.root / name for name in names]
     open_to = [path for path in (*code, subject.site_file) if _others_write(path)]
     if open_to:
         report.warn(f"others may write to {', '.join(map(str, open_to))}, and so run what they like as you",

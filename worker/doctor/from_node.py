@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Optional
 
-from slurm import BatchRequest, Declined, JobView, Phase, Refused, SlurmJobId, Unavailable
+from scheduler import BatchRequest, Declined, JobView, Phase, Refused, SlurmJobId, Unavailable
 from slurm.cluster import Slurm
 
 from ..errors import Damaged

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from slurm import Unavailable
+from scheduler import Unavailable
 from slurm.survey import Partition, Survey
 
 from ..errors import Transient

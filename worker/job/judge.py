@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Optional, Union
 
-from slurm import JobView, Phase, SlurmJobId, states
+from scheduler import JobView, Phase, SlurmJobId
+from slurm import states
 
 from ..settings import Timing
 from . import sentences

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from slurm import JobView, TooWide
+from scheduler import JobView, TooWide
 
 from ..folder.records import Fact
 from .tools import Tools

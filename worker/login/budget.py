@@ -20,7 +20,7 @@ from ..errors import Damaged
 from ..folder.paths import contents, write_note
 
 if TYPE_CHECKING:
-    from slurm import BatchRequest, Informant, JobView, Outlook, Scheduler, SlurmJobId, Usage
+    from scheduler import BatchRequest, Informant, JobView, Outlook, Scheduler, SlurmJobId, Usage
 
 LEAST_AT_ONCE = 3
 """What the longest piece of work needs: a submission takes squeue, scontrol and sbatch."""

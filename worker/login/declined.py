@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Optional
 
-from slurm import Unavailable
+from scheduler import Unavailable
 
 from ..folder import fence, paths
 from ..folder.batches import PILOT

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional
 
-from slurm import JobView, Phase, states
+from scheduler import JobView, Phase
+from slurm import states
 
 from ..errors import Damaged
 from ..folder.paths import contents, write_note

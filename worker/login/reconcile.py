@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Optional, Union
 
-from slurm import JobView, Phase, SlurmJobId, TooWide, Unavailable, element_id, states
+from scheduler import JobView, Phase, SlurmJobId, TooWide, Unavailable, element_id
+from slurm import states
 
 from ..errors import Damaged, InvalidSpec, Transient, UnknownWorkload
 from ..folder import answer, fence, paths

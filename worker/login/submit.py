@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Optional
 
-from slurm import BatchRequest, Declined, Refused, SlurmJobId, Unavailable, element_id
+from scheduler import BatchRequest, Declined, Refused, SlurmJobId, Unavailable, element_id
 
 from ..folder import paths
 from ..folder.facts import JobFolder, cluster_of, group_of

@@ -23,7 +23,7 @@ from .lease import Lease
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from slurm import Informant, JobView, Scheduler
+    from scheduler import Informant, JobView, Scheduler
 
     from ..broker import Broker
     from .ids import Ids
@@ -131,7 +131,7 @@ class Tools:
     @cached_property
     def informant(self) -> Informant:
         if self.config.site.scheduler == "local":
-            from slurm.local import Local
+            from scheduler.local import Local
 
             return Local(self.jobs.path / "local")
         from slurm.cluster import Slurm
@@ -242,7 +242,7 @@ class Tools:
 
         Raises Spent.
         """
-        from slurm import Unavailable
+        from scheduler import Unavailable
 
         try:
             views = self.scheduler.queue()

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from slurm import JobView, Outlook, SlurmJobId, Unavailable, states
+from scheduler import JobView, Outlook, SlurmJobId, Unavailable
+from slurm import states
 
 from ..errors import Damaged
 from ..folder.facts import JobFolder, read_progress, read_result, site_fault_of

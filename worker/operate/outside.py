@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
-from slurm import JobView, states
+from scheduler import JobView
+from slurm import states
 
 from ..broker import QueueFault
 from ..errors import Transient

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from slurm import SlurmJobId, Unavailable, Usage
+from scheduler import SlurmJobId, Unavailable, Usage
 
 from ..errors import Damaged
 from ..folder.facts import AttemptFolder, JobFolder, read_progress, read_result

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Optional, Union
 
-from slurm import JobView, Phase, SlurmJobId, states
+from scheduler import JobView, Phase, SlurmJobId
+from slurm import states
 from tests.worker.examples import NOW, SPEC
 from worker.job.facts import Ended, Intent, Message, Outcome, Started, Submission
 from worker.job.judge import Close

@@ -9,7 +9,7 @@ from typing import Optional
 
 import pytest
 
-from slurm import JobView, TooWide
+from scheduler import JobView, TooWide
 from tests.worker.examples import NOW, config_for
 from tests.worker.login.situations import seen, submitted
 from worker.folder.jobs import JobsFolder

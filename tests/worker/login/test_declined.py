@@ -11,7 +11,7 @@ from typing import Callable
 
 import pytest
 
-from slurm import BatchRequest, Declined, JobView, Phase, Refused, SlurmJobId, Unavailable
+from scheduler import BatchRequest, Declined, JobView, Phase, Refused, SlurmJobId, Unavailable
 from tests.worker.login.test_passes import LAYERS, Cluster, Login, answers
 from worker.doctor.report import Report
 from worker.doctor.schedule import look_at_what_is_declined

@@ -7,7 +7,8 @@ from typing import Any, Optional
 
 import pytest
 
-from slurm import SlurmJobId, states
+from scheduler import SlurmJobId
+from slurm import states
 from tests.worker.examples import NOW, SPEC, TIMING
 from tests.worker.login.situations import (
     LONG_AGO,

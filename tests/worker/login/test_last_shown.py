@@ -9,7 +9,7 @@ from typing import Optional
 
 import pytest
 
-from slurm import JobView, TooWide, Unavailable
+from scheduler import JobView, TooWide, Unavailable
 from tests.worker.login.test_turns_of_work import Clock, Cluster, Site, clock, place
 from worker.job.facts import Started
 

@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import pytest
 
-from slurm import JobView
+from scheduler import JobView
 from tests.worker.examples import NOW, SPEC, TIMING
 from tests.worker.login.situations import message, seen
 from worker.job.facts import Intent, Outcome, Started, Submission

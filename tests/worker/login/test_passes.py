@@ -14,7 +14,7 @@ from typing import Any, Callable, Optional
 
 import pytest
 
-from slurm import BatchRequest, JobView, Phase, Refused, SlurmJobId, Unavailable, element_id
+from scheduler import BatchRequest, JobView, Phase, Refused, SlurmJobId, Unavailable, element_id
 from tests.worker.examples import config_for
 from worker.broker import Delivery, Properties
 from worker.errors import Transient

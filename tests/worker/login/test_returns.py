@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 import pytest
 
-from slurm import Unavailable
+from scheduler import Unavailable
 from tests.worker.login import test_passes
 from tests.worker.login.test_passes import Login
 from tests.worker.login.test_watch_loop import Watching

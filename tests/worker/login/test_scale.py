@@ -17,7 +17,8 @@ from typing import Optional
 import pytest
 
 from bench.scale_ground import end, fill_active, fill_done
-from slurm import BatchRequest, JobView, SlurmJobId, Unavailable, states
+from scheduler import BatchRequest, JobView, SlurmJobId, Unavailable
+from slurm import states
 from tests.worker.examples import config_for
 from tests.worker.model.machine import SHARED_MEMORY
 from worker.folder.jobs import JobsFolder

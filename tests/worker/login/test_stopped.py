@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from slurm import BatchRequest, SlurmJobId, Unavailable
+from scheduler import BatchRequest, SlurmJobId, Unavailable
 from tests.worker.login.test_passes import LAYERS
 from tests.worker.login.test_queues import Site, Watching
 from worker.broker import Delivery, Properties

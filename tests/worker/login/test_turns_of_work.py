@@ -17,7 +17,7 @@ from typing import Optional
 
 import pytest
 
-from slurm import BatchRequest, JobView, Phase, SlurmJobId
+from scheduler import BatchRequest, JobView, Phase, SlurmJobId
 from tests.worker.login import test_passes
 from tests.worker.login.test_passes import GOOD, Login, starts_and_dies
 from tests.worker.model.machine import SHARED_MEMORY

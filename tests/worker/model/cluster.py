@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Callable, Optional, Union
 
-from slurm import BatchRequest, Declined, JobView, Refused, SlurmJobId, Unavailable, element_id, states
+from scheduler import BatchRequest, Declined, JobView, Refused, SlurmJobId, Unavailable, element_id
+from slurm import states
 from tests.worker.model.books import Attempt, Books, promise
 
 _SHOWN_AFTER_END = 300.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm import JobView, Outlook, Phase, SlurmJobId, Stock
+from scheduler import JobView, Outlook, Phase, SlurmJobId, Stock
 from tests.worker.examples import COPY, SPEC, config_for
 from tests.worker.login.situations import NAME, ended, intended, job, message, outcome, result, started, submitted
 from tests.worker.operate.ground import jobs_in, put

@@ -2,7 +2,7 @@
 
 Each job has a folder: request.json (as submitted), watcher (pid and start time of the process that watches over it) and
 end.json (how it ended). The watcher outlives check.py and enforces the time limit; a job whose watcher is gone without an
-end is not known any more, and so becomes `lost`. `python -m slurm.local FOLDER` is the watcher.
+end is not known any more, and so becomes `lost`. `python -m scheduler.local FOLDER` is the watcher.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Local:
             job.mkdir(parents=True, mode=0o700)
             _write(job / "request.json", asdict(request))
             subprocess.Popen(
-                [sys.executable, "-m", "slurm.local", str(job)],
+                [sys.executable, "-m", "scheduler.local", str(job)],
                 cwd=Path(__file__).resolve().parent.parent,
                 env={"PATH": os.defpath, "LANG": "C.UTF-8"},
                 stdin=subprocess.DEVNULL,
