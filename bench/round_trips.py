@@ -41,7 +41,7 @@ def main() -> int:
     facts: dict[str, Any] = {
         "claim_and_submit": round(sum(per_job.values()), 1),
         "of_them_for_nothing": round(sum(n for call, n in per_job.items() if call.endswith("for nothing")), 1),
-        "worker": sum(worker.values()),
+        "worker_facts": sum(worker.values()),
         "of_these_for_nothing": sum(n for call, n in worker.items() if call.endswith("for nothing")),
     }
     if options.calls:
@@ -141,7 +141,10 @@ def _calls(trace: Path, jobs: str) -> Iterator[str]:
 
 
 def _below(jobs: str, arguments: str) -> bool:
-    """Of a file that is open, strace says the path; a relative name is below such a one."""
+    """Of a file that is open, strace says the path; a relative name is below such a one. Not in `work`, the job's own place,
+    which `scratch` may put on the node's disk."""
+    if re.search(r"/attempts/\d+/work\b", arguments):
+        return False
     named = re.findall(r'"([^"]*)"', arguments)
     return any(name.startswith(jobs) for name in named) or (
         f"<{jobs}" in arguments and not any(name.startswith("/") for name in named)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
 import sys
 import time
 from pathlib import Path
+from typing import Optional
 
 from .config import read_config
 from .errors import Damaged, Misconfigured
 from .folder.batches import pilot_folder
 from .folder.facts import JobFolder
 from .folder.jobs import JobsFolder
-from .folder.paths import look_anew, opens
-from .folder.records import Fact
-from .in_job.run import run
+from .folder.paths import GONE, look_anew
+from .folder.records import Fact, T
+from .in_job.run import read_intended, run
 from .in_job.steps import Placement
 from .job.facts import Group
 from .job.names import JobId
@@ -31,8 +33,8 @@ def main() -> int:
     os.umask(0o077)  # inputs, outputs and all between are for nobody else; the workload inherits it
     try:
         config = read_config(Path.cwd(), options.site, options.credentials)
-        _appears(options.group, config.site.timing.visible_after)
-        group = Fact(options.group, Group).read()
+        patience = config.site.timing.visible_after
+        group = _appears(Fact(options.group, Group), patience)
     except (Misconfigured, Damaged) as error:
         print(f"worker: {error}", file=sys.stderr)
         return os.EX_CONFIG
@@ -45,19 +47,23 @@ def main() -> int:
     if pilot is not None:
         return _be_a_pilot(config, pilot, place)
     job = JobsFolder(config.site.jobs_dir).job(JobId(job_id))
-    files = (job.message.path, job.spec.path, job.attempt(number).intent.path)
-    if not all(_appears(file, config.site.timing.visible_after) for file in files):
+    try:
+        intended = read_intended(job, job.attempt(number), functools.partial(_appears, patience=patience))
+    except Damaged as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return os.EX_CONFIG
+    if intended is None:
         print(f"worker: job {job_id} is not among the active jobs; nothing to do", file=sys.stderr)
         return os.EX_NOINPUT
     _log_to(job.attempt(number).log)
-    run(config, job, number, place)
+    run(config, job, number, place, intended)
     return os.EX_OK
 
 
 def _be_a_pilot(config: Config, crew: JobFolder, place: Placement) -> int:
     from .in_job import pilot
 
-    if not _appears(crew.attempt(1).intent.path, config.site.timing.visible_after):
+    if _appears(crew.attempt(1).intent, config.site.timing.visible_after) is None:
         print(f"worker: the pilot {crew.id} is not wanted any more; nothing to do", file=sys.stderr)
         return os.EX_NOINPUT
     _log_to(crew.attempt(1).log)
@@ -70,19 +76,28 @@ def _be_a_pilot(config: Config, crew: JobFolder, place: Placement) -> int:
     return os.EX_OK
 
 
-def _appears(path: Path, patience: float) -> bool:
-    """A network file system may show late what the login node wrote. Its folder is looked at anew a few times only, because
-    all elements of an array share it."""
+def _appears(fact: Fact[T], patience: float) -> Optional[T]:
+    """What it says: a network file system may show late what the login node wrote. Its folder is looked at anew a few times
+    only, because all elements of an array share it. Raises Damaged."""
     begun, looks = time.monotonic(), [*(each for each in _LOOKS if each < patience), patience]
-    while not opens(path):
+    while (said := _read(fact)) is None:
         if time.monotonic() - begun < looks[0]:
             time.sleep(1)
             continue
-        look_anew(path.parent)
+        look_anew(fact.path.parent)
         if len(looks) == 1:
-            return opens(path)
+            return _read(fact)
         del looks[0]
-    return True
+    return said
+
+
+def _read(fact: Fact[T]) -> Optional[T]:
+    try:
+        return fact.read()
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
+        return None
 
 
 def _log_to(path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from worker import __main__ as worker
 from worker.folder import paths
+from worker.folder.records import Fact
+from worker.job.facts import Group
 
 
 def test_a_look_leaves_nothing_behind_and_needs_no_folder(tmp_path: Path) -> None:
@@ -25,11 +27,12 @@ def test_a_node_finds_what_it_had_looked_for_in_vain(tmp_path: Path, monkeypatch
 
     def look(path: Path) -> None:
         looked.append(path)
-        (path / "group.json").touch()
+        group.write(Group({}))
 
+    group = Fact(tmp_path / "group.json", Group)
     monkeypatch.setattr(worker, "look_anew", look)
 
-    assert worker._appears(tmp_path / "group.json", 0.1)
+    assert worker._appears(group, 0.1) == Group({})
 
     assert looked == [tmp_path]
 
@@ -40,6 +43,6 @@ def test_a_node_looks_a_few_times_only_and_gives_up(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("worker.__main__.time.sleep", lambda seconds: now.append(now.pop() + seconds))
     monkeypatch.setattr(worker, "look_anew", lambda _: looked.append(now[0]))
 
-    assert not worker._appears(tmp_path / "group.json", 90)
+    assert worker._appears(Fact(tmp_path / "group.json", Group), 90) is None
 
     assert looked == [5, 15, 45, 90]

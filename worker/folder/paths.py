@@ -67,12 +67,24 @@ def _opened_anew(look: Callable[[], Found]) -> Found:
     return look()
 
 
+def _open(path: Path) -> int:
+    """A link that leads nowhere is no file that is not there, and of one that is not there nothing more is asked."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        raise Damaged(f"{path} is a symbolic link that leads nowhere") from None
+
+
 def _contents(path: Path, most: int) -> tuple[Optional[bytes], float]:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = _open(path)
     except FileNotFoundError:
-        if path.is_symlink():
-            raise Damaged(f"{path} is a symbolic link that leads nowhere") from None
         return None, 0
     except OSError as error:
         if error.errno not in _IN_ITS_PLACE:
@@ -219,6 +231,17 @@ def make_folder(path: Path) -> None:
         sync_folder(path.parent)
     elif _is_empty(path):
         sync_folder(path.parent)
+
+
+def make_again(path: Path) -> None:
+    """For a folder that is there, unless somebody has removed it."""
+    try:
+        path.mkdir(mode=0o700)
+        sync_folder(path.parent)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        make_folder(path)
 
 
 def make_folders(within: Path, *names: str) -> Path:

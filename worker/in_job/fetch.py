@@ -10,6 +10,7 @@ from tenacity.wait import wait_exponential_jitter
 
 from ..api import Api, TokenExpired
 from ..errors import LoginRefused, StepFailed, Transient
+from ..folder.paths import contents
 from ..job import sentences
 from ..job.spec import Input, JobSpec
 from ..settings import Config
@@ -33,7 +34,7 @@ class Fetcher:
 
     def __init__(self, config: Config, token_file: Path) -> None:
         self._api = Api(config)
-        self._token = token_file.read_text(encoding="utf-8") if token_file.exists() else ""
+        self._token = (contents(token_file) or b"").decode()
         self._may_log_in = True
         self._patience = config.site.api.fetch_patience
         self._most = self._left = config.site.limits.input_bytes

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Optional
+from dataclasses import dataclass
+from typing import Optional, Protocol
 
 from ..errors import Damaged
 from ..folder import paths
 from ..folder.answer import conclude, record
 from ..folder.facts import AttemptFolder, JobFolder, restore
 from ..folder.jobs import JobsFolder
+from ..folder.records import Fact, T
 from ..job import sentences
-from ..job.facts import Kept, Started
+from ..job.facts import Intent, Kept, Message, Started
 from ..job.outcome import Result
 from ..job.retry import is_final
+from ..job.spec import JobSpec
 from ..settings import Config
 from . import steps
 from .interrupt import Interrupts
@@ -26,18 +29,45 @@ from .steps import Placement, Work
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, job: JobFolder, number: int, place: Placement) -> None:
-    """The whole life of an attempt. What it leaves are files; it returns when it has answered, or could not."""
-    _live(config, job, number, place)
+@dataclass(frozen=True)
+class Intended:
+    """What the login side has written of an attempt."""
+
+    message: Message
+    claimed_at: float
+    """When message.json was written, by the file server's clock."""
+    spec: JobSpec
+    intent: Intent
+
+
+class Reader(Protocol):
+    def __call__(self, fact: Fact[T]) -> Optional[T]: ...
+
+
+def _read(fact: Fact[T]) -> Optional[T]:
+    return fact.read()
+
+
+def read_intended(job: JobFolder, attempt: AttemptFolder, read: Reader = _read) -> Optional[Intended]:
+    """None where any of it is missing. `read`: how, for who has the patience to wait. Raises Damaged."""
+    message, spec, intent = read(job.message), read(job.spec), read(attempt.intent)
+    if message is None or spec is None or intent is None:
+        return None
+    return Intended(message, job.message.written_at(), spec, intent)
+
+
+def run(config: Config, job: JobFolder, number: int, place: Placement, intended: Optional[Intended] = None) -> None:
+    """The whole life of an attempt. What it leaves are files; it returns when it has answered, or could not. Raises Damaged
+    where it was never intended."""
+    intended = intended or read_intended(job, job.attempt(number))
+    if intended is None:
+        raise Damaged("this attempt was never intended")
+    _live(config, job, number, place, intended)
     JobsFolder(config.site.jobs_dir).ring(job.id)
 
 
-def _live(config: Config, job: JobFolder, number: int, place: Placement) -> None:
-    attempt = job.attempt(number)
-    spec, intent, message = job.spec.read(), attempt.intent.read(), job.message.read()
-    if spec is None or intent is None or message is None:
-        raise Damaged("this attempt was never intended")
-    claimed_at = job.message.path.stat().st_mtime
+def _live(config: Config, job: JobFolder, number: int, place: Placement, intended: Intended) -> None:
+    attempt, spec, intent = job.attempt(number), intended.spec, intended.intent
     timing = config.site.timing
     time_limit = intent.resources.minutes * 60
     with Interrupts(time_limit - timing.margin(time_limit)) as interrupts:
@@ -52,7 +82,7 @@ def _live(config: Config, job: JobFolder, number: int, place: Placement) -> None
         if gone and JobsFolder(config.site.jobs_dir).find(job.id) is not None:
             log.info("the job has been put away meanwhile, leaving job=%s attempt=%d", job.id, number)
             return
-        kept, came_to = Kept(message, claimed_at, spec, intent, started), result
+        kept, came_to = Kept(intended.message, intended.claimed_at, spec, intent, started), result
         is_there, result = while_the_disk_is_away(
             "the result waits", timing.publish_patience, lambda: _store(job, attempt, kept, came_to)
         )
@@ -61,7 +91,7 @@ def _live(config: Config, job: JobFolder, number: int, place: Placement) -> None
 
 def _store(job: JobFolder, attempt: AttemptFolder, kept: Kept, result: Result) -> tuple[bool, Result]:
     """Whether the message is there, and the result that counts. May be done again, as far as it ever came."""
-    paths.make_folder(attempt.path)  # the program may have deleted it
+    paths.make_again(attempt.path)  # the program may have deleted it
     is_there = _put_back(job, attempt, kept)
     counts = record(attempt, result)
     paths.remove(attempt.token)
