@@ -110,6 +110,26 @@ class BatchRequest:
     """Which elements of an array; none for a job that is no array."""
 
 
+@dataclass(frozen=True)
+class Traits:
+    """What schedulers differ in, as far as others must know. Whoever does asks for a trait, never for a name."""
+
+    many_hosts: bool
+    """Jobs run on other hosts than the one that submits them, and these may see other disks and other networks."""
+    enforces_memory: bool
+    """It ends a job that takes more memory than it asked for, and says so."""
+    elements_may_vanish: bool
+    """An element of an array that is cancelled may leave no trace while others of its array are still shown. Without this
+    trait, an element that is not shown is lost."""
+    runs_commands: bool
+    """Each question and each request takes a command, which may hang and burdens a controller that many share: commands are
+    counted, and it is asked only as often as something new is to be expected."""
+
+
+ONE_MACHINE = Traits(many_hosts=False, enforces_memory=False, elements_may_vanish=False, runs_commands=False)
+"""Of a scheduler that starts jobs where it is called itself."""
+
+
 class Refused(Exception):
     """The scheduler says that this job can never run as asked. The text is a sentence for a scientist."""
 
@@ -128,6 +148,9 @@ class TooWide(Unavailable):
 
 
 class Scheduler(Protocol):
+    @property
+    def traits(self) -> Traits: ...
+
     def submit(self, request: BatchRequest) -> SlurmJobId:
         """Submit once; returns the job's id, or the array's. Raises Refused, Declined or Unavailable."""
 

@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
 
-from . import BatchRequest, JobView, Outlook, Phase, SlurmJobId, Unavailable, Usage, element_id
+from . import ONE_MACHINE, BatchRequest, JobView, Outlook, Phase, SlurmJobId, Unavailable, Usage, element_id
 
 _KILL_WAIT = 10.0
 """Seconds between SIGTERM and SIGKILL, as Slurm's KillWait."""
@@ -30,6 +30,8 @@ _TICK = 0.2
 
 class Local:
     """Jobs run at once, as many as are submitted: `max_in_flight` is what limits them."""
+
+    traits = ONE_MACHINE
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -13,7 +13,7 @@ from typing import Callable, Optional
 
 from scheduler import BatchRequest, Declined, JobView, Outlook, Refused, SlurmJobId, TooWide, Unavailable, Usage
 
-from . import answers, commands, details, states
+from . import TRAITS, answers, commands, details, states
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,8 @@ _STANDARD_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 class Slurm:
     """The cluster's commands, with an environment made from scratch: sbatch hands its own environment to the job."""
+
+    traits = TRAITS
 
     def __init__(
         self,

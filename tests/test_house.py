@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.installation import ROOT
+from worker import build
+from worker.settings import Site
 
 MODULES = sorted(path for room in ("scheduler", "slurm", "worker") for path in (ROOT / room).rglob("*.py"))
 NAMES = [path.relative_to(ROOT).as_posix() for path in MODULES]
@@ -88,6 +90,8 @@ def test_nobody_imports_across_the_borders(name: str) -> None:
         "worker/": ["tests", "workloads", "check"],
         "worker/login/": ["worker.in_job"],
         "worker/in_job/": ["worker.login", "slurm"],
+        "worker/job/": ["worker.build"],
+        "worker/folder/": ["worker.build"],
     }
 
     for place, packages in forbidden.items():
@@ -109,7 +113,57 @@ def test_slurm_takes_nothing_of_ours_but_what_any_scheduler_offers() -> None:
 def test_an_implementation_is_named_only_where_it_is_made(kind: str) -> None:
     makers = {name for name in NAMES if name.startswith("worker/") and reaches(name, kind)}
 
-    assert makers <= {"worker/login/tools.py", "worker/doctor/from_node.py"}
+    assert makers <= {"worker/build.py"}
+
+
+def compares(source: str, names: set[str]) -> list[str]:
+    """Where something is held against one of these names, be it by `==`, `!=`, `in`, as a key, or by `match`."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        words = {
+            each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)
+        }
+        if isinstance(node, ast.Compare) or type(node).__name__ == "match_case":
+            asks_for_it = bool(words & names)
+        else:
+            asks_for_it = isinstance(node, ast.Subscript) and ".scheduler" in ast.unparse(node.slice)
+        if asks_for_it:
+            found.append(ast.unparse(node))
+    return found
+
+
+def test_a_scheduler_is_known_by_its_name_only_where_it_is_made() -> None:
+    names = set(next(field for field in dataclasses.fields(Site) if field.name == "scheduler").metadata["choices"])
+    assert names >= {"slurm", "local"}
+
+    for name in [*NAMES, "check.py"]:
+        if name != "worker/build.py":
+            assert compares((ROOT / name).read_text(encoding="utf-8"), names) == [], name
+
+
+@pytest.mark.parametrize("source", [
+    'if site.scheduler == "local": pass', 'x = "slurm" != site.scheduler', 'if site.scheduler in ("local", "pbs"): pass',
+    "x = {}[site.scheduler]", 'x = not site.scheduler == "slurm"',
+])  # fmt: skip
+def test_a_name_that_is_compared_is_seen(source: str) -> None:
+    assert compares(source, {"slurm", "local"})
+
+
+@pytest.mark.parametrize("word", ["slurm", "local"])
+def test_what_is_said_of_a_scheduler_holds_of_the_one_that_is_made(word: str, tmp_path: Path) -> None:
+    site = Site(queues=(), workloads={}, scheduler=word, jobs_dir=tmp_path)
+
+    assert build.traits(site) == build.open_scheduler(site).traits
+
+
+def test_the_builder_loads_a_kind_only_when_it_is_asked_for() -> None:
+    tree = ast.parse((ROOT / "worker" / "build.py").read_text(encoding="utf-8"))
+    top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+    assert {node.module for node in top if isinstance(node, ast.ImportFrom)} == {"__future__", "typing"}
+    assert len(top) == 2
+    of_slurm = "from worker import build, settings; build.traits(settings.Site(queues=(), workloads={}))"
+    assert not loaded(of_slurm) & {"slurm.cluster", "scheduler.local", "subprocess"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -118,7 +172,7 @@ def test_what_both_sides_use_knows_neither(name: str) -> None:
     if shared or name.startswith(("worker/job/", "worker/folder/")):
         assert not reaches(name, "worker.login") and not reaches(name, "worker.in_job")
         # What a site adds to sbatch's options is checked where its file is read, and Slurm's words stand in slurm/ alone.
-        at_home = name == "worker/job/judge.py" or (
+        at_home = name in ("worker/job/judge.py", "worker/build.py") or (
             name == "worker/contradictions.py" and reaches(name, "slurm.options")
         )
         assert at_home or not reaches(name, "slurm")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from scheduler import Traits
+
 from .fit import default_resources, unfit_for_pilots
 from .settings import Queue, Site
 
@@ -17,7 +19,8 @@ class Advice:
     mend: str
 
 
-def advice(site: Site) -> Iterator[Advice]:
+def advice(site: Site, traits: Traits) -> Iterator[Advice]:
+    """`traits`: of the site's scheduler."""
     for queue in site.queues:
         yield from _of_pilots(site, queue)
         yield from _of_gpus(queue)
@@ -27,7 +30,7 @@ def advice(site: Site) -> Iterator[Advice]:
             f"poll_fastest is longer than poll_slowest: squeue is asked every {slurm.poll_slowest:g} s, whatever happens",
             "Set poll_fastest in [slurm] of site.toml to less.",
         )
-    if site.scheduler == "slurm" and slurm.command_timeout >= timing.lease_expires:
+    if traits.runs_commands and slurm.command_timeout >= timing.lease_expires:
         yield Advice(
             f"a Slurm command may take {slurm.command_timeout:g} s, and a pass is ended after {timing.lease_expires:g} s",
             "Set command_timeout in [slurm] lower than lease_expires in [timing] of site.toml.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,15 @@ from typing import Any
 import pytest
 
 from tests.worker.examples import SITE, read
-from worker.advice import advice
+from worker import advice as advices
+from worker.advice import Advice
+from worker.build import traits
 from worker.fit import default_resources, unfit_for_pilots
-from worker.settings import GpuRule, PilotRules, Queue, ResourceRules, Seconds, Timing
+from worker.settings import GpuRule, PilotRules, Queue, ResourceRules, Seconds, Site, Timing
+
+
+def advice(site: Site) -> Iterator[Advice]:
+    return advices.advice(site, traits(site))
 
 
 def found(folder: Path, more: str = "", resources: str = "") -> list[str]:

@@ -13,6 +13,7 @@ from scheduler import BatchRequest, Unavailable
 from slurm.options import value_of
 from slurm.survey import Partition, Survey
 
+from ..build import traits
 from ..settings import Queue, Site, SlurmSettings
 from .report import Report
 from .subject import Subject
@@ -23,8 +24,8 @@ _SECONDS = 20.0
 def look_at_slurm(report: Report, subject: Subject) -> None:
     site = subject.known_site
     report.begin("commands")
-    if site.scheduler == "local":
-        report.ok('not needed: scheduler = "local"')
+    if not traits(site).runs_commands:
+        report.ok(f'not needed: scheduler = "{site.scheduler}"')
         return
     slurm = _survey(site.slurm)
     try:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..build import traits
 from ..folder import paths
 from ..folder.jobs import JobsFolder
 from ..job.sentences import duration
@@ -142,7 +143,7 @@ def _look_at_kind(report: Report, site: Site, on_node: bool) -> None:
         report.fault(
             f"{kind}: jobs and answers would be gone after a reboot", "Set jobs_dir in site.toml to a real disk."
         )
-    elif kind in _ON_ONE_HOST and site.scheduler == "slurm" and not on_node:
+    elif kind in _ON_ONE_HOST and traits(site).many_hosts and not on_node:
         report.warn(f"{kind}, which as a rule only this host sees", "Run ./check.py doctor --from-node to know.")
     else:
         report.ok(kind or "unknown")

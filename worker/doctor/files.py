@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from ..advice import advice
+from ..build import traits
 from .report import Report
 from .subject import Subject
 
@@ -21,7 +22,7 @@ def look_at_files(report: Report, subject: Subject) -> None:
             report.fault(words, mend)
         if not faults:
             report.ok("read, and nothing is wrong with it")
-    for each in advice(subject.site) if subject.site else ():
+    for each in advice(subject.site, traits(subject.site)) if subject.site else ():
         report.warn(each.found, each.mend)
     _look_at_ca_file(report, subject)
     report.begin("who may change the code")

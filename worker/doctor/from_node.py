@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Optional
 
-from scheduler import BatchRequest, Declined, JobView, Phase, Refused, SlurmJobId, Unavailable
-from slurm.cluster import Slurm
+from scheduler import BatchRequest, Declined, JobView, Phase, Refused, Scheduler, SlurmJobId, Unavailable
 
+from ..build import open_scheduler, traits
 from ..errors import Damaged
 from ..folder.paths import write_bytes
 from ..folder.records import Fact
@@ -51,8 +51,8 @@ def look_from_node(report: Report, subject: Subject, patience: float) -> list[Fi
     if subject.site is None:
         report.skip("site.toml can't be read")
         return []
-    if subject.site.scheduler != "slurm":
-        report.skip('there is none: scheduler = "local"')
+    if not traits(subject.site).many_hosts:
+        report.skip(f'there is none: scheduler = "{subject.site.scheduler}"')
         return []
     try:
         with own_folder(subject.site.jobs_dir) as place:
@@ -68,8 +68,7 @@ def look_from_node(report: Report, subject: Subject, patience: float) -> list[Fi
 
 
 def _run(report: Report, subject: Subject, site: Site, place: Path, patience: float) -> list[Finding]:
-    s = site.slurm
-    slurm = Slurm(s.bin_dir, s.account, s.partition, s.extra_options, s.accounting, s.command_timeout)
+    slurm = open_scheduler(site)
     try:
         slurm_id = slurm.submit(_request(subject, site, place))
     except (Refused, Declined, Unavailable) as error:
@@ -93,7 +92,9 @@ def _request(subject: Subject, site: Site, place: Path) -> BatchRequest:
     )  # fmt: skip
 
 
-def _wait(slurm: Slurm, slurm_id: SlurmJobId, answer: Path, patience: float, visible_after: float) -> Optional[JobView]:
+def _wait(
+    slurm: Scheduler, slurm_id: SlurmJobId, answer: Path, patience: float, visible_after: float
+) -> Optional[JobView]:
     """Until the answer is there, or can't come any more; returns what Slurm says of the job then."""
     end, ask_at, ended_at = time.monotonic() + patience, 0.0, None
     view: Optional[JobView] = None
@@ -109,14 +110,14 @@ def _wait(slurm: Slurm, slurm_id: SlurmJobId, answer: Path, patience: float, vis
     return view
 
 
-def _ask(slurm: Slurm, slurm_id: SlurmJobId) -> Optional[JobView]:
+def _ask(slurm: Scheduler, slurm_id: SlurmJobId) -> Optional[JobView]:
     try:
         return next((view for view in slurm.queue() if view.slurm_id == slurm_id), None)
     except Unavailable:
         return None
 
 
-def _cancel(slurm: Slurm, slurm_id: SlurmJobId) -> None:
+def _cancel(slurm: Scheduler, slurm_id: SlurmJobId) -> None:
     try:
         slurm.cancel([slurm_id])
     except Unavailable:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..broker import open_answers
+from ..build import traits
 from ..errors import Damaged, Misconfigured, StepFailed
 from ..folder import batches
 from ..folder.answer import reply_of
@@ -123,7 +124,7 @@ def _work_there(
         log.info("a second copy, leaving pilot=%s slurm=%s", crew.id, place.scheduler_id)
         return
     log.info("pilot started pilot=%s slurm=%s node=%s", crew.id, place.scheduler_id, place.node)
-    if config.site.scheduler == "slurm" and not MemoryWatch(place.confined).known:
+    if not MemoryWatch(place.confined).known and traits(config.site).enforces_memory:
         attempt.unfit.write(Unfit("a pilot can't see whether memory ran out on this cluster", time.time()))
         return
     end = time.monotonic() + seconds - config.site.timing.margin(seconds)

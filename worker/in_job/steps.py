@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
+from ..build import traits
 from ..errors import Damaged, StepFailed
 from ..folder import paths
 from ..folder.facts import AttemptFolder
@@ -116,8 +117,8 @@ class Work:
 
 def attempt(work: Work) -> Result:
     """Fetch, execute, pack: whatever happens becomes a result, and memory that ran out explains whatever happened."""
-    # Where it can't be seen whether memory ran out, Slurm's verdict is waited for; without Slurm nothing is enforced.
-    unsure = not work.memory.known and work.config.site.scheduler == "slurm"
+    # Where it can't be seen whether memory ran out, the scheduler's verdict is waited for, if it may have one.
+    unsure = not work.memory.known and traits(work.config.site).enforces_memory
     try:
         try:
             packed = _steps(work)

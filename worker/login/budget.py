@@ -20,7 +20,7 @@ from ..errors import Damaged
 from ..folder.paths import contents, write_note
 
 if TYPE_CHECKING:
-    from scheduler import BatchRequest, Informant, JobView, Outlook, Scheduler, SlurmJobId, Usage
+    from scheduler import BatchRequest, Informant, JobView, Outlook, Scheduler, SlurmJobId, Traits, Usage
 
 LEAST_AT_ONCE = 3
 """What the longest piece of work needs: a submission takes squeue, scontrol and sbatch."""
@@ -37,6 +37,10 @@ class Rationed:
 
     def __init__(self, scheduler: Scheduler, budget: Budget) -> None:
         self._scheduler, self._budget = scheduler, budget
+
+    @property
+    def traits(self) -> Traits:
+        return self._scheduler.traits
 
     def submit(self, request: BatchRequest) -> SlurmJobId:
         with self._budget.spent_on("sbatch"):

@@ -368,9 +368,7 @@ def _look(
     tools.quiet.note_shown([view.slurm_id for _, a in open_attempts for view in _alive(_of_attempt(a, seen))],
                            {a.slurm_id for a in unclear if a.slurm_id})  # fmt: skip
     clear = _add_history(tools, missing, unclear, seen) if missing else ()
-    # Only Slurm lets an element vanish that is cancelled; of the local scheduler it means that its watcher is gone.
-    arrays = tools.config.site.scheduler != "local"
-    names = {name for (name, _), views in seen.items() if views and arrays}
+    names = {name for (name, _), views in seen.items() if views and tools.traits.elements_may_vanish}
     for job, a in open_attempts:
         others = a.intent is not None and a.intent.name in names
         with left_alone_if_bad(job, standing):

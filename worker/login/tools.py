@@ -23,7 +23,7 @@ from .lease import Lease
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scheduler import Informant, JobView, Scheduler
+    from scheduler import Informant, JobView, Scheduler, Traits
 
     from ..broker import Broker
     from .ids import Ids
@@ -130,17 +130,17 @@ class Tools:
 
     @cached_property
     def informant(self) -> Informant:
-        if self.config.site.scheduler == "local":
-            from scheduler.local import Local
+        from ..build import open_scheduler
 
-            return Local(self.jobs.path / "local")
-        from slurm.cluster import Slurm
+        made = open_scheduler(self.config.site)
+        return RationedInformant(made, self.budget) if made.traits.runs_commands else made
 
-        s = self.config.site.slurm
-        slurm = Slurm(
-            s.bin_dir, s.account, s.partition, s.extra_options, s.accounting, s.command_timeout, s.array_limit
-        )
-        return RationedInformant(slurm, self.budget)
+    @cached_property
+    def traits(self) -> Traits:
+        """Of the site's scheduler, which need not be made for it."""
+        from ..build import traits
+
+        return traits(self.config.site)
 
     @cached_property
     def budget(self) -> Budget:
@@ -189,7 +189,7 @@ class Tools:
 
     @property
     def rationed(self) -> bool:
-        return self.config.site.scheduler != "local"
+        return self.traits.runs_commands
 
     def note(self, fact: Fact[T]) -> Optional[T]:
         """A fact that may be lost, since a pass finds it out anew. One that can't be read is put aside."""
@@ -219,7 +219,7 @@ class Tools:
     @property
     def asked_just_now(self) -> bool:
         """Whether squeue was asked so short a time ago that nothing need be new of jobs of which nothing has been new."""
-        if self.config.site.scheduler == "local":
+        if not self.traits.runs_commands:
             return False
         ago, pause = self.server_now - self.quiet.asked_at, self.slurm_pause
         just_now = 0 <= ago < pause * _CRON_IS_EARLY

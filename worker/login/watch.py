@@ -178,7 +178,7 @@ class _Watch:
             return self._back_off * random.uniform(0.8, 1.2)
         if self._free and not tools.jobs.active_names() and pilots.idle(tools.jobs):
             return _HOUR if len(self._queues) == len(self._site.queues) else _LONGEST_BACK_OFF
-        if self._site.scheduler == "local":
+        if not tools.traits.runs_commands:
             return max(1.0, slurm.poll_fastest)
         return max(1.0, slurm.poll_fastest, tools.quiet.asked_at + tools.slurm_pause - tools.server_now)
 

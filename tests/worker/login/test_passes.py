@@ -15,6 +15,7 @@ from typing import Any, Callable, Optional
 import pytest
 
 from scheduler import BatchRequest, JobView, Phase, Refused, SlurmJobId, Unavailable, element_id
+from slurm import TRAITS
 from tests.worker.examples import config_for
 from worker.broker import Delivery, Properties
 from worker.errors import Transient
@@ -99,6 +100,8 @@ class Broker:
 
 class Cluster:
     """A scheduler in memory: what was submitted, and how it ended."""
+
+    traits = TRAITS
 
     def __init__(self) -> None:
         self.jobs: list[BatchRequest] = []

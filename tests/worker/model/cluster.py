@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Callable, Optional, Union
 
 from scheduler import BatchRequest, Declined, JobView, Refused, SlurmJobId, Unavailable, element_id
-from slurm import states
+from slurm import TRAITS, states
 from tests.worker.model.books import Attempt, Books, promise
 
 _SHOWN_AFTER_END = 300.0
@@ -76,6 +76,7 @@ class _Absence:
 
 @dataclass
 class Cluster:
+    traits = TRAITS
     clock: Callable[[], float]
     books: Books
     attempt_of: Callable[[str, int], Attempt]
