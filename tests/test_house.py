@@ -47,7 +47,8 @@ ONLY_IN = {
 PURE = {
     "scheduler/__init__.py", "slurm/commands.py", "slurm/details.py", "slurm/options.py", "slurm/states.py",
     "worker/job/facts.py", "worker/job/judge.py", "worker/job/names.py", "worker/job/outcome.py", "worker/job/retry.py",
-    "worker/job/sentences.py", "worker/job/snapshot.py", "worker/job/spec.py", "worker/operate/history.py",
+    "worker/job/sentences.py", "worker/job/snapshot.py", "worker/job/spec.py", "worker/job/stage.py",
+    "worker/operate/history.py",
 }  # fmt: skip
 PURE_ENOUGH = {"scheduler", "worker.errors", "worker.settings"}
 """What pure modules take their types from; only dataclasses, exceptions and new names of types, which a test sees to."""

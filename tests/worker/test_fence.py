@@ -12,13 +12,13 @@ from worker.errors import Damaged
 from worker.folder import fence, paths
 from worker.folder.facts import AttemptFolder, JobFolder, is_running, read_started
 from worker.folder.jobs import JobsFolder
+from worker.folder.outline import stage_at
 from worker.folder.records import Fact
 from worker.folder.snapshot import read_attempt
 from worker.in_job import run
 from worker.in_job.steps import Placement
 from worker.job.facts import Cancel, Intent, Started
 from worker.job.names import JobId
-from worker.operate import state
 from worker.operate.timeline import _attempt
 
 EXPIRED = Cancel("expired", "The job's deadline passed before it could start.", NOW)
@@ -94,7 +94,7 @@ def test_a_closed_attempt_is_nowhere_shown_as_running(job: JobFolder, attempt: A
     Fact(job.message.path, Cancel).write(EXPIRED)  # only its name counts here
     fence.close(attempt, EXPIRED, NOW)
 
-    facts, shown = read_attempt(attempt), state.state_of(str(job.path))
+    facts, shown = read_attempt(attempt), stage_at(str(job.path))
 
     assert facts.closed and facts.started is None and facts.slurm_id is None
     assert read_started(attempt) is None and not is_running(attempt)

@@ -20,9 +20,9 @@ from ..errors import Damaged
 from ..folder.batches import Batch, crew
 from ..folder.facts import JobFolder, is_running, site_fault_of
 from ..folder.jobs import JobsFolder
+from ..job.stage import STATES, UNSENT
 from ..operate import places
 from ..operate.places import Found
-from ..operate.state import STATES
 from .tally import BUCKETS, STEPS, Tally
 
 _SITE_FAULTS = ("login", "api", "slurm", "disk")
@@ -88,7 +88,7 @@ def _standing(jobs: JobsFolder, now: float) -> Iterator[Metric]:
     for word in STATES:
         states.add_metric((word,), counted[word])
     yield states
-    unsent = [found for found in active if found.word in ("answering", "unanswered")]
+    unsent = [found for found in active if found.word in UNSENT]
     for name, words, value in (
         ("oldest_job_seconds", "Age of the oldest active job.", _oldest(active, now)),
         ("unsent_answers", "Answers not confirmed by the broker yet.", float(len(unsent))),

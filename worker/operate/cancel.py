@@ -7,11 +7,11 @@ import time
 
 from ..folder.jobs import JobsFolder
 from ..job.facts import Asked
+from ..job.stage import DAMAGED, ENDED_STATES, STATES
 from ..settings import Config
 from . import asking
 from .asking import Action, NotPossible
 from .places import Found
-from .state import ENDED_STATES, STATES
 
 SUMMARY = "end jobs and have them answered `cancelled`"
 HELP = """\
@@ -50,7 +50,7 @@ def _plan(found: Found) -> str:
         raise NotPossible("is over already")
     if found.job.outcome.path.exists():
         raise NotPossible("has its outcome already")
-    if found.word == "damaged":
+    if found.word == DAMAGED:
         raise NotPossible("is damaged; mend its folder first (explain says which file)")
     if found.job.cancel_asked.path.exists():
         raise NotPossible("is asked to end already")

@@ -18,10 +18,11 @@ from ..config import parse_duration
 from ..errors import Damaged
 from ..folder.facts import JobFolder
 from ..folder.jobs import JobsFolder
+from ..folder.outline import stage_at, stage_put_away
 from ..job.names import JobId
 from ..job.outcome import OUTCOMES
+from ..job.stage import DONE, ENDED_STATES, REJECTED, STATES, UNDELIVERED, Stage
 from . import screen
-from .state import ENDED_STATES, STATES, state_of
 
 _MESSAGE = JobFolder(Path("job")).message.name
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
@@ -29,18 +30,27 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 @dataclass(frozen=True)
 class Found:
-    """A job that was met, and where: `word` is its state, `since` the time of its last fact, `claimed_at` of its message
-    (seconds since 1970)."""
+    """A job that was met: where, where it stands, and when its message was written (seconds since 1970)."""
 
     path: Path
-    word: str
-    since: float
+    stage: Stage
     claimed_at: float
-    attempt: int = 0
 
     @property
     def job(self) -> JobFolder:
         return JobFolder(self.path)
+
+    @property
+    def word(self) -> str:
+        return self.stage.word
+
+    @property
+    def since(self) -> float:
+        return self.stage.since
+
+    @property
+    def attempt(self) -> int:
+        return self.stage.attempt
 
 
 @dataclass(frozen=True)
@@ -101,43 +111,39 @@ def active(jobs: JobsFolder) -> Iterator[Found]:
 
 
 def _found(path: str) -> Optional[Found]:
-    state = state_of(path)
-    if state is None:
+    stage = stage_at(path)
+    if stage is None:
         return None
     try:
         claimed_at = os.stat(f"{path}/{_MESSAGE}").st_mtime
     except OSError:
-        claimed_at = state.since
-    return Found(Path(path), state.word, state.since, claimed_at, state.attempt)
+        claimed_at = stage.since
+    return Found(Path(path), stage, claimed_at)
 
 
 def put_away(jobs: JobsFolder, words: Sequence[str] = tuple(ENDED_STATES)) -> Iterator[Found]:
     """Those that are no longer active; of the done ones, the last day first."""
-    for word, place in (("rejected", jobs.rejected), ("undelivered", jobs.undelivered)):
+    for word, place in ((REJECTED, jobs.rejected), (UNDELIVERED, jobs.undelivered)):
         if word in words:
             yield from _in(place, word)
-    if "done" in words:
+    if DONE in words:
         for day in sorted(done_days(jobs), reverse=True):
-            yield from _in(jobs.done / day, "done")
+            yield from _in(jobs.done / day, DONE)
 
 
 def _in(place: Path, word: str) -> Iterator[Found]:
     for name in sorted(names(place)):
-        found = _put_away(JobFolder(place / name), word)
+        found = _put_away(place / name, word)
         if found is not None:
             yield found
 
 
-def _put_away(job: JobFolder, word: str) -> Optional[Found]:
+def _put_away(path: Path, word: str) -> Optional[Found]:
+    stage = stage_put_away(str(path), word)
     try:
-        claimed_at = job.message.path.stat().st_mtime
-        since = next(
-            (f.path.stat().st_mtime for f in (job.delivered, job.undeliverable) if f.path.exists()), claimed_at
-        )
-        number = (job.attempt_numbers() or [0])[-1]
-    except (Damaged, OSError):
+        return Found(path, stage, os.stat(path / _MESSAGE).st_mtime) if stage else None
+    except OSError:
         return None
-    return Found(job.path, word, since, claimed_at, number)
 
 
 def done_days(jobs: JobsFolder) -> list[str]:
@@ -209,10 +215,15 @@ def _fitting(jobs: JobsFolder, name: str) -> Iterator[Found]:
 
 
 def _met(jobs: JobsFolder, job: JobFolder) -> Optional[Found]:
-    place = job.path.parent
-    if place == jobs.active:
+    if job.path.parent == jobs.active:
         return _found(str(job.path))
-    return _put_away(job, place.name if place in (jobs.rejected, jobs.undelivered) else "done")
+    return _put_away(job.path, put_away_as(job.path))
+
+
+def put_away_as(path: Path) -> str:
+    """Which of ENDED_STATES a job has that lies here: the done ones lie in a folder for each day."""
+    place = path.parent.name
+    return place if place in ENDED_STATES else DONE
 
 
 def one(jobs: JobsFolder, name: str) -> Optional[Found]:

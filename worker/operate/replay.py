@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..job.stage import REJECTED
 from ..settings import Config
 from . import asking
 from .rerun import run_again
@@ -30,4 +31,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, options: argparse.Namespace) -> int:
     """Returns an exit code."""
-    return run_again(config, options, "replay", ("rejected",), {}, not options.no_reply)
+    return run_again(config, options, "replay", (REJECTED,), {}, not options.no_reply)

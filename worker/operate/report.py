@@ -29,6 +29,7 @@ from ..folder.snapshot import read_facts
 from ..job.facts import Outcome
 from ..job.outcome import OUTCOMES, Result
 from ..job.snapshot import AttemptFacts, JobFacts
+from ..job.stage import REJECTED, UNDELIVERED
 from ..settings import Config
 from . import history, places, screen, status
 from .history import Day, Looked, Past, Try
@@ -65,7 +66,7 @@ _RECENT = 25
 _LISTED_AT_ONCE = 10_000
 """Of a folder with more jobs, so many are looked at for the most recent ones."""
 _UP_TO_A_YEAR = 366 * 86400
-_PLACES = ("rejected", "undelivered")
+_PLACES = (REJECTED, UNDELIVERED)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -268,8 +269,7 @@ def _recent(names: Mapping[Path, Sequence[str]], window: Sequence[str]) -> Itera
         past = _read(path)
         with contextlib.suppress(Damaged, OSError):
             if past is not None and past.day in window:
-                word = path.parent.name if path.parent.name in _PLACES else "done"
-                yield Recent(past, word, timeline(JobFolder(path)))
+                yield Recent(past, places.put_away_as(path), timeline(JobFolder(path)))
 
 
 # --- the page

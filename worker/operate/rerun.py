@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..folder.jobs import JobsFolder
+from ..job.stage import DONE, REJECTED, UNDELIVERED
 from ..settings import Config
 from . import again, asking
 from .asking import Action, NotPossible
@@ -39,7 +40,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """Returns an exit code."""
     given = {name: getattr(options, name) for name in ("cpus", "memory_mb", "time", "gpus")}
     resources = {name: value for name, value in given.items() if value is not None}
-    return run_again(config, options, "rerun", ("done", "undelivered"), resources, not options.no_reply)
+    return run_again(config, options, "rerun", (DONE, UNDELIVERED), resources, not options.no_reply)
 
 
 def run_again(config: Config, options: argparse.Namespace, verb: str, states: tuple[str, ...],
@@ -49,7 +50,7 @@ def run_again(config: Config, options: argparse.Namespace, verb: str, states: tu
 
     def plan(found: Found) -> str:
         if found.word not in states:
-            instead = {"rejected": "was rejected; see replay", "done": "was a job; see rerun"}
+            instead = {REJECTED: "was rejected; see replay", DONE: "was a job; see rerun"}
             raise NotPossible(instead.get(found.word, f"is {found.word}; only what is over can run again"))
         again.check(config, jobs, found.job, resources, named=bool(options.job))
         return again.words(found.job, answer)

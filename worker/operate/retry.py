@@ -7,6 +7,7 @@ import time
 
 from ..folder.jobs import JobsFolder
 from ..job.facts import Asked
+from ..job.stage import DONE, REJECTED, RETRYING, UNDELIVERED
 from ..settings import Config
 from . import again, asking
 from .asking import Action, NotPossible
@@ -36,7 +37,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     jobs, answer = JobsFolder(config.site.jobs_dir), not options.no_reply
 
     def plan(found: Found) -> str:
-        if found.word == "retrying":
+        if found.word == RETRYING:
             return "is tried again by the next pass"
         _check_over(found)
         again.same_spec(config, found.job)
@@ -45,20 +46,20 @@ def run(config: Config, options: argparse.Namespace) -> int:
 
     def act(found: Found, by: str) -> str:
         words = plan(found)
-        if found.word == "retrying":
+        if found.word == RETRYING:
             found.job.retry_asked.write(Asked(by, time.time(), attempt=_waits_after(found)))
             jobs.ring(found.job.id)
             return words
         spec = again.same_spec(config, found.job)
         return f"{words}, as {again.run_again(jobs, found.job, 'retry', by, answer, {}, spec)}"
 
-    return asking.perform(config, options, Action("retry", ("retrying", "done", "undelivered"), plan, act))
+    return asking.perform(config, options, Action("retry", (RETRYING, DONE, UNDELIVERED), plan, act))
 
 
 def _check_over(found: Found) -> None:
-    if found.word == "rejected":
+    if found.word == REJECTED:
         raise NotPossible("was no valid job; see replay")
-    if found.word not in ("done", "undelivered"):
+    if found.word not in (DONE, UNDELIVERED):
         raise NotPossible(
             f"is {found.word}; only a job that waits for its next attempt, or is over, can be tried again"
         )

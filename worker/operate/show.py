@@ -21,11 +21,11 @@ from ..folder.jobs import JobsFolder
 from ..job.facts import Intent, Message, Progress
 from ..job.outcome import Result
 from ..job.spec import Resources
+from ..job.stage import STATES, words_in_help
 from ..settings import Config
 from . import in_batches, places, screen
 from .in_batches import InBatch
 from .places import Found
-from .state import STATES, words_in_help
 from .timeline import Event, resources, timeline
 
 SUMMARY = "one job's whole life: timeline, inputs, outputs, usage, log"

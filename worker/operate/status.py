@@ -19,6 +19,7 @@ from ..folder.facts import read_progress, read_result, read_started, site_fault_
 from ..folder.jobs import JobsFolder
 from ..folder.paths import contents
 from ..job.facts import SiteFault
+from ..job.stage import DAMAGED, STATES, UNSENT, words_in_help
 from ..login import shapes, tally
 from ..login.known_shapes import Shapes
 from ..login.tools import Tools
@@ -27,7 +28,6 @@ from . import in_batches, places, screen
 from .in_batches import InBatch
 from .pilots import QueueRow, queue_rows
 from .places import Found, Wanted
-from .state import STATES, words_in_help
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -175,7 +175,7 @@ def look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: Op
     everything = sorted(places.active(jobs), key=lambda found: found.claimed_at)
     rows, more, unknown = _rows(jobs, want, limit, everything, outside, now)
     inside = {name: job for name in unknown if (job := in_batches.find(config, jobs, name)) is not None}
-    unsent = [found.since for found in everything if found.word in ("answering", "unanswered")]
+    unsent = [found.since for found in everything if found.word in UNSENT]
     return Standing(
         at=now,
         installation=config.site.installation,
@@ -228,7 +228,7 @@ def _row(found: Found, outside: Optional[Outside]) -> Row:
     try:
         return Row(**{**base, **_of_the_job(found), **_of_the_attempt(found, outside)})
     except (Damaged, OSError) as error:
-        return Row(**{**base, "state": "damaged" if found.word in STATES else found.word, "why": str(error)})
+        return Row(**{**base, "state": DAMAGED if found.word in STATES else found.word, "why": str(error)})
 
 
 def _row_inside(job: InBatch) -> Row:

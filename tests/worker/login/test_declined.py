@@ -16,13 +16,13 @@ from tests.worker.login.test_passes import LAYERS, Cluster, Login, answers
 from worker.doctor.report import Report
 from worker.doctor.schedule import look_at_what_is_declined
 from worker.folder.facts import group_of
+from worker.folder.outline import stage_at
 from worker.job.facts import Asked, Started
 from worker.job.names import JobId
 from worker.login.known_shapes import Shapes
 from worker.login.shapes import sentence
 from worker.operate import places
 from worker.operate.explain import explain
-from worker.operate.state import state_of
 from worker.operate.timeline import timeline
 from worker.settings import PilotRules, Seconds
 
@@ -120,7 +120,7 @@ def test_only_the_declined_shape_waits_while_messages_are_taken_and_others_run(l
 
     assert codes == [0, 0, 0] and login.choosy.alive == 3 and not login.broker.queued
     assert login.choosy.asked == 1
-    states = sorted(state.word for job in login.active() if (state := state_of(str(job.path))))
+    states = sorted(state.word for job in login.active() if (state := stage_at(str(job.path))))
     assert states == ["declined", "pending", "pending", "pending"]
 
 

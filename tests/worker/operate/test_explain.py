@@ -12,7 +12,7 @@ from scheduler import JobView, Outlook, Phase, SlurmJobId, Stock
 from tests.worker.examples import COPY, SPEC, config_for
 from tests.worker.login.situations import NAME, ended, intended, job, message, outcome, result, started, submitted
 from tests.worker.operate.ground import jobs_in, put
-from tests.worker.operate.test_state import AGAIN, SITUATIONS
+from tests.worker.test_stage import AGAIN, SITUATIONS
 from worker.folder.facts import site_fault_of
 from worker.folder.jobs import JobsFolder
 from worker.job.facts import Absent, Cancel, Delivered, Held, NotTaken, SiteFault, Stuck, Undeliverable

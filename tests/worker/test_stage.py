@@ -1,19 +1,31 @@
-"""A job's state is told by the names of its files, and agrees with what the judge would do."""
+"""Where a job stands is told by the names of its files, and agrees with what the judge would do."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
 from tests.worker.examples import NOW, SPEC
 from tests.worker.login.situations import ended, intended, job, outcome, result, started, submitted
 from tests.worker.operate.ground import jobs_in, put
+from worker.folder.outline import stage_at
 from worker.job.facts import Asked, Cancel, Delivered, Held, NotTaken, Undeliverable
 from worker.job.outcome import OUTCOMES
 from worker.job.snapshot import AttemptFacts, JobFacts
-from worker.operate.state import OUTCOME_WORDS, STATES, state_of, words_in_help
+from worker.job.stage import (
+    ACTIVE,
+    ENDED_STATES,
+    OUTCOME_WORDS,
+    STATES,
+    Mark,
+    Outline,
+    Stage,
+    stage_of,
+    words_in_help,
+)
 from worker.settings import RetryPolicy
 
 AGAIN = replace(SPEC, retry=RetryPolicy(attempts=2, on=("node_failed",)))
@@ -45,7 +57,7 @@ SITUATIONS: dict[str, tuple[str, JobFacts]] = {
 def test_the_state_of_a_job(situation: str, tmp_path: Path) -> None:
     word, facts = SITUATIONS[situation]
 
-    state = state_of(str(put(jobs_in(tmp_path), "a", facts).path))
+    state = stage_at(str(put(jobs_in(tmp_path), "a", facts).path))
 
     assert state is not None and state.word == word
     assert state.attempt == len(facts.attempts)
@@ -56,7 +68,7 @@ def test_a_job_that_is_held_is_so_until_it_has_a_result(tmp_path: Path) -> None:
     facts = {"held": job(), "ending": job(started(result=result()))}
 
     for word, each in facts.items():
-        state = state_of(str(put(jobs_in(tmp_path / word), "a", each, "active", held).path))
+        state = stage_at(str(put(jobs_in(tmp_path / word), "a", each, "active", held).path))
         assert state is not None and state.word == word
 
 
@@ -68,7 +80,7 @@ def test_a_job_that_is_over_for_its_requester_only_waits_to_be_put_away(
 ) -> None:
     put_there = put(jobs_in(tmp_path), "a", job(started(), outcome=outcome("job")), "active", fact)
 
-    state = state_of(str(put_there.path))
+    state = stage_at(str(put_there.path))
 
     assert state is not None and state.word == "closing"
 
@@ -79,7 +91,7 @@ def test_a_job_that_an_operator_wants_gone_is_being_cancelled_wherever_it_stands
 ) -> None:
     asked = ("cancel_asked.json", Asked("mary@login1", NOW))
 
-    state = state_of(str(put(jobs_in(tmp_path), "a", facts, "active", asked).path))
+    state = stage_at(str(put(jobs_in(tmp_path), "a", facts, "active", asked).path))
 
     assert state is not None and state.word == "cancelling"
 
@@ -90,23 +102,45 @@ def test_a_folder_without_its_message_is_no_job_yet_and_one_that_has_begun_is_da
     lost_it = put(jobs_in(tmp_path), "b", job())
     lost_it.message.path.unlink()
 
-    state = state_of(str(lost_it.path))
+    state = stage_at(str(lost_it.path))
 
-    assert state_of(str(being_claimed)) is None
+    assert stage_at(str(being_claimed)) is None
     assert state is not None and state.word == "damaged"
 
 
 def test_a_job_that_moves_away_while_it_is_looked_at_is_passed_over(tmp_path: Path) -> None:
-    assert state_of(str(tmp_path / "gone")) is None
+    assert stage_at(str(tmp_path / "gone")) is None
 
 
 def test_a_job_whose_result_can_t_be_read_is_damaged(tmp_path: Path) -> None:
     put_there = put(jobs_in(tmp_path), "a", job(started(result=result())))
     put_there.attempt(1).result.path.write_text("{")
 
-    state = state_of(str(put_there.path))
+    state = stage_at(str(put_there.path))
 
     assert state is not None and state.word == "damaged"
+
+
+def test_since_when_is_told_by_the_fact_that_tells_where_it_stands() -> None:
+    times: dict[Mark, float] = {"message": 1, "attempts": 2, "attempt": 2, "intent": 3, "submission": 4, "folder": 9}
+
+    def stage(more: dict[Mark, float]) -> Optional[Stage]:
+        times.update(more)
+        return stage_of(Outline(ACTIVE, times, 1, times.__getitem__, lambda: False))
+
+    assert stage({}) == Stage("pending", 4, 1)
+    assert stage({"started": 5}) == Stage("running", 5, 1)
+    assert stage({"cancel_asked": 6, "held": 3}) == Stage("cancelling", 6, 1)
+    assert stage({"ended": 7}) == Stage("ending", 7, 1)
+    assert stage({"outcome": 8, "not_taken": 8.5}) == Stage("unanswered", 8.5, 1)
+
+
+def test_a_job_that_was_put_away_has_been_so_since_its_answer_was_settled() -> None:
+    for word in ENDED_STATES:
+        times: dict[Mark, float] = {"message": 1, "outcome": 2, "delivered": 3}
+        assert stage_of(Outline(word, times, 1, times.__getitem__, lambda: False)) == Stage(word, 3, 1)
+        del times["delivered"]
+        assert stage_of(Outline(word, times, 1, times.__getitem__, lambda: False)) == Stage(word, 1, 1)
 
 
 def test_every_word_of_the_table_is_explained_in_the_help() -> None:
