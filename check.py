@@ -224,7 +224,8 @@ _SITE = "the site file (default: %(default)s)"
 _CREDENTIALS = "addresses and secrets (default: %(default)s)"
 _RESEND = """\
 Answers whose queue was gone, or refused them, are kept: first among the active jobs, and after give_up_after in
-jobs/undelivered. Mend the cause (make the queue, list it in [replies] create), then send them again with this.
+jobs/undelivered. Mend the cause (make the queue, list it in [replies] create), then send them again with this. While a pass
+is running (a watch, say), they are left to it.
 Without a JOB and without --all: shows what could be sent.
 """
 

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Optional
 
 from ..broker import QueueFault
 from ..errors import Transient
@@ -33,8 +34,9 @@ def guarded_pass(config: Config, drain: bool) -> int:
     return guarded(config, lambda tools: _pass(tools, drain))
 
 
-def guarded(config: Config, work: Callable[[Tools], int]) -> int:
-    """Anything that only one process at a time may do. Returns an exit code."""
+def guarded(config: Config, work: Callable[[Tools], int], instead: Optional[Callable[[], int]] = None) -> int:
+    """Anything that only one process at a time may do. `instead`: what is done while another one does something. Returns an
+    exit code."""
     jobs = JobsFolder(config.site.jobs_dir)
     try:
         marked = check_mark(config.site_file, jobs)
@@ -52,6 +54,8 @@ def guarded(config: Config, work: Callable[[Tools], int]) -> int:
                 tools.close()
                 tools.tell_commands()
     except lease.Held as error:
+        if instead is not None:
+            return instead()
         log.info("another pass is running, nothing done: %s", error)
         return os.EX_TEMPFAIL
     except lease.Lost as error:

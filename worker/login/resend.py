@@ -49,7 +49,20 @@ def resend(config: Config, chosen: Sequence[str], everything: bool, dry_run: boo
         if rows and not as_json:
             print("Nothing was sent. To send: ./check.py resend JOB..., or --all")
         return os.EX_DATAERR if unknown or damaged else os.EX_OK
-    return guarded(config, lambda tools: _resend(tools, chosen, as_json))
+    return guarded(config, lambda tools: _resend(tools, chosen, as_json), lambda: _hand_over(jobs, chosen, as_json))
+
+
+def _hand_over(jobs: JobsFolder, chosen: Sequence[str], as_json: bool) -> int:
+    """A pass is running, a watch for example: it finds these answers due, and sends them."""
+    damaged = list[str]()
+    waiting, unknown = _find(jobs, chosen, damaged)
+    for row in waiting:
+        audit(jobs, "resend", row.job, asker(), f"to {row.to}")
+        _make_due(jobs, row)
+        jobs.ring(JobId(row.job))
+    rows = [replace(row, state="active", why="the pass that is running sends it, or the next one") for row in waiting]
+    _show(rows, unknown, as_json)
+    return os.EX_DATAERR if unknown or damaged else os.EX_OK
 
 
 def _resend(tools: Tools, chosen: Sequence[str], as_json: bool) -> int:
@@ -64,16 +77,22 @@ def _resend(tools: Tools, chosen: Sequence[str], as_json: bool) -> int:
 
 def _send(tools: Tools, row: Row) -> Row:
     audit(tools.jobs, "resend", row.job, asker(), f"to {row.to}")
-    job = tools.jobs.find(JobId(row.job))
-    assert job is not None
-    if job.path.parent != tools.jobs.active:
-        job = bring_back(job, tools.jobs)
-    job.unroutable.remove()
-    job.undeliverable.remove()
+    job = _make_due(tools.jobs, row)
     reconcile.settle(tools, job, Standing())
     after = tools.jobs.find(job.id)
     waits = replace(row, state="active", why=tools.broker_away or "the next pass sends it")
-    return (_row(after) if after is not None else None) or waits
+    return (_row(after, after.path.parent != tools.jobs.active) if after is not None else None) or waits
+
+
+def _make_due(jobs: JobsFolder, row: Row) -> JobFolder:
+    """An active job whose answer is to be sent now. What keeps it from being sent is removed first: a pass that found that in
+    an active job would put it away again. Whoever is killed in between leaves a job that is put away without a word, which
+    is seen."""
+    job = jobs.find(JobId(row.job))
+    assert job is not None
+    job.unroutable.remove()
+    job.undeliverable.remove()
+    return job if job.path.parent == jobs.active else bring_back(job, jobs)
 
 
 def _find(jobs: JobsFolder, chosen: Sequence[str], damaged: list[str]) -> tuple[list[Row], list[str]]:
@@ -92,7 +111,7 @@ def _waiting(jobs: JobsFolder, damaged: list[str]) -> Iterator[Row]:
     for place in (jobs.undelivered, jobs.rejected, jobs.active):
         for name in _names(place, damaged):
             with _left_alone(name, damaged):
-                row = _row(JobFolder(place / name))
+                row = _row(JobFolder(place / name), place != jobs.active)
                 if row is not None and row.state != "delivered":
                     yield row
 
@@ -112,10 +131,12 @@ def _left_alone(name: str, damaged: list[str]) -> Iterator[None]:
         damaged.append(name)
 
 
-def _row(job: JobFolder) -> Optional[Row]:
+def _row(job: JobFolder, put_away: bool) -> Optional[Row]:
+    """None for a job whose answer is on its way. `put_away`: not among the active ones; without a word of what became of its
+    answer, it is one whose `resend` was interrupted."""
     delivered, gone = job.delivered.read(), job.undeliverable.read()
     kept = job.unroutable.read()
-    message = job.message.read() if delivered or gone or kept else None
+    message = job.message.read() if delivered or gone or kept or put_away else None
     if message is None:
         return None
     to = str(message.properties.get("reply_to") or "")
@@ -123,7 +144,9 @@ def _row(job: JobFolder) -> Optional[Row]:
         return Row(job.id, to, delivered.at, "delivered", delivered.note)
     if gone is not None:
         return Row(job.id, to, gone.at, "given up", gone.why)
-    return Row(job.id, to, kept.since, "kept", kept.why) if kept is not None else None
+    if kept is not None:
+        return Row(job.id, to, kept.since, "kept", kept.why)
+    return Row(job.id, to, message.claimed_at, "given up", "resend was interrupted") if put_away else None
 
 
 def _show(rows: Sequence[Row], unknown: Sequence[str], as_json: bool) -> None:
