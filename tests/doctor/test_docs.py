@@ -13,6 +13,7 @@ from docs.settings import tables
 from tests.installation import ROOT
 from worker.doctor.packages import NEWEST, OLDEST
 
+LINKED = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = [ROOT / "docs" / "install.md", ROOT / "docs" / "symptoms.md"]
 LINES = [line.strip() for page in [*PAGES, ROOT / "README.md"] for line in page.read_text().splitlines()]
 COMMANDS = sorted({
@@ -62,7 +63,7 @@ def test_every_symptom_of_the_log_is_what_the_code_says() -> None:
     assert [phrase for phrase in phrases if phrase not in said] == []
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         path, _, anchor = target.partition("#")
