@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NewType, Optional, Protocol
+from typing import Callable, NewType, Optional, Protocol
 
 SlurmJobId = NewType("SlurmJobId", str)
 """As `squeue -r` prints it: "123", or "123_4" for one element of an array."""
@@ -18,6 +19,11 @@ SlurmJobId = NewType("SlurmJobId", str)
 def element_id(slurm_id: SlurmJobId, element: int) -> SlurmJobId:
     """The id of one element of the array `slurm_id`."""
     return SlurmJobId(f"{slurm_id}_{element}")
+
+
+def is_element(slurm_id: SlurmJobId) -> bool:
+    """Whether this is the id of one element of an array."""
+    return "_" in slurm_id
 
 
 class Phase(enum.Enum):
@@ -147,6 +153,11 @@ class TooWide(Unavailable):
     """The history may only be asked about a shorter time at once."""
 
 
+SpentOn = Callable[[str], AbstractContextManager[None]]
+"""Entered with a command's name around each run of one, by a scheduler that runs commands. What it raises keeps the command
+from being run, and comes out of the method that wanted it."""
+
+
 class Scheduler(Protocol):
     @property
     def traits(self) -> Traits: ...
@@ -169,7 +180,8 @@ class Scheduler(Protocol):
         Unavailable, and TooWide."""
 
     def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
-        """Cancel; a job that has ended is no error. Raises Unavailable."""
+        """Cancel; a job that has ended is no error. Takes one command for elements of arrays and one for other jobs. Raises
+        Unavailable: some of them may have been cancelled."""
 
 
 class Informant(Scheduler, Protocol):

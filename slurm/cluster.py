@@ -8,10 +8,23 @@ import pwd
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Callable, Optional
 
-from scheduler import BatchRequest, Declined, JobView, Outlook, Refused, SlurmJobId, TooWide, Unavailable, Usage
+from scheduler import (
+    BatchRequest,
+    Declined,
+    JobView,
+    Outlook,
+    Refused,
+    SlurmJobId,
+    SpentOn,
+    TooWide,
+    Unavailable,
+    Usage,
+    is_element,
+)
 
 from . import TRAITS, answers, commands, details, states
 
@@ -34,12 +47,15 @@ class Slurm:
         accounting: bool = True,
         timeout: float = 60,
         at_a_time: int = 0,
+        spent_on: Optional[SpentOn] = None,
     ) -> None:
-        """`timeout`: seconds that a command may take; `at_a_time`: how many elements of one array, 0 for no limit."""
+        """`timeout`: seconds that a command may take; `at_a_time`: how many elements of one array, 0 for no limit.
+        What `spent_on` raises comes out of each method besides its own errors."""
         self._account, self._partition, self._extra = account, partition, extra_options
         self._accounting = accounting
         self._timeout = timeout
         self._at_a_time = at_a_time
+        self._spent_on: SpentOn = spent_on or (lambda command: nullcontext())
         self._environment = _environment(bin_dir)
 
     def submit(self, request: BatchRequest) -> SlurmJobId:
@@ -81,8 +97,8 @@ class Slurm:
     def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
         """Elements of arrays also where they have just started: with `--state` Slurm 22.05 takes "7_0" of an array that
         waits as a whole for all of it, and ends 7_1 too."""
-        elements = [each for each in ids if "_" in each]
-        others = [each for each in ids if "_" not in each]
+        elements = [each for each in ids if is_element(each)]
+        others = [each for each in ids if not is_element(each)]
         for some, filtered in ((elements, False), (others, only_waiting)):
             if some:
                 self._ask(commands.scancel(some, filtered))
@@ -116,6 +132,10 @@ class Slurm:
         return answer.stdout
 
     def _run(self, argv: list[str], **more: str) -> subprocess.CompletedProcess[str]:
+        with self._spent_on(argv[0]):
+            return self._run_now(argv, **more)
+
+    def _run_now(self, argv: list[str], **more: str) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
                 argv, env={**self._environment, **more}, stdin=subprocess.DEVNULL, capture_output=True,

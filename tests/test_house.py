@@ -55,6 +55,7 @@ PURE_ENOUGH = {"scheduler", "worker.errors", "worker.settings"}
 WITHOUT_EFFECT = {
     "__future__",
     "collections.abc",
+    "contextlib",
     "dataclasses",
     "enum",
     "json",

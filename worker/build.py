@@ -5,10 +5,10 @@ It imports a kind only once that kind is asked for: an empty pass and a compute 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
-    from scheduler import Informant, Traits
+    from scheduler import Informant, SpentOn, Traits
 
     from .settings import Site
 
@@ -24,8 +24,9 @@ def traits(site: Site) -> Traits:
     return TRAITS
 
 
-def open_scheduler(site: Site) -> Informant:
-    """The site's scheduler. Nothing is asked of it yet, and no file is opened."""
+def open_scheduler(site: Site, spent_on: Optional[SpentOn] = None) -> Informant:
+    """The site's scheduler. Nothing is asked of it yet, and no file is opened. `spent_on`: entered around each command
+    that it runs; what this raises comes out of the scheduler's methods."""
     if site.scheduler == "local":
         from scheduler.local import Local
 
@@ -33,4 +34,6 @@ def open_scheduler(site: Site) -> Informant:
     from slurm.cluster import Slurm
 
     s = site.slurm
-    return Slurm(s.bin_dir, s.account, s.partition, s.extra_options, s.accounting, s.command_timeout, s.array_limit)
+    return Slurm(
+        s.bin_dir, s.account, s.partition, s.extra_options, s.accounting, s.command_timeout, s.array_limit, spent_on
+    )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import os
 import re
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
-from scheduler import BatchRequest, Declined, Phase, Refused, SlurmJobId, TooWide, Unavailable
+from scheduler import BatchRequest, Declined, Phase, Refused, SlurmJobId, SpentOn, TooWide, Unavailable
 from slurm.cluster import Slurm
 
 REQUEST = BatchRequest(
@@ -32,8 +35,8 @@ class Commands:
         path.write_text("\n".join(["#!/bin/bash", f"saw={str(self.saw)!r}", *lines]) + "\n")
         path.chmod(0o755)
 
-    def slurm(self, accounting: bool = True, timeout: float = 10) -> Slurm:
-        return Slurm(str(self.folder), "group", "fast", ["--qos=short"], accounting, timeout)
+    def slurm(self, accounting: bool = True, timeout: float = 10, spent_on: Optional[SpentOn] = None) -> Slurm:
+        return Slurm(str(self.folder), "group", "fast", ["--qos=short"], accounting, timeout, spent_on=spent_on)
 
 
 @pytest.fixture
@@ -240,6 +243,38 @@ def test_a_waiting_element_of_an_array_is_cancelled_without_the_filter_that_take
     commands.slurm().cancel([SlurmJobId("7_0"), SlurmJobId("8")], only_waiting=True)
 
     assert commands.saw.read_text() == "--quiet 7_0\n--quiet --state=PENDING 8\n"
+
+
+def test_a_command_is_counted_where_it_runs(commands: Commands) -> None:
+    for name in ("scancel", "sbatch"):
+        commands.add(name, 'echo "$0" >> "$saw"', "echo 7")
+    counted: list[str] = []
+
+    def spent_on(command: str) -> AbstractContextManager[None]:
+        counted.append(command)
+        return nullcontext()
+
+    slurm = commands.slurm(accounting=False, spent_on=spent_on)
+    elements = [SlurmJobId(f"7_{number}") for number in range(500)]
+    slurm.cancel([*elements, *(SlurmJobId(f"{8 + number}") for number in range(500))])
+    slurm.cancel(elements)
+    slurm.submit(REQUEST)
+    slurm.history(["a"], 0)  # there is none to ask
+
+    ran = [Path(line).name for line in commands.saw.read_text().splitlines()]
+    assert counted == ran == ["scancel", "scancel", "scancel", "sbatch"]
+
+
+@pytest.mark.parametrize("error", [LookupError("none is left"), OSError(errno.ENOSPC, "the count can't be written")])
+def test_a_command_that_may_not_be_spent_is_not_run(commands: Commands, error: Exception) -> None:
+    commands.add("scancel", 'echo "$@" >> "$saw"')
+
+    def spent_on(command: str) -> AbstractContextManager[None]:
+        raise error
+
+    with pytest.raises(type(error)):
+        commands.slurm(spent_on=spent_on).cancel([SlurmJobId("7")])
+    assert not commands.saw.exists()
 
 
 def test_cancelling_that_fails_is_told(commands: Commands) -> None:

@@ -11,16 +11,12 @@ import json
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
 
 from ..errors import Damaged
 from ..folder.paths import contents, write_note
-
-if TYPE_CHECKING:
-    from scheduler import BatchRequest, Informant, JobView, Outlook, Scheduler, SlurmJobId, Traits, Usage
 
 LEAST_AT_ONCE = 3
 """What the longest piece of work needs: a submission takes squeue, scontrol and sbatch."""
@@ -30,63 +26,6 @@ LOOK = 2
 
 class Spent(Exception):
     """The bucket is empty: this has to wait."""
-
-
-class Rationed:
-    """A scheduler that takes a token before each command. Its methods raise Spent besides their own errors."""
-
-    def __init__(self, scheduler: Scheduler, budget: Budget) -> None:
-        self._scheduler, self._budget = scheduler, budget
-
-    @property
-    def traits(self) -> Traits:
-        return self._scheduler.traits
-
-    def submit(self, request: BatchRequest) -> SlurmJobId:
-        with self._budget.spent_on("sbatch"):
-            self._budget.had_turn("submit")
-            return self._scheduler.submit(request)
-
-    def objection(self, request: BatchRequest) -> str:
-        self._budget.begin("try", 1)
-        with self._budget.spent_on("sbatch"):
-            return self._scheduler.objection(request)
-
-    def largest_array(self) -> int:
-        with self._budget.spent_on("scontrol"):
-            return self._scheduler.largest_array()
-
-    def queue(self) -> Sequence[JobView]:
-        with self._budget.spent_on("squeue"):
-            return self._scheduler.queue()
-
-    def history(self, names: Sequence[str], since: float, until: Optional[float] = None) -> Sequence[JobView]:
-        with self._budget.spent_on("sacct"):
-            return self._scheduler.history(names, since, until)
-
-    def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
-        self._budget.begin("cancel", 1)
-        with self._budget.spent_on("scancel"):
-            self._scheduler.cancel(ids, only_waiting)
-
-
-class RationedInformant(Rationed):
-    """The same for what is asked for people."""
-
-    def __init__(self, scheduler: Informant, budget: Budget) -> None:
-        super().__init__(scheduler, budget)
-        self._informant = scheduler
-
-    def usage(self, slurm_id: SlurmJobId) -> Optional[Usage]:
-        self._budget.leave_enough(1)
-        with self._budget.spent_on("sacct"):
-            return self._informant.usage(slurm_id)
-
-    def outlook(self, slurm_id: SlurmJobId) -> Optional[Outlook]:
-        self._budget.leave_enough(2)
-        self._budget.take("squeue")
-        self._budget.take("sinfo")
-        return self._informant.outlook(slurm_id)
 
 
 @dataclass

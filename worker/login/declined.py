@@ -167,6 +167,7 @@ def _ask(tools: Tools, asked: Resources, shape: Shape) -> None:
     if tools.shapes.silent:
         return
     try:
+        tools.begin("try", 1)
         objection = tools.scheduler.objection(smallest(tools.config, asked))
     except (Spent, Unavailable) as error:
         tools.shapes.silent = True

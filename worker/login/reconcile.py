@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Optional, Union
 
-from scheduler import JobView, Phase, SlurmJobId, TooWide, Unavailable, element_id
+from scheduler import JobView, Phase, SlurmJobId, TooWide, Unavailable, element_id, is_element
 from slurm import states
 
 from ..errors import Damaged, InvalidSpec, Transient, UnknownWorkload
@@ -316,6 +316,7 @@ def _cancel_all(tools: Tools, standing: Standing) -> None:
         while ids and not tools.slurm_away:
             some, ids[:] = ids[:_AT_ONCE], ids[_AT_ONCE:]
             try:
+                tools.begin("cancel", len({is_element(each) for each in some}))
                 tools.scheduler.cancel(some, only_waiting)
             except Spent:
                 log.info("no slurm command is left, cancelled in the next pass jobs=%d", len(some) + len(ids))

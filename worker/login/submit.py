@@ -83,6 +83,7 @@ def submit(tools: Tools, batch: Sequence[Ready]) -> Said:
         elements = [intent.element for _, intent in intended] if set(group.members) != {"0"} else []
         tools.check_lease()
         paths.crash_point("before sbatch")
+        tools.had_turn("submit")
         slurm_id = tools.scheduler.submit(request(tools.config, intended[0][1], elements))
         paths.crash_point("after sbatch")
 

@@ -17,7 +17,7 @@ from ..folder.jobs import JobsFolder
 from ..folder.records import Fact, T
 from ..installed import why_stopped, workloads_of
 from ..settings import Config, Queue
-from .budget import Budget, RationedInformant
+from .budget import Budget
 from .lease import Lease
 
 if TYPE_CHECKING:
@@ -126,14 +126,14 @@ class Tools:
 
     @cached_property
     def scheduler(self) -> Scheduler:
+        """Its methods raise Spent besides their own errors."""
         return self.informant
 
     @cached_property
     def informant(self) -> Informant:
         from ..build import open_scheduler
 
-        made = open_scheduler(self.config.site)
-        return RationedInformant(made, self.budget) if made.traits.runs_commands else made
+        return open_scheduler(self.config.site, self.budget.spent_on)
 
     @cached_property
     def traits(self) -> Traits:
@@ -186,6 +186,15 @@ class Tools:
         """The same, and this is its turn. Raises Spent."""
         if self.rationed:
             self.budget.begin(work, commands)
+
+    def had_turn(self, work: str) -> None:
+        if self.rationed:
+            self.budget.had_turn(work)
+
+    def leave_enough(self, commands: int) -> None:
+        """Before people's questions, which take so many Slurm commands. Raises Spent."""
+        if self.rationed:
+            self.budget.leave_enough(commands)
 
     @property
     def rationed(self) -> bool:

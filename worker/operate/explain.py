@@ -216,7 +216,9 @@ def _outlook(scene: _Scene, view: JobView) -> Optional[Outlook]:
     from ..login.tools import Tools
 
     try:
-        return Tools(scene.config, scene.jobs).informant.outlook(SlurmJobId(view.slurm_id))
+        tools = Tools(scene.config, scene.jobs)
+        tools.leave_enough(2)
+        return tools.informant.outlook(SlurmJobId(view.slurm_id))
     except (Unavailable, Spent):
         return None
 

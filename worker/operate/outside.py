@@ -63,8 +63,7 @@ def _ask_broker(outside: Outside, tools: Tools) -> None:
 
 def _ask_slurm(outside: Outside, tools: Tools) -> None:
     try:
-        if tools.rationed:
-            tools.budget.leave_enough(1)
+        tools.leave_enough(1)
         views = tools.ask_queue()
     except Spent:
         outside.slurm_away = "its commands are used up for now (slurm.commands_per_second)"

@@ -218,7 +218,9 @@ def _ask(config: Config, jobs: JobsFolder, slurm_id: str) -> tuple[Optional[Usag
     from ..login.tools import Tools
 
     try:
-        return Tools(config, jobs).informant.usage(SlurmJobId(slurm_id)), ""
+        tools = Tools(config, jobs)
+        tools.leave_enough(1)
+        return tools.informant.usage(SlurmJobId(slurm_id)), ""
     except Unavailable as error:
         return None, str(error)
     except Spent:

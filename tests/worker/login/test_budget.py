@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from scheduler import SlurmJobId
+from tests.worker.examples import config_for
+from worker.folder.jobs import JobsFolder
+from worker.login import reconcile
 from worker.login.budget import Budget, Spent
+from worker.login.tools import Tools
+from worker.settings import SlurmSettings
 
 
 def bucket(folder: Path, rate: float = 0.0, burst: int = 3) -> Budget:
@@ -52,3 +58,25 @@ def test_a_file_that_can_not_be_read_is_a_full_bucket(tmp_path: Path, content: s
     (tmp_path / "slurm_budget.json").write_text(content)
 
     assert bucket(tmp_path).left() == 3
+
+
+@pytest.mark.parametrize(("left", "used"), [(3, 2), (2, 2), (1, 0)])
+def test_a_cancel_that_takes_two_commands_counts_two_and_waits_for_two(tmp_path: Path, left: int, used: int) -> None:
+    scancel = tmp_path / "bin" / "scancel"
+    scancel.parent.mkdir()
+    scancel.write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/saw"\n')
+    scancel.chmod(0o755)
+    slurm = SlurmSettings(bin_dir=str(scancel.parent), commands_per_second=0.0001, commands_at_once=3)
+    jobs = JobsFolder(tmp_path / "jobs")
+    jobs.prepare()
+    tools, standing = Tools(config_for(tmp_path, changes={"slurm": slurm}), jobs), reconcile.Standing()
+    for _ in range(3 - left):
+        tools.budget.take("squeue")
+    tools.budget.used.clear()
+    standing.to_cancel[False] = [*(SlurmJobId(f"7_{element}") for element in range(499)), SlurmJobId("8")]
+
+    reconcile._cancel_all(tools, standing)
+
+    ran = (tmp_path / "saw").read_text().splitlines() if used else []
+    assert tools.budget.used["scancel"] == len(ran) == used
+    assert tools.budget.left() == left - used

@@ -21,8 +21,9 @@ from scheduler import BatchRequest, JobView, Phase, SlurmJobId
 from tests.worker.login import test_passes
 from tests.worker.login.test_passes import GOOD, Login, starts_and_dies
 from tests.worker.model.machine import SHARED_MEMORY
+from tests.worker.spending import Spending
 from worker.job.facts import Asked
-from worker.login.budget import LEAST_AT_ONCE, LOOK, Budget, Rationed, Spent
+from worker.login.budget import LEAST_AT_ONCE, LOOK, Budget, Spent
 from worker.login.one_pass import run_pass
 from worker.login.tools import Tools
 from worker.settings import Seconds
@@ -180,7 +181,7 @@ class Site(Login):
 
     def one_pass(self, drain: bool = True) -> int:
         tools = self.tools or Tools(self.config, self.jobs)
-        tools.__dict__.update(broker=self.broker, scheduler=Rationed(self.cluster, tools.budget), token="a token")
+        tools.__dict__.update(broker=self.broker, scheduler=Spending(self.cluster, tools.budget), token="a token")
         tools.token_at = self.clock.now
         if self.tools:
             tools.renew()

@@ -29,6 +29,7 @@ from tests.worker.examples import NOW, read
 from tests.worker.model.books import Attempt, Books, Broken, Sent, promise
 from tests.worker.model.cluster import Cluster, SlurmJob
 from tests.worker.model.power import LATER_THAN_ANY_STORY, Event, PowerFailure, Process, Trouble
+from tests.worker.spending import Spending
 from worker.broker import Properties
 from worker.broker.embedded import Embedded
 from worker.errors import Damaged, Transient
@@ -40,7 +41,6 @@ from worker.in_job.run import run
 from worker.in_job.steps import Placement
 from worker.job.facts import Asked, Group
 from worker.job.names import JobId
-from worker.login.budget import Rationed
 from worker.login.guard import guarded
 from worker.login.one_pass import run_pass
 from worker.login.resend import resend
@@ -250,7 +250,7 @@ class World:
         return 0
 
     def _pass(self, tools: Tools, drain: bool) -> int:
-        tools.__dict__["scheduler"] = Rationed(self.cluster, tools.budget)
+        tools.__dict__["scheduler"] = Spending(self.cluster, tools.budget)
         return run_pass(tools, drain)
 
     def operator_resends(self) -> None:
