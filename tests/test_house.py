@@ -17,6 +17,8 @@ import pytest
 
 from tests.installation import ROOT
 from worker import build
+from worker.job import stage
+from worker.job.outcome import OUTCOMES
 from worker.settings import Site
 
 MODULES = sorted(path for room in ("scheduler", "slurm", "worker") for path in (ROOT / room).rglob("*.py"))
@@ -317,6 +319,51 @@ def test_a_pass_with_jobs_imports_the_api_only_to_log_in() -> None:
 
 
 # --- words
+
+
+NOT_ABOUT_A_JOB = {
+    ("worker/login/touch.py", "done"),  # a folder's name
+    ("worker/login/submit.py", "declined"),  # what a log line says
+}
+
+
+def written_out(node: ast.AST | None) -> Iterator[str]:
+    """What an expression may come to, as far as it is written there."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, (ast.Tuple, ast.List, ast.Set, ast.IfExp, ast.BoolOp)):
+        yield from (word for inner in ast.iter_child_nodes(node) for word in written_out(inner))
+    elif isinstance(node, ast.Dict):
+        yield from (word for inner in node.values for word in written_out(inner))
+
+
+def decided(source: str) -> Iterator[str]:
+    """Every text that is compared with, assigned or returned; and what a stage is made of. To show one is no decision."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Compare):
+            yield from (word for each in (node.left, *node.comparators) for word in written_out(each))
+        elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.NamedExpr, ast.Return)):
+            yield from written_out(node.value)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "Stage":
+            yield "Stage()"
+
+
+def test_where_a_job_stands_is_decided_in_one_file() -> None:
+    words = {*stage.STATES, *stage.ENDED_STATES, *stage.BATCH_STATES} - set(OUTCOMES)
+    texts = {name: set(decided((ROOT / name).read_text(encoding="utf-8"))) for name in NAMES}
+    about_jobs = [name for name in NAMES if name.startswith(("worker/operate/", "worker/login/", "worker/in_job/"))]
+
+    assert {(name, word) for name in about_jobs for word in texts[name] & words} == NOT_ABOUT_A_JOB
+    assert [name for name in NAMES if "Stage()" in texts[name]] == ["worker/job/stage.py"]
+
+
+@pytest.mark.parametrize("source", [
+    "x = found.word == 'running'", "y = word in ('a', 'running')", "state = 'running' if begun else 'b'",
+    "WORDS = {1: 'running'}", "def f():\n    return 'b', 'running'", "if (word := 'running'): pass", "x: str = 'running'",
+])  # fmt: skip
+def test_whoever_decides_where_a_job_stands_is_seen(source: str) -> None:
+    assert "running" in set(decided(source))
+    assert set(decided("COLOURS = {'running': 'cyan'}\nshow('running', folder / 'running')")) == {"cyan"}
 
 
 def test_the_first_service_is_known_only_by_its_older_variable_names() -> None:

@@ -12,6 +12,7 @@ from typing import Callable, Literal, Optional
 
 from .outcome import Result
 from .retry import is_final
+from .snapshot import AttemptFacts
 from .spec import JobSpec, Resources
 
 STATES: Mapping[str, str] = {
@@ -34,9 +35,18 @@ ENDED_STATES: Mapping[str, str] = {
     "rejected": "the message was no valid job, and was answered so; see replay",
     "undelivered": "no queue took its answer in give_up_after; see resend",
 }
+BATCH_STATES: Mapping[str, str] = {
+    "todo": "claimed, in a batch that no pilot has taken yet",
+    "locked": "in a batch that a pilot has taken; it may have answered some of them",
+    "ended": "in a batch that came back; the next pass looks at it",
+    "error": "answered, and not with a success",
+    "done": "answered with a success",
+}
 RETRYING, DAMAGED = "retrying", "damaged"
 UNSENT = ("answering", "unanswered")
 DONE, REJECTED, UNDELIVERED = ENDED_STATES
+TODO, LOCKED, ENDED, ERROR, _ = BATCH_STATES
+IN_OPEN_BATCHES = (TODO, LOCKED, ENDED)
 OUTCOME_WORDS: Mapping[str, str] = {
     "succeeded": "the outputs were sent",
     "rejected": "no valid job, more than the site allows, or Slurm can never run it",
@@ -170,3 +180,26 @@ def goes_on(result: Optional[Result], spec: Optional[JobSpec], had: Optional[Res
     if result is None or spec is None or result.needs_verdict:
         return False
     return not is_final(result, spec, had or spec.resources)
+
+
+# --- pilots, and the jobs in their batches
+
+
+def stage_in_batch(place: str, claimed_at: float, started_at: Optional[float], result: Optional[Result]) -> Stage:
+    """Of a job in a batch that lies in this folder: one of IN_OPEN_BATCHES, or any other, if the batch is through."""
+    came_to = DONE if result is not None and result.outcome == "succeeded" else ERROR
+    ended_at = result.ended_at if result else None
+    return Stage(place if place in IN_OPEN_BATCHES else came_to, ended_at or started_at or claimed_at)
+
+
+def stage_of_pilot(facts: AttemptFacts, written_at: Callable[[Mark], float]) -> Stage:
+    """Of a pilot, which is no job, but has an attempt like one."""
+    if facts.ended is not None:
+        return Stage(f"ended ({facts.ended.state})", facts.ended.at, facts.number)
+    if facts.started is not None:
+        return Stage("running", facts.started.at, facts.number)
+    if facts.closed:
+        return Stage("withdrawn", written_at("started"), facts.number)
+    if facts.submission is not None:
+        return Stage("waiting in Slurm", facts.submission.at, facts.number)
+    return Stage("being submitted", facts.intent.at if facts.intent else written_at("folder"), facts.number)

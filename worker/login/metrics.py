@@ -20,7 +20,7 @@ from ..errors import Damaged
 from ..folder.batches import Batch, crew
 from ..folder.facts import JobFolder, is_running, site_fault_of
 from ..folder.jobs import JobsFolder
-from ..job.stage import STATES, UNSENT
+from ..job.stage import IN_OPEN_BATCHES, STATES, UNSENT
 from ..operate import places
 from ..operate.places import Found
 from .tally import BUCKETS, STEPS, Tally
@@ -104,7 +104,7 @@ def _standing(jobs: JobsFolder, now: float) -> Iterator[Metric]:
 def _pilots(jobs: JobsFolder) -> Iterator[Metric]:
     """Of all queues together: a batch's name tells how many jobs are open in it."""
     waiting = GaugeMetricFamily("batchferry_pilot_jobs", "Open jobs in batches, by state.", labels=("state",))
-    for state in ("todo", "locked", "ended"):
+    for state in IN_OPEN_BATCHES:
         batches = [Batch(path) for path in jobs.pilots.glob(f"q-*/{state}/*.*")]
         waiting.add_metric((state,), sum(batch.count for batch in batches))
     yield waiting

@@ -20,21 +20,20 @@ from ..folder.jobs import JobsFolder
 from ..folder.journal import Progress, read_progress
 from ..folder.paths import contents
 from ..job.outcome import Result
+from ..job.stage import ERROR, LOCKED, TODO, Stage, stage_in_batch
 from ..settings import Config
 from . import screen
 from .timeline import Event, resources
 
-STATES = ("todo", "locked", "ended", "error", "done")
-
 
 @dataclass(frozen=True)
 class InBatch:
-    """`state` is one of STATES; `place` and `of` say which job of its batch it is."""
+    """`place` and `of` say which job of its batch it is."""
 
     queue: str
     batch: Batch
     claimed: Claimed
-    state: str
+    stage: Stage
     place: int
     of: int
     started_at: Optional[float] = None
@@ -42,10 +41,12 @@ class InBatch:
     confirmed: bool = False
 
     @property
+    def state(self) -> str:
+        return self.stage.word
+
+    @property
     def since(self) -> float:
-        """Seconds since 1970."""
-        ended_at = self.result.ended_at if self.result else None
-        return ended_at or self.started_at or self.claimed.message.claimed_at
+        return self.stage.since
 
 
 def find(config: Config, jobs: JobsFolder, name: str) -> Optional[InBatch]:
@@ -63,7 +64,7 @@ def _fitting(config: Config, jobs: JobsFolder, name: str) -> Iterator[InBatch]:
         for batch in itertools.chain(_seen(pool.open_batches), reversed(_seen(pool.closed))):
             with contextlib.suppress(Damaged, OSError):  # one that has just been moved, or can't be read: see pilots
                 if mark in (contents(batch.jobs, batches.LARGEST) or b""):
-                    yield from _in(queue.name, pool, batch, name)
+                    yield from _in(queue.name, batch, name)
 
 
 def _seen(look: Callable[[], list[Batch]]) -> list[Batch]:
@@ -73,26 +74,28 @@ def _seen(look: Callable[[], list[Batch]]) -> list[Batch]:
         return []
 
 
-def _in(queue: str, pool: Pool, batch: Batch, name: str) -> Iterator[InBatch]:
+def _in(queue: str, batch: Batch, name: str) -> Iterator[InBatch]:
     try:
         everything, progress = batches.read_jobs(batch), read_progress(batch)
     except Damaged:
         return
     for place, claimed in enumerate(everything, 1):
         if claimed.id.startswith(name) and claimed.id not in progress.handed:
-            yield _told(queue, pool, batch, claimed, progress, place, len(everything))
+            yield _told(queue, batch, claimed, progress, place, len(everything))
 
 
-def _told(queue: str, pool: Pool, batch: Batch, claimed: Claimed, progress: Progress, place: int, of: int) -> InBatch:
+def _told(queue: str, batch: Batch, claimed: Claimed, progress: Progress, place: int, of: int) -> InBatch:
     came = progress.came.get(claimed.id)
-    open_states = {pool.todo: "todo", pool.locked: "locked", pool.ended: "ended"}
-    state = open_states.get(batch.path.parent)
-    if state is None:
-        state = "done" if came is not None and came.result.outcome == "succeeded" else "error"
     return InBatch(
-        queue, batch, claimed, state, place, of, progress.started.get(claimed.id), came.result if came else None,
-        claimed.id in progress.sent,
+        queue, batch, claimed, stage_of(batch, claimed, progress), place, of, progress.started.get(claimed.id),
+        came.result if came else None, claimed.id in progress.sent,
     )  # fmt: skip
+
+
+def stage_of(batch: Batch, claimed: Claimed, progress: Progress) -> Stage:
+    """Where this job of the batch stands."""
+    came, started_at = progress.came.get(claimed.id), progress.started.get(claimed.id)
+    return stage_in_batch(batch.path.parent.name, claimed.message.claimed_at, started_at, came.result if came else None)
 
 
 def timeline(job: InBatch) -> list[Event]:
@@ -119,18 +122,18 @@ def explain(jobs: JobsFolder, job: InBatch) -> Iterator[str]:
     if job.result is not None and job.confirmed:
         yield f"It came to {job.result.outcome}{f': {job.result.reason}' if job.result.reason else '.'}"
         yield "The broker has confirmed its answer."
-        if job.state == "error":
+        if job.state == ERROR:
             yield "Nothing more happens with it by itself; check.py pilots --put-back makes a new job of it."
     elif job.result is not None:
         yield f"It came to {job.result.outcome}, and the broker has not confirmed its answer yet."
         yield "If the pilot ends before that, a pass sends it."
-    elif job.started_at is not None and job.state == "locked":
+    elif job.started_at is not None and job.state == LOCKED:
         yield f"It runs since {screen.when(job.started_at)}{_where(jobs, job)}."
         yield "If its pilot ends before it, the next pass makes it a job of its own, with that as its first attempt."
-    elif job.state == "locked":
+    elif job.state == LOCKED:
         yield f"A pilot has taken its batch, and begins it when its turn comes{_where(jobs, job)}."
         yield "If the pilot ends before that, the next pass gives it back for another one."
-    elif job.state == "todo":
+    elif job.state == TODO:
         yield f"No pilot has taken its batch yet; {_crew(jobs)}."
         yield "Passes submit pilots as long as there is work for them; ./check.py pilots lists them."
     else:

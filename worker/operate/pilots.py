@@ -24,23 +24,21 @@ from ..folder.paths import remove
 from ..folder.snapshot import read_attempt
 from ..job.facts import Asked
 from ..job.names import JobId
+from ..job.stage import BATCH_STATES, ENDED, ERROR, IN_OPEN_BATCHES, LOCKED, TODO, Mark, stage_of_pilot
 from ..login.guard import guarded
 from ..settings import Config
 from . import asking, screen
-from .in_batches import STATES
+from .in_batches import stage_of
 
 log = logging.getLogger(__name__)
 
 SUMMARY = "what pilots have to do, have, and have done; put failed jobs back to todo"
-HELP = """\
+_STATES = "\n".join(f"  {word:7} {meaning}" for word, meaning in BATCH_STATES.items())
+HELP = f"""\
 For queues in mode "pilot": how many jobs are in which state, and the pilots that work on them.
 
 states:
-  todo    claimed, in a batch that no pilot has taken yet
-  locked  in a batch that a pilot has taken; it may have answered some of them
-  ended   in a batch that came back; the next pass looks at it
-  error   answered, and not with a success
-  done    answered with a success
+{_STATES}
   left    went on as a job of its own, with a folder in jobs/: see status and show
 
 --list STATE names the jobs in a state. --put-back makes new jobs of those in error, in todo, whose answers bear the header
@@ -57,7 +55,9 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--queue", default="", metavar="NAME", help="only this jobs queue")
-    parser.add_argument("--list", choices=STATES, metavar="STATE", help=f"the jobs in this state: {', '.join(STATES)}")
+    parser.add_argument(
+        "--list", choices=BATCH_STATES, metavar="STATE", help=f"the jobs in this state: {', '.join(BATCH_STATES)}"
+    )
     parser.add_argument(
         "--limit", type=int, default=1000, metavar="N", help="list at most so many (default: %(default)s)"
     )
@@ -186,24 +186,20 @@ def _pilot_rows(folder: JobFolder, queue: str, pool: Pool) -> Iterator[PilotRow]
     if pilot is None or pilot.queue != queue:
         return
     locked = sum(batch.count for batch in pool.batches(pool.locked) if batch.pilot == folder.id)
-    if facts.ended is not None:
-        state, since = f"ended ({facts.ended.state})", facts.ended.at
-    elif facts.started is not None:
-        state, since = "running", facts.started.at
-    elif facts.closed:
-        state, since = "withdrawn", folder.attempt(1).started.path.stat().st_mtime
-    elif facts.submission is not None:
-        state, since = "waiting in Slurm", facts.submission.at
-    else:
-        state, since = "being submitted", facts.intent.at if facts.intent else folder.path.stat().st_mtime
-    yield PilotRow(folder.id, facts.slurm_id or "", state, facts.started.node if facts.started else "", since, locked)
+    stage = stage_of_pilot(facts, lambda mark: _written_at(folder, mark))
+    node = facts.started.node if facts.started else ""
+    yield PilotRow(folder.id, facts.slurm_id or "", stage.word, node, stage.since, locked)
+
+
+def _written_at(folder: JobFolder, mark: Mark) -> float:
+    return (folder.attempt(1).started.path if mark == "started" else folder.path).stat().st_mtime
 
 
 def _jobs_in(queue: str, pool: Pool, state: str, damaged: list[str]) -> Iterator[JobRow]:
-    places: dict[str, Path] = {"todo": pool.todo, "locked": pool.locked, "ended": pool.ended}
-    closed = state in ("error", "done")
+    places: dict[str, Path] = {TODO: pool.todo, LOCKED: pool.locked, ENDED: pool.ended}
+    closed = state not in IN_OPEN_BATCHES
     for batch in pool.closed() if closed else pool.batches(places[state]):
-        if closed and not batches.counts(batch)[state == "error"]:
+        if closed and not batches.counts(batch)[state == ERROR]:
             continue
         try:
             progress, everything = read_progress(batch), batches.read_jobs(batch)
@@ -216,7 +212,7 @@ def _jobs_in(queue: str, pool: Pool, state: str, damaged: list[str]) -> Iterator
             came = progress.came.get(claimed.id)
             if claimed.id in progress.handed or (came is not None) != closed:
                 continue
-            if came is None or (came.result.outcome == "succeeded") == (state == "done"):
+            if stage_of(batch, claimed, progress).word == state:
                 outcome, reason = (came.result.outcome, came.result.reason) if came else ("", "")
                 yield JobRow(claimed.id, queue, batch.id, outcome, reason)
 
@@ -304,7 +300,7 @@ def _show_queues(rows: list[QueueRow], as_json: bool) -> None:
     if not rows:
         print('No queue has had jobs for pilots yet (mode = "pilot" in the site file).')
         return
-    counted = screen.table("queue", *STATES, "left", right=(*STATES, "left"))
+    counted = screen.table("queue", *BATCH_STATES, "left", right=(*BATCH_STATES, "left"))
     for row in rows:
         numbers = (row.todo, row.locked, row.ended, row.error, row.done, row.left)
         counted.add_row(screen.plain(row.queue), *map(str, numbers))

@@ -19,7 +19,7 @@ from ..folder.facts import read_progress, read_result, read_started, site_fault_
 from ..folder.jobs import JobsFolder
 from ..folder.paths import contents
 from ..job.facts import SiteFault
-from ..job.stage import DAMAGED, STATES, UNSENT, words_in_help
+from ..job.stage import BATCH_STATES, DAMAGED, STATES, UNSENT, words_in_help
 from ..login import shapes, tally
 from ..login.known_shapes import Shapes
 from ..login.tools import Tools
@@ -353,7 +353,7 @@ def _active_words(standing: Standing) -> str:
 
 
 def _pilot_words(row: QueueRow) -> str:
-    counts = {"todo": row.todo, "locked": row.locked, "ended": row.ended, "error": row.error, "done": row.done}
+    counts: dict[str, int] = {word: getattr(row, word) for word in BATCH_STATES}
     crew = Counter(pilot.state for pilot in row.pilots)
     jobs = ", ".join(f"{word} {n}" for word, n in counts.items() if n)
     pilots = ", ".join(f"{n} {state}" for state, n in crew.items())
