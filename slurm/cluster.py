@@ -26,7 +26,8 @@ from scheduler import (
     is_element,
 )
 
-from . import TRAITS, answers, commands, details, states
+from . import answers, commands, details, states
+from .traits import TRAITS
 
 log = logging.getLogger(__name__)
 

@@ -303,9 +303,13 @@ def test_an_empty_pass_imports_only_what_it_needs() -> None:
     modules = loaded("import check, worker.config, worker.login.guard, worker.broker.rabbitmq, worker.login.tools")
 
     assert "pika" in modules and not modules & (HEAVY - loaded("import pika"))
-    assert not modules & {"worker.login.one_pass", "worker.job.judge", "worker.job.spec", "worker.folder.facts"}, (
-        "only where there is work"
-    )
+    assert not modules & {
+        "worker.login.one_pass",
+        "worker.job.judge",
+        "worker.job.spec",
+        "worker.folder.facts",
+        "scheduler",
+    }, "only where there is work"
 
 
 def test_reading_the_configuration_needs_no_network() -> None:

@@ -19,7 +19,7 @@ def traits(site: Site) -> Traits:
         from scheduler import ONE_MACHINE
 
         return ONE_MACHINE
-    from slurm import TRAITS
+    from slurm.traits import TRAITS
 
     return TRAITS
 

@@ -15,7 +15,7 @@ from typing import Any, Callable, Optional
 import pytest
 
 from scheduler import BatchRequest, JobView, Phase, Refused, SlurmJobId, Unavailable, element_id
-from slurm import TRAITS
+from slurm.traits import TRAITS
 from tests.worker.examples import config_for
 from worker.broker import Delivery, Properties
 from worker.errors import Transient

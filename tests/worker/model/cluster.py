@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Callable, Optional, Union
 
 from scheduler import BatchRequest, Declined, JobView, Refused, SlurmJobId, Unavailable, element_id
-from slurm import TRAITS, states
+from slurm import states
+from slurm.traits import TRAITS
 from tests.worker.model.books import Attempt, Books, promise
 
 _SHOWN_AFTER_END = 300.0
