@@ -114,7 +114,7 @@ class Installation:
         done = subprocess.run(
             [sys.executable, str(ROOT / "check.py"), *arguments, "--site", str(self.site_file), "--credentials",
              str(self.credentials_file)],
-            env={**self.environment, **environment}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+            env={**self.environment, **environment}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         if expect is not None:
             assert done.returncode == expect, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
