@@ -94,7 +94,7 @@ def test_a_job_that_does_not_succeed_is_answered_once_with_the_true_cause(
 ) -> None:
     correlation_id = scene.ask(**settings)
 
-    answer = scene.answer(correlation_id, 90)
+    answer = scene.answer(correlation_id, 300)
 
     assert (answer.headers["outcome"], answer.properties.type) == (outcome, "error")
     assert answer.error is not None and words in answer.error
@@ -175,7 +175,7 @@ def test_a_job_that_an_administrator_requeues_is_not_run_twice(scene: Scene, tmp
     wait_for_state(scene, slurm_id, "PENDING")
     scene.slurm.run("scontrol", "update", f"jobid={slurm_id}", "starttime=now")
 
-    answer = scene.answer(correlation_id, 90)
+    answer = scene.answer(correlation_id, 300)
     assert answer.headers["outcome"] == "node_failed"
     assert len(record.read_text().splitlines()) == 1
 
@@ -502,7 +502,7 @@ def test_two_passes_at_once_take_each_message_once(scene: Scene) -> None:
                "--credentials", str(scene.installation.credentials_file)]  # fmt: skip
 
     passes = [subprocess.Popen(command, env=scene.installation.environment, stdout=subprocess.PIPE) for _ in range(2)]
-    codes = {process.wait(60) for process in passes}
+    codes = {process.wait(300) for process in passes}
 
     assert codes <= {os.EX_OK, os.EX_TEMPFAIL} and os.EX_OK in codes
     for correlation_id in correlation_ids:

@@ -17,8 +17,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from worker.folder import paths
-
 
 def main() -> None:
     how, words = json.loads(sys.argv[1]), sys.argv[3:]
@@ -45,6 +43,7 @@ class _Clock:
 
 
 def _change_steps(clock: _Clock, how: Mapping[str, Any]) -> None:
+    from worker.folder import paths
 
     slow, seconds = how.get("pause", ("", 0.0))
     to_halt = [how["halt"]] if "halt" in how else []

@@ -111,7 +111,7 @@ def let_start(scene: Scene, correlation_id: str) -> None:
 def wait_until_ended(scene: Scene, correlation_id: str) -> None:
     """Until Slurm says so."""
     state = ["squeue", "--states=all", "--noheader", "--format=%T", f"--jobs={slurm_id_of(scene, correlation_id)}"]
-    wait_until(lambda: scene.slurm.run(*state).strip() in ("FAILED", "COMPLETED", "CANCELLED"), 90)
+    wait_until(lambda: scene.slurm.run(*state).strip() in ("FAILED", "COMPLETED", "CANCELLED"), 300)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:

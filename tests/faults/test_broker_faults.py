@@ -103,7 +103,7 @@ class Story:
             assert self.operator.one_pass().code == os.EX_OK
         else:
             self._running = self.operator.start()
-        self._halt.wait(90)
+        self._halt.wait()
 
     def go_on(self) -> Optional[Pass]:
         """What the pass came to in whose middle it was; None where it was a job. What a dead broker said is lost."""

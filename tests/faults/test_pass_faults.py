@@ -496,7 +496,7 @@ def test_a_clock_that_is_ahead_does_not_cut_the_wait_for_files_short(
     operator.one_pass()
     wait_until(lambda: any((late_files.folder / "backing").rglob("outcome.json")))
     late_files.late(login=1000)  # what is there by now can be seen, and delivered.json not
-    wait_until(lambda: bool(late_scene.requester.to(correlation_id)), 90)
+    wait_until(lambda: bool(late_scene.requester.to(correlation_id)), 300)
     wait_until_ended(late_scene, correlation_id)
 
     codes = [operator.one_pass().code for _ in range(2)]

@@ -32,7 +32,7 @@ def test_a_failed_fetch_is_tried_again_in_another_attempt(scene: Scene, tmp_path
     scene.upstream.script(IMAGE, *[Answer(status=500)] * 4)
     record = tmp_path / "record"
 
-    answer = scene.answer(scene.ask(record=str(record)), 90)
+    answer = scene.answer(scene.ask(record=str(record)), 300)
 
     assert answer.error is None and answer.headers["outcome"] == "succeeded"
     assert answer.headers["attempt"] == 1 + len(answer.headers["earlier_attempts"])
@@ -46,7 +46,7 @@ def test_a_fetch_that_fails_in_every_attempt_is_answered_once_and_names_them(sce
     scene.installation.change_site("[timing]", '[api]\nfetch_patience = "1s"\n[timing]')
     scene.upstream.script(IMAGE, *[Answer(status=500)] * 99)
 
-    answer = scene.answer(scene.ask(), 90)
+    answer = scene.answer(scene.ask(), 300)
 
     assert answer.headers["outcome"] == "failed" and answer.headers["attempt"] == 3
     assert answer.error is not None and 'The input "Image" could not be downloaded' in answer.error

@@ -509,7 +509,7 @@ def test_a_program_whose_time_is_up_gets_its_time_to_take_leave(scene: Scene, re
     limit = {"Maximum time (D-HH:MM)": "0-00:01"}
     code = "import os, time; open(os.environ['BATCHFERRY_PROGRESS'], 'w').write('progress 0.4 epoch 6/15\\n'); time.sleep(300)"
     correlation_id, slurm_id = scene.submit(before=code, farewell=3, record=str(record), **limit)
-    scene.requester.wait_for(correlation_id, 90)
+    scene.requester.wait_for(correlation_id, 300)
 
     answer = answered_once(scene, correlation_id, record, "timed_out")
 
