@@ -246,7 +246,7 @@ def test_one_job_whose_folder_is_closed_is_told_and_the_others_go_on(scene: Scen
     go.touch()
 
     assert (seen.code, f"says what to do job={job.id} what=" in seen.log) == (os.EX_DATAERR, True)
-    assert f"{job.id}/message.json can" in seen.log and os.strerror(errno.EACCES) in seen.log
+    assert f"{job.id} is not a folder that can be read" in seen.log and os.strerror(errno.EACCES) in seen.log
     for answer in operator.answers([closed, other]).values():
         is_success(answer)
     assert runs(tmp_path / "record") == 1
