@@ -10,9 +10,8 @@ from ..broker.making import LeaveIt, how_to_make, instead_of_transient, unsaid_w
 from ..broker.management import Management
 from ..broker.trial import Seen, Trial
 from ..errors import Damaged, Transient
+from ..folder.facts import JobFolder
 from ..folder.jobs import JobsFolder
-from ..folder.records import Fact
-from ..job.facts import Message
 from ..settings import Credentials, Queue, Site
 from .drops import tell_deprecated, tell_what_is_dropped
 from .network import Server, reach
@@ -143,9 +142,9 @@ def _reply_queues(site: Site) -> list[str]:
     """Those that site.toml names in full, and those that jobs in flight want their answers in."""
     names = {str(each) for each in site.replies.patterns if not each.endswith("*")}
     with contextlib.suppress(OSError):
-        for job in itertools.islice(JobsFolder(site.jobs_dir).active.iterdir(), _MOST_LOOKED_AT):
+        for path in itertools.islice(JobsFolder(site.jobs_dir).active.iterdir(), _MOST_LOOKED_AT):
             with contextlib.suppress(Damaged, OSError):
-                message = Fact(job / "message.json", Message).read()
+                message = JobFolder(path).message.read()
                 reply_to = message.properties.get("reply_to") if message else None
                 names |= {reply_to} if isinstance(reply_to, str) else set()
     return sorted(name for name in names if name and not name.startswith("amq."))[:_MOST_LOOKED_AT]

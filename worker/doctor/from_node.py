@@ -42,6 +42,10 @@ class _Word:
     host: str
 
 
+def _word(place: Path) -> Fact[_Word]:
+    return Fact(place / "word.json", _Word)
+
+
 # --- on the login node
 
 
@@ -56,7 +60,7 @@ def look_from_node(report: Report, subject: Subject, patience: float) -> list[Fi
         return []
     try:
         with own_folder(subject.site.jobs_dir) as place:
-            Fact(place / "word.json", _Word).write(_Word(place.name, socket.gethostname()))
+            _word(place).write(_Word(place.name, socket.gethostname()))
             with Watch(place) as watch:
                 found = _run(report, subject, subject.site, place, patience)
                 if found:
@@ -160,7 +164,7 @@ def answer_from_node(found: Iterable[list[Finding]], place: Path) -> None:
     report = Report("jobs folder")
     report.begin("shared")
     try:
-        word = Fact(place / "word.json", _Word).read()
+        word = _word(place).read()
     except (Damaged, OSError):
         word = None
     if word is not None and word.said == place.name:

@@ -101,8 +101,9 @@ class JobsFolder:
         from .facts import JobFolder
 
         for place in places or self.places():
-            if paths.is_there(place / job_id / "message.json"):
-                return JobFolder(place / job_id)
+            job = JobFolder(place / job_id)
+            if job.message.is_there():
+                return job
         return None
 
     def group(self, group: str) -> Path:

@@ -1,6 +1,6 @@
 """What a job's folder shows of where it stands: names and times. A file is opened only where its name does not tell.
 
-Paths are plain text here, because there may be ten thousand jobs, and a JobFolder is two dozen objects.
+Paths are plain text here, because there may be ten thousand jobs, and most of their names are never opened.
 """
 
 from __future__ import annotations

@@ -244,21 +244,18 @@ def make_again(path: Path) -> None:
         make_folder(path)
 
 
-def make_folders(within: Path, *names: str) -> Path:
+def make_folders(within: Path, *names: str) -> None:
     """The same for folders of which each holds the next, below one that is on disk: without a look at what is there, since
-    that costs more. Returns the last one."""
-    path, made = within, [within]
-    for name in names:
-        path = path / name
+    that costs more."""
+    made = [within.joinpath(*names[:count]) for count in range(1, len(names) + 1)]
+    for path in made:
         try:
             path.mkdir(mode=0o700)
         except FileExistsError:  # its maker may have been killed before its name was on disk
             if not path.is_dir():
                 raise
-        made.append(path)
-    for folder in reversed(made[:-1]):
-        sync_folder(folder)
-    return path
+    for path in reversed(made):
+        sync_folder(path.parent)
 
 
 def _is_empty(path: Path) -> bool:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Callable, Optional
 
 from ..errors import Damaged
@@ -45,7 +46,7 @@ class Shapes:
     def forget(self, which: Callable[[Shape], bool]) -> None:
         """Raises OSError."""
         for key in [key for key, shape in self._known.items() if which(shape)]:
-            self._fact(key).remove()
+            _fact(self._folder, key).remove()
             del self._known[key]
 
     def note(self, asked: Resources, shape: Optional[Shape]) -> None:
@@ -53,13 +54,10 @@ class Shapes:
         key = self._key(asked)
         if shape is not None:
             paths.make_folder(self._folder)
-            self._fact(key).write(shape)
+            _fact(self._folder, key).write(shape)
             self._known[key] = shape
         elif self._known.pop(key, None) is not None:
-            self._fact(key).remove()
-
-    def _fact(self, key: str) -> Fact[Shape]:
-        return Fact(self._folder / f"{key}.json", Shape)
+            _fact(self._folder, key).remove()
 
     def _key(self, asked: Resources) -> str:
         """Whom Slurm writes to is no part of it."""
@@ -67,12 +65,16 @@ class Shapes:
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
+def _fact(folder: Path, key: str) -> Fact[Shape]:
+    return Fact(folder / f"{key}.json", Shape)
+
+
 def _read_all(jobs: JobsFolder) -> Iterator[tuple[str, Shape]]:
     names: list[str] = []
     with contextlib.suppress(OSError):
         names = [name for name in os.listdir(jobs.shapes) if name.endswith(".json") and not name.startswith(".")]
-    for name in sorted(names):
+    for key in sorted(name[: -len(".json")] for name in names):
         with contextlib.suppress(Damaged, OSError):
-            shape = Fact(jobs.shapes / name, Shape).read()
+            shape = _fact(jobs.shapes, key).read()
             if shape is not None:
-                yield name[: -len(".json")], shape
+                yield key, shape

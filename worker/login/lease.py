@@ -18,7 +18,7 @@ from typing import Optional
 
 from ..errors import Damaged
 from ..folder.paths import remove, remove_half_written
-from ..folder.records import Exclusive, Fact
+from ..folder.records import Exclusive
 from ..processes import began
 
 _RELEASED = 0o400
@@ -86,7 +86,7 @@ def hold(path: Path, expires: float, rest: float = 0, beside: Sequence[Path] = (
     wrote last may not be visible here yet. `beside`: other folders in which whoever was killed may have left half a file.
     """
     me = _Holder(socket.gethostname(), os.getpid(), began(os.getpid()))
-    if not Exclusive(path, _Holder).claim(me):
+    if not _fact(path).claim(me):
         _take_over(path, me, expires, rest)
         # Younger ones may be another pass's, which is about to lose to this one, or a verb's.
         for place in (path.parent, *beside):
@@ -118,7 +118,7 @@ def _take_over(path: Path, me: _Holder, expires: float, rest: float) -> None:
             with contextlib.suppress(FileExistsError):
                 os.link(aside, path)
     remove(aside)
-    if not Exclusive(path, _Holder).claim(me):
+    if not _fact(path).claim(me):
         raise Held("another pass took over just now")
 
 
@@ -168,9 +168,13 @@ def _identity(path: Path) -> Optional[_Identity]:
     return _Identity(found.st_ino, found.st_mtime_ns, stat.S_IMODE(found.st_mode))
 
 
+def _fact(path: Path) -> Exclusive[_Holder]:
+    return Exclusive(path, _Holder)
+
+
 def _holder(path: Path) -> Optional[_Holder]:
     """None where there is no lease. One that can't be read is somebody's all the same, until it is too old."""
     try:
-        return Fact(path, _Holder).read()
+        return _fact(path).read()
     except Damaged:
         return _Holder(host="an unknown host", pid=0)

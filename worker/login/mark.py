@@ -19,7 +19,7 @@ from typing import Optional
 from ..errors import Damaged
 from ..folder.jobs import JobsFolder
 from ..folder.paths import sync_folder
-from ..folder.records import Exclusive, Fact
+from ..folder.records import Exclusive
 from ..job.names import Place
 from ..settings import Config
 from .other_place import OtherPlace, look_at
@@ -72,9 +72,13 @@ def check_mark(site_file: Path, jobs: JobsFolder) -> Marked:
     return _compare_places(inside, jobs)
 
 
+def _fact(file: Path) -> Exclusive[Mark]:
+    return Exclusive(file, Mark)
+
+
 def _read(file: Path, jobs: JobsFolder) -> Optional[Mark]:
     try:
-        return Fact(file, Mark).read()
+        return _fact(file).read()
     except Damaged as error:
         fix = f"Remove that file if {jobs.path} holds the jobs of this installation"
         raise NotOurs(f"{error}", f"{fix}; what remains of the mark is {_other_one(file, jobs)}") from None
@@ -113,16 +117,16 @@ def _compare_places(inside: Mark, jobs: JobsFolder) -> Marked:
 
 def leave_mark(config: Config, jobs: JobsFolder) -> None:
     """In the jobs folder first: a crash in between leaves one to be adopted. Raises OSError if that can't be written."""
-    Exclusive(jobs.mark, Mark).claim(Mark(secrets.token_hex(8), str(jobs.path), str(config.site_file)))
+    _fact(jobs.mark).claim(Mark(secrets.token_hex(8), str(jobs.path), str(config.site_file)))
     sync_folder(jobs.path.parent)
     _mark_the_site_file(config, jobs)
 
 
 def note_place(config: Config, jobs: JobsFolder) -> None:
     """Of a folder that was moved, or is known by another name now."""
-    inside = Fact(jobs.mark, Mark).read()
+    inside = _fact(jobs.mark).read()
     if inside is not None:
-        Fact(jobs.mark, Mark).write(replace(inside, jobs_dir=str(jobs.path)))
+        _fact(jobs.mark).write(replace(inside, jobs_dir=str(jobs.path)))
         _mark_the_site_file(config, jobs)
 
 
@@ -133,6 +137,6 @@ def _mark_the_site_file(config: Config, jobs: JobsFolder) -> None:
 
 def mark_as(site_file: Path, jobs: JobsFolder) -> None:
     """Makes this site file one of those that work on the folder. Raises Damaged and OSError."""
-    inside = Fact(jobs.mark, Mark).read()
+    inside = _fact(jobs.mark).read()
     if inside is not None:
-        Fact(mark_file(site_file), Mark).write(Mark(inside.id, str(jobs.path), str(site_file)))
+        _fact(mark_file(site_file)).write(Mark(inside.id, str(jobs.path), str(site_file)))

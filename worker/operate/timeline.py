@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ..folder.facts import AttemptFolder, JobFolder, read_result
-from ..folder.records import Fact
 from ..job.facts import (
-    Asked,
     Started,
 )
 from ..job.outcome import Result, Used
@@ -64,8 +62,8 @@ def _asked(job: JobFolder) -> Iterator[Event]:
         changed = ", ".join(f"{name} {value}" for name, value in origin.resources.items())
         words = f"of {origin.of}, by {screen.plain(origin.by)}{f'; {screen.plain(changed)}' if changed else ''}"
         yield Event(origin.at, origin.verb, words)
-    for path, verb in ((job.cancel_asked, "cancel"), (job.retry_asked, "retry")):
-        asked = Fact(path.path, Asked).read()
+    for fact, verb in ((job.cancel_asked, "cancel"), (job.retry_asked, "retry")):
+        asked = fact.read()
         if asked is not None:
             reason = f": {screen.plain(asked.reason)}" if asked.reason else ""
             yield Event(asked.at, verb, f"asked for by {screen.plain(asked.by)}{reason}")
