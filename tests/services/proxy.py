@@ -7,6 +7,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -43,6 +44,13 @@ class Halt:
     def wait(self, seconds: float = 300) -> None:
         """Returns when the frame is held."""
         assert self._reached.wait(seconds), f"no {self.frame} of the {self.sender} within {seconds} s"
+
+    def wait_while(self, going: Callable[[], bool]) -> bool:
+        """Whether the frame is held, once it is or nobody is going any more who could send it."""
+        until = time.monotonic() + 300
+        while going() and not self._reached.wait(0.2):
+            assert time.monotonic() < until, f"no {self.frame} of the {self.sender} within 300 s"
+        return self._reached.is_set()
 
     def go_on(self) -> None:
         """Sends the frame on its way, if there still is one."""
