@@ -51,6 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "training: trains a network, so it needs TensorFlow; ./run_tests --training")
     config.addinivalue_line("markers", "network: needs a network file system with two mounts; ./run_tests --network")
     config.addinivalue_line("markers", "unhurried: needs no services, and is left out of --fast all the same")
+    config.addinivalue_line("markers", "on_disk: not in memory, because the doctor would name that")
     config.addinivalue_line("markers", "long(seconds): takes that long, so it starts first")
     if not _is_worker(config):
         # A user's home may have a space and a quote in its name; so has every tmp_path.
@@ -266,6 +267,17 @@ def late_files(pytestconfig: pytest.Config, odd_folder: Path) -> Iterator[LateFi
     """A file system that a login host and a compute host see differently for a while."""
     with missing_told(pytestconfig), LateFiles(odd_folder / "late") as files:
         yield files
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """pytest's own, but on a disk for who asks for that."""
+    if request.node.get_closest_marker("on_disk") is None:
+        yield tmp_path
+        return
+    place = Path(tempfile.mkdtemp(prefix="batch'ferry tests "))
+    yield place
+    shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.fixture

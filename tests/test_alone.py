@@ -207,6 +207,7 @@ def test_a_job_whose_machine_forgot_it_is_lost(alone: Alone) -> None:
     assert alone.answer(correlation_id) == {"error": "The cluster lost track of the job and its result. Run it again."}
 
 
+@pytest.mark.on_disk
 def test_the_doctor_asks_for_neither_broker_nor_slurm(alone: Alone) -> None:
     alone.installation.check("--drain")
 

@@ -10,6 +10,10 @@ from tests.services.broker import Broker
 from tests.services.slurm import SlurmCluster
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    item.add_marker("on_disk")
+
+
 @pytest.fixture
 def scene(scene: Scene, rabbitmq: Broker, slurm: SlurmCluster) -> Scene:
     """One in which doctor finds nothing to mend."""
