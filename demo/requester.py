@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any, Optional, Protocol
 
 from demo.setting import ROOT, Setting
-from worker.broker import Properties
-from worker.broker.embedded import Embedded
 from worker.config import read_config
+from worker.embedded import Embedded
 from worker.settings import Config
+from worker.sources import Properties
 
 
 class Asker(Protocol):
@@ -40,16 +40,16 @@ class _InFile:
     def ask(self, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
         correlation_id = str(uuid.uuid4())
         body = json.dumps({"inputs": inputs, "settings": settings}).encode()
-        self._broker.send(
+        self._broker.put(
             self._queue, body, Properties(reply_to=f"{self._queue}-results", correlation_id=correlation_id)
         )
         return correlation_id
 
     def answer(self, correlation_id: str) -> Optional[dict[str, str]]:
-        delivery = self._broker.get(f"{self._queue}-results")
+        delivery = next(iter(self._broker.take(f"{self._queue}-results", 1, wait=0)), None)
         if delivery is None:
             return None
-        self._broker.ack(delivery)
+        self._broker.ack([delivery])
         assert delivery.properties.correlation_id == correlation_id
         answer: dict[str, str] = json.loads(delivery.body)
         return answer

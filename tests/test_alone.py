@@ -15,13 +15,14 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.both import one
 from tests.installation import ROOT, Installation
 from tests.scene import IMAGE
 from tests.services.upstream import Upstream
 from tests.workloads.probe import output
-from worker.broker import Properties
-from worker.broker.embedded import Embedded
+from worker.embedded import Embedded
 from worker.settings import Replies
+from worker.sources import Properties
 
 NO_RABBITMQ = SimpleNamespace(host="", port="", user="", password="", vhost="")
 
@@ -48,7 +49,7 @@ class Alone:
 
     def send(self, message: dict[str, Any], reply_to: str = "results", correlation_id: str = "") -> str:
         correlation_id = correlation_id or str(uuid.uuid4())
-        self.broker.send("jobs", json.dumps(message).encode(), Properties(reply_to, correlation_id))
+        self.broker.put("jobs", json.dumps(message).encode(), Properties(reply_to, correlation_id))
         return correlation_id
 
     def answer(self, correlation_id: str, seconds: float = 300) -> dict[str, str]:
@@ -62,8 +63,8 @@ class Alone:
         return body
 
     def _take(self, answers: list[tuple[Any, bytes]]) -> bool:
-        while (delivery := self.broker.get("results")) is not None:
-            self.broker.ack(delivery)
+        while (delivery := one(self.broker, "results")) is not None:
+            self.broker.ack([delivery])
             answers.append((delivery.properties, delivery.body))
         return bool(answers)
 
@@ -220,7 +221,7 @@ def test_the_doctor_asks_for_neither_broker_nor_slurm(alone: Alone) -> None:
 
 
 def test_a_broken_message_does_not_stop_the_good_one_behind_it(alone: Alone) -> None:
-    alone.broker.send("jobs", b"no job", Properties())
+    alone.broker.put("jobs", b"no job", Properties())
     correlation_id = alone.ask()
 
     assert "Result" in alone.answer(correlation_id)

@@ -14,19 +14,21 @@ from typing import Any, Callable, Union
 import pika
 import pytest
 
+from tests.both import Both, OverRabbitMQ, one
 from tests.services.broker import Broker as Service
 from tests.services.daemon import poll
 from tests.services.proxy import SERVER, Proxy
 from tests.services.rabbitmq import RabbitMQ as PrivateRabbitMQ
 from tests.services.rabbitmq import version
-from worker.broker import Broker, Properties, QueueFault, TooLarge, Unroutable
-from worker.broker.embedded import Embedded
-from worker.broker.rabbitmq import RabbitMQ, parameters
-from worker.broker.trial import Trial
-from worker.broker.window import Window
-from worker.errors import Transient
+from worker.amqp.connection import parameters
+from worker.amqp.returns import MANY
+from worker.amqp.trial import Trial
+from worker.deliveries.window import Window
+from worker.embedded import Embedded
+from worker.errors import TooLarge, Transient, Unroutable
 from worker.job.outcome import Reply
 from worker.settings import Credentials, Pattern, Queue, Replies, Secret
+from worker.sources import Properties, QueueFault
 
 REPLY = Reply(
     routing_key="",
@@ -44,14 +46,14 @@ class Kind:
     """One kind of broker: opens connections to it, and speaks to it as a requester does."""
 
     def __init__(
-        self, open_one: Callable[[Replies], Broker], send_many: Callable[[str, list[bytes], dict[str, Any]], None]
+        self, open_one: Callable[[Replies], Both], send_many: Callable[[str, list[bytes], dict[str, Any]], None]
     ) -> None:
         self._open_one = open_one
-        self._opened: list[Broker] = []
+        self._opened: list[Both] = []
         self._send_many = send_many
         self.queue = Queue(name=f"conformance-{secrets.token_hex(4)}", workload="")
 
-    def open(self, replies: Union[Replies, None] = None) -> Broker:
+    def open(self, replies: Union[Replies, None] = None) -> Both:
         broker = self._open_one(replies or Replies())
         self._opened.append(broker)
         return broker
@@ -74,7 +76,7 @@ def embedded(odd_folder: Path) -> Iterator[Kind]:
     def send(queue: str, bodies: list[bytes], properties: dict[str, Any]) -> None:
         broker = Embedded(file, Replies())
         for body in bodies:
-            broker.send(queue, body, Properties(**properties))
+            broker.put(queue, body, Properties(**properties))
         broker.close()
 
     kind = Kind(lambda replies: Embedded(file, replies), send)
@@ -100,7 +102,7 @@ def over_amqp(rabbitmq: Service) -> Iterator[Kind]:
             for body in bodies:
                 channel.basic_publish("", queue, body, pika.BasicProperties(**properties), mandatory=True)
 
-    kind = Kind(lambda replies: RabbitMQ(credentials, replies, None), send)
+    kind = Kind(lambda replies: OverRabbitMQ(credentials, replies), send)
     yield kind
     kind.close()
 
@@ -116,7 +118,7 @@ def test_a_missing_queue_is_made_and_is_empty(kind: Kind) -> None:
     broker = kind.open()
 
     assert broker.waiting(replace(kind.queue, name=f"{kind.queue.name}-new")) == 0
-    assert broker.get(f"{kind.queue.name}-new") is None
+    assert one(broker, f"{kind.queue.name}-new") is None
 
 
 def test_a_missing_queue_that_is_only_looked_at_is_not_made(kind: Kind) -> None:
@@ -124,7 +126,7 @@ def test_a_missing_queue_that_is_only_looked_at_is_not_made(kind: Kind) -> None:
 
     assert kind.open().waiting(replace(kind.queue, name=name), make=False) == 0
     with pytest.raises(Unroutable):
-        kind.open().publish(replace(REPLY, routing_key=name))
+        kind.open().send(replace(REPLY, routing_key=name))
 
 
 def test_messages_come_in_order_with_their_properties(kind: Kind) -> None:
@@ -133,7 +135,7 @@ def test_messages_come_in_order_with_their_properties(kind: Kind) -> None:
     broker = kind.open()
 
     assert broker.waiting(kind.queue) == 2
-    first, second = broker.get(kind.queue.name), broker.get(kind.queue.name)
+    first, second = one(broker, kind.queue.name), one(broker, kind.queue.name)
 
     assert first and (first.body, first.properties.reply_to, first.properties.correlation_id) == (b"one", "r", "c")
     assert second and (second.body, second.redelivered) == (b"two", False)
@@ -142,22 +144,22 @@ def test_messages_come_in_order_with_their_properties(kind: Kind) -> None:
 def test_an_acked_message_is_gone(kind: Kind) -> None:
     kind.send(kind.queue.name, b"one", {})
     broker = kind.open()
-    delivery = broker.get(kind.queue.name)
+    delivery = one(broker, kind.queue.name)
     assert delivery
 
-    broker.ack(delivery)
-    broker.settle()
+    broker.ack([delivery])
+    broker.ensure_acked()
     broker.close()
 
-    assert kind.open().get(kind.queue.name) is None
+    assert one(kind.open(), kind.queue.name) is None
 
 
 def test_a_message_that_is_held_is_nobody_else_s(kind: Kind) -> None:
     kind.send(kind.queue.name, b"one", {})
     holder = kind.open()
-    assert holder.get(kind.queue.name)
+    assert one(holder, kind.queue.name)
 
-    assert kind.open().get(kind.queue.name) is None
+    assert one(kind.open(), kind.queue.name) is None
 
 
 @pytest.mark.parametrize("how", ["give_back", "close"])
@@ -165,16 +167,16 @@ def test_a_message_that_was_not_acked_comes_again_and_says_so(kind: Kind, how: s
     kind.send(kind.queue.name, b"one", {})
     kind.send(kind.queue.name, b"two", {})
     holder = kind.open()
-    delivery = holder.get(kind.queue.name)
+    delivery = one(holder, kind.queue.name)
     assert delivery
 
     if how == "give_back":
         holder.give_back(delivery)
-        holder.settle()
+        holder.ensure_acked()
     else:
         holder.close()
 
-    again = kind.open().get(kind.queue.name)
+    again = one(kind.open(), kind.queue.name)
     assert again and (again.body, again.redelivered) == (b"one", True)
 
 
@@ -183,7 +185,7 @@ def test_many_messages_come_at_once_and_in_order(kind: Kind, sent: int, most: in
     kind.send_all(sent)
     broker = kind.open()
 
-    got = broker.get_many(kind.queue.name, most, wait=0)
+    got = broker.take(kind.queue.name, most, wait=0)
 
     assert [delivery.body for delivery in got] == [b"%d" % number for number in range(min(sent, most))]
     assert not any(delivery.redelivered for delivery in got)
@@ -195,7 +197,7 @@ def test_what_was_left_is_not_marked_as_delivered_before(kind: Kind) -> None:
     kind.send_all(60)
     broker = kind.open()
 
-    got = [broker.get_many(kind.queue.name, 7, wait=0) for _ in range(10)]
+    got = [broker.take(kind.queue.name, 7, wait=0) for _ in range(10)]
 
     assert [delivery.body for batch in got for delivery in batch] == [b"%d" % number for number in range(60)]
     assert not any(delivery.redelivered for batch in got for delivery in batch)
@@ -205,20 +207,20 @@ def test_many_acks_are_for_these_messages_alone(kind: Kind) -> None:
     kind.send_all(9)
     broker = kind.open()
     kept, batch, more = (
-        broker.get(kind.queue.name),
-        broker.get_many(kind.queue.name, 5, wait=0),
-        broker.get_many(kind.queue.name, 3, wait=0),
+        one(broker, kind.queue.name),
+        broker.take(kind.queue.name, 5, wait=0),
+        broker.take(kind.queue.name, 3, wait=0),
     )
     assert kept and len(batch) == 5 and len(more) == 3
 
-    broker.ack_many([*batch[:2], *batch[3:]])
-    broker.ack_many([])
-    broker.ack(kept)
-    broker.ack_many(more)
-    broker.settle()
+    broker.ack([*batch[:2], *batch[3:]])
+    broker.ack([])
+    broker.ack([kept])
+    broker.ack(more)
+    broker.ensure_acked()
     broker.close()
 
-    left = kind.open().get_many(kind.queue.name, 9, wait=0)
+    left = kind.open().take(kind.queue.name, 9, wait=0)
     assert [(delivery.body, delivery.redelivered) for delivery in left] == [(b"3", True)]
 
 
@@ -228,7 +230,7 @@ def test_the_first_of_many_messages_is_waited_for(kind: Kind) -> None:
     sender.start()
     begun = time.monotonic()
 
-    got = broker.get_many(kind.queue.name, 5, wait=300)
+    got = broker.take(kind.queue.name, 5, wait=300)
 
     assert [delivery.body for delivery in got] == [b"late"]
     assert 0.5 < time.monotonic() - begun < 200, "it came as soon as there was one"
@@ -239,8 +241,8 @@ def test_an_empty_queue_is_waited_for_no_longer_than_asked(kind: Kind) -> None:
     broker = kind.open()
     begun = time.monotonic()
 
-    assert broker.get_many(kind.queue.name, 5, wait=0) == []
-    assert broker.get_many(kind.queue.name, 5, wait=0.4) == []
+    assert broker.take(kind.queue.name, 5, wait=0) == []
+    assert broker.take(kind.queue.name, 5, wait=0.4) == []
     assert 0.3 < time.monotonic() - begun < 60
 
 
@@ -249,19 +251,18 @@ def test_an_ack_after_the_connection_was_lost_acks_no_other_message(over_amqp: K
     broker, queue = over_amqp.open(), over_amqp.queue
     broker.waiting(queue)
     over_amqp.send_all(2)
-    (first,) = broker.get_many(queue.name, 1, wait=0)
+    (first,) = broker.take(queue.name, 1, wait=0)
     broker.close()
-    again = broker.get_many(queue.name, 2, wait=0)
+    again = broker.take(queue.name, 2, wait=0)
     assert first.tag in [delivery.tag for delivery in again]
 
-    for late in (broker.ack, broker.give_back):
-        with pytest.raises(Transient, match="come again"):
-            late(first)
     with pytest.raises(Transient, match="come again"):
-        broker.ack_many([first])
+        broker.give_back(first)
+    with pytest.raises(Transient, match="come again"):
+        broker.ack([first])
     broker.close()
 
-    left = over_amqp.open().get_many(queue.name, 5, wait=0)
+    left = over_amqp.open().take(queue.name, 5, wait=0)
     assert [delivery.body for delivery in left] == [b"0", b"1"]
 
 
@@ -279,15 +280,15 @@ def test_whoever_listens_hears_a_message_at_once_and_gets_it_first(kind: Kind) -
 
     assert 0.4 < time.monotonic() - begun
     assert broker.listen([kind.queue.name, other.name], wait=0), "until it is got"
-    assert broker.get(other.name) is None and broker.waiting(kind.queue) == 3
-    got = broker.get_many(kind.queue.name, 5, wait=0)
+    assert one(broker, other.name) is None and broker.waiting(kind.queue) == 3
+    got = broker.take(kind.queue.name, 5, wait=0)
     assert [(delivery.body, delivery.redelivered) for delivery in got] == [(b"0", False), (b"1", False), (b"2", False)]
-    broker.ack_many(got)
-    broker.settle()
+    broker.ack(got)
+    broker.ensure_acked()
     assert broker.waiting(kind.queue) == 0 and not broker.listen([kind.queue.name, other.name], wait=0.1)
 
 
-@pytest.mark.parametrize("how", ["hush", "close"])
+@pytest.mark.parametrize("how", ["stop_listening", "close"])
 def test_whoever_stops_listening_takes_nothing_along(kind: Kind, how: str) -> None:
     kind.send_all(3)
     broker = kind.open()
@@ -295,7 +296,7 @@ def test_whoever_stops_listening_takes_nothing_along(kind: Kind, how: str) -> No
 
     getattr(broker, how)()
 
-    left = kind.open().get_many(kind.queue.name, 5, wait=1)
+    left = kind.open().take(kind.queue.name, 5, wait=1)
     assert [delivery.body for delivery in left] == [b"0", b"1", b"2"]
     assert not any(delivery.redelivered for delivery in left[1:]), "no more than one was held"
 
@@ -304,7 +305,7 @@ def test_a_queue_that_is_deleted_is_told_to_the_listener(over_amqp: Kind) -> Non
     broker, other = over_amqp.open(), over_amqp.open()
     broker.waiting(over_amqp.queue)
     assert not broker.listen([over_amqp.queue.name], wait=0.1)
-    assert isinstance(other, RabbitMQ)
+    assert isinstance(other, OverRabbitMQ)
     other._jobs_channel().queue_delete(over_amqp.queue.name)
 
     with pytest.raises(Transient, match="deleted"):
@@ -318,13 +319,13 @@ def test_a_queue_that_gives_everything_to_one_reader_lets_the_second_one_go(over
     queue = replace(over_amqp.queue, arguments={"x-single-active-consumer": True})
     broker, reader = over_amqp.open(), over_amqp.open()
     broker.waiting(queue)
-    assert isinstance(reader, RabbitMQ)
+    assert isinstance(reader, OverRabbitMQ)
     channel = reader._jobs_channel()
     channel.basic_qos(prefetch_count=1)
     channel.basic_consume(queue.name, lambda *_: None)
     over_amqp.send_all(9)
 
-    assert len(broker.get_many(queue.name, 5, wait=0.1)) <= 1
+    assert len(broker.take(queue.name, 5, wait=0.1)) <= 1
 
 
 # --- what goes back, and what does not: a quorum queue drops a message that goes back too often
@@ -337,18 +338,22 @@ def quorum(over_amqp: Kind) -> Kind:
     return over_amqp
 
 
-def test_a_quorum_queue_says_how_often_a_message_went_back(quorum: Kind) -> None:
+def test_a_quorum_queue_says_how_often_a_message_went_back_and_we_warn_before_it_is_dropped(
+    quorum: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
     quorum.send(quorum.queue.name, b"one", {"headers": {"x-delivery-count": "mine", "made-up": {"a": 1}}})
 
     counts = []
-    for _ in range(3):
+    for _ in range(MANY + 2):
         broker = quorum.open()
-        delivery = broker.get(quorum.queue.name)
+        delivery = one(broker, quorum.queue.name)
         assert delivery
         counts.append(delivery.returns)
         broker.close()
 
-    assert counts == [0, 1, 2]
+    assert counts == list(range(MANY + 2))
+    warned = [record for record in caplog.records if "went back to its queue many times" in record.message]
+    assert [record.args[1] for record in warned if isinstance(record.args, tuple)] == [MANY, MANY + 1]
 
 
 def test_what_came_before_the_connection_broke_is_here_to_be_claimed(
@@ -357,9 +362,9 @@ def test_what_came_before_the_connection_broke_is_here_to_be_claimed(
     """Over a line that breaks each time, all of it would go back, and in the end be dropped unanswered."""
     quorum.send_all(60)
     direct = quorum.open()
-    assert isinstance(direct, RabbitMQ)
+    assert isinstance(direct, OverRabbitMQ)
     with Proxy(rabbitmq.port) as proxy:
-        broker = RabbitMQ(replace(direct._credentials, rabbitmq_port=proxy.port), Replies(), None)
+        broker = OverRabbitMQ(replace(of(rabbitmq), rabbitmq_port=proxy.port), Replies())
         broker.waiting(quorum.queue)
         broken = proxy.halt_at(SERVER, "basic.deliver", skip=10)
 
@@ -370,15 +375,15 @@ def test_what_came_before_the_connection_broke_is_here_to_be_claimed(
         breaks = threading.Thread(target=break_it)
         breaks.start()
 
-        got = broker.get_many(quorum.queue.name, 60, wait=0)
+        got = broker.take(quorum.queue.name, 60, wait=0)
         breaks.join()
 
         assert 1 <= len(got) <= 11 and [each.body for each in got] == [b"%d" % number for number in range(len(got))]
         assert "those that are here are claimed" in caplog.text
         with pytest.raises(Transient, match="come again"):
-            broker.ack_many(got)
+            broker.ack(got)
         broker.close()
-    again = direct.get_many(quorum.queue.name, 60, wait=5)
+    again = direct.take(quorum.queue.name, 60, wait=5)
     assert {each.body for each in got} <= {each.body for each in again}
 
 
@@ -396,27 +401,27 @@ def test_neither_listening_nor_making_a_queue_costs_a_return_where_another_queue
         with pytest.raises(QueueFault):
             broker.waiting(replace(quorum.queue, name=f"{quorum.queue.name}-bad", arguments=arguments))
 
-    (delivery,) = broker.get_many(quorum.queue.name, 5, wait=0)
+    (delivery,) = broker.take(quorum.queue.name, 5, wait=0)
     assert (delivery.returns, delivery.redelivered) == (0, False)
-    broker.ack(delivery)
-    broker.settle()
+    broker.ack([delivery])
+    broker.ensure_acked()
     broker.close()
     assert quorum.open().waiting(quorum.queue) == 0
 
 
-def _sent(broker: RabbitMQ, reply: Reply, through: str) -> bool:
+def _sent(broker: OverRabbitMQ, reply: Reply, through: str) -> bool:
     """Whether it counts as delivered."""
     if through == "one by one":
         try:
-            broker.publish(reply)
+            broker.send(reply)
         except Unroutable:
             return False
         return True
-    window = Window(broker._credentials, None, lambda: None)
+    window = Window(broker.credentials, None, lambda: None)
     try:
         window.send([reply])
-        assert poll(lambda: bool(window._told))
-        ((_, why),) = window.told()
+        assert poll(lambda: bool(window._confirmations))
+        ((_, why),) = window.confirmations()
         return not why
     finally:
         window.close()
@@ -428,15 +433,15 @@ def test_a_direct_reply_is_delivered_to_a_requester_that_is_there_and_to_no_othe
 ) -> None:
     """Whatever this version of RabbitMQ makes of `mandatory` for them."""
     broker = over_amqp.open()
-    assert isinstance(broker, RabbitMQ)
+    assert isinstance(broker, OverRabbitMQ)
     broker.waiting(over_amqp.queue)
     answers: list[bytes] = []
-    with pika.BlockingConnection(parameters(broker._credentials, None)) as requester:
+    with pika.BlockingConnection(parameters(broker.credentials, None)) as requester:
         channel = requester.channel()
         channel.basic_consume("amq.rabbitmq.reply-to", lambda *parts: answers.append(parts[3]), auto_ack=True)
         properties = pika.BasicProperties(reply_to="amq.rabbitmq.reply-to")
         channel.basic_publish("", over_amqp.queue.name, b"a question", properties)
-        (asked,) = broker.get_many(over_amqp.queue.name, 1, wait=10)
+        (asked,) = broker.take(over_amqp.queue.name, 1, wait=10)
         reply = replace(REPLY, routing_key=str(asked.properties.reply_to))
 
         to_one_that_is_there = _sent(broker, reply, through)
@@ -457,10 +462,10 @@ def test_other_kinds_of_queues_are_read_or_refused(over_amqp: Kind, kind_of_queu
 
     if kind_of_queue == "stream":
         with pytest.raises(QueueFault, match="is a stream"):
-            broker.get_many(queue.name, 20, wait=1)
+            broker.take(queue.name, 20, wait=1)
         return
-    got = broker.get_many(queue.name, 12, wait=5) + broker.get_many(queue.name, 12, wait=5)
-    broker.ack_many(got)
+    got = broker.take(queue.name, 12, wait=5) + broker.take(queue.name, 12, wait=5)
+    broker.ack(got)
 
     assert [delivery.body for delivery in got] == [b"%d" % number for number in range(20)]
     assert not any(delivery.redelivered for delivery in got)
@@ -469,22 +474,22 @@ def test_other_kinds_of_queues_are_read_or_refused(over_amqp: Kind, kind_of_queu
 @pytest.mark.skipif(version() < (3, 12), reason="RabbitMQ can be told to refuse them from 3.12 on")
 def test_a_broker_that_refuses_queues_that_are_not_durable_says_so_of_one_queue_alone(tmp_path: Path) -> None:
     with PrivateRabbitMQ(tmp_path / "rabbitmq", transient=False) as service:
-        broker = RabbitMQ(of(service), Replies(create=(Pattern("*"),), create_durable=False), None)
+        broker = OverRabbitMQ(of(service), Replies(create=(Pattern("*"),), create_durable=False))
         jobs = Queue("jobs", "", durable=True, arguments={"x-queue-type": "quorum"})
         for _ in range(2):
             with pytest.raises(QueueFault, match="refuses queues that are not durable. Write durable = true"):
                 broker.waiting(Queue("old", "", durable=False))
             assert broker.waiting(jobs) == 0
         with pytest.raises(Unroutable, match="Write create_durable = true"):
-            broker.publish(replace(REPLY, routing_key="answers"))
-        broker.publish(replace(REPLY, routing_key="jobs"))
-        held = broker.get("jobs")
+            broker.send(replace(REPLY, routing_key="answers"))
+        broker.send(replace(REPLY, routing_key="jobs"))
+        held = one(broker, "jobs")
         with pytest.raises(QueueFault):
             broker.waiting(Queue("old", "", durable=False))
 
         assert held is not None
-        broker.ack(held)
-        broker.settle()
+        broker.ack([held])
+        broker.ensure_acked()
         broker.close()
         trial = Trial(of(service), None)
         assert not trial.makes_transient() and trial.look(jobs).state == "there"
@@ -497,12 +502,12 @@ def test_a_broker_that_takes_no_large_message_says_how_large_one_may_be(tmp_path
     others = [line for line in file.read_text().splitlines(keepends=True) if "max_message_size" not in line]
     file.write_text("".join([*others, "max_message_size = 65536\n"]))
     with service:
-        broker = RabbitMQ(of(service), Replies(), None)
+        broker = OverRabbitMQ(of(service), Replies())
         broker.waiting(Queue("answers", "", durable=True))
 
         with pytest.raises(TooLarge) as raised:
-            broker.publish(replace(REPLY, routing_key="answers", body=bytes(65537)))
-        broker.publish(replace(REPLY, routing_key="answers", body=bytes(65536)))
+            broker.send(replace(REPLY, routing_key="answers", body=bytes(65537)))
+        broker.send(replace(REPLY, routing_key="answers", body=bytes(65536)))
 
         assert raised.value.most == 65536
         broker.close()
@@ -519,7 +524,7 @@ def test_a_queue_that_can_not_be_made_as_it_is_written_is_its_own_trouble(
     bad = replace(over_amqp.queue, name=f"{over_amqp.queue.name}-bad", arguments=arguments)
     assert broker.waiting(over_amqp.queue) == 0
     over_amqp.send_all(2)
-    held = broker.get(over_amqp.queue.name)
+    held = one(broker, over_amqp.queue.name)
 
     for _ in range(2):
         with pytest.raises(QueueFault, match=f"the queue {bad.name} "):
@@ -530,18 +535,18 @@ def test_a_queue_that_can_not_be_made_as_it_is_written_is_its_own_trouble(
 
 def test_a_queue_of_another_connection_alone_and_one_that_is_deleted_are_their_own_trouble(over_amqp: Kind) -> None:
     broker, other = over_amqp.open(), over_amqp.open()
-    assert isinstance(other, RabbitMQ)
+    assert isinstance(other, OverRabbitMQ)
     alone, gone = (replace(over_amqp.queue, name=f"{over_amqp.queue.name}-{word}") for word in ("alone", "gone"))
     other._jobs_channel().queue_declare(alone.name, exclusive=True)
     broker.waiting(over_amqp.queue)
     over_amqp.send_all(1)
-    held = broker.get(over_amqp.queue.name)
+    held = one(broker, over_amqp.queue.name)
 
     with pytest.raises(QueueFault, match="another connection alone"):
         broker.waiting(alone)
-    broker.ack_many([held] if held else [])
+    broker.ack([held] if held else [])
     with pytest.raises(QueueFault, match="does not exist"):
-        broker.get(gone.name)
+        one(broker, gone.name)
     with pytest.raises(QueueFault, match="does not exist"):
         broker.listen([over_amqp.queue.name, gone.name], wait=0.1)
 
@@ -551,9 +556,9 @@ def test_a_queue_of_another_connection_alone_and_one_that_is_deleted_are_their_o
 def test_a_published_reply_arrives_whole(kind: Kind) -> None:
     broker = kind.open()
 
-    broker.publish(replace(REPLY, routing_key=kind.queue.name))
+    broker.send(replace(REPLY, routing_key=kind.queue.name))
 
-    delivery = broker.get(kind.queue.name)
+    delivery = one(broker, kind.queue.name)
     assert delivery and delivery.body == REPLY.body
     p = delivery.properties
     assert (p.correlation_id, p.message_id, p.type, p.content_type, p.timestamp, p.expiration) == (
@@ -564,9 +569,9 @@ def test_a_published_reply_arrives_whole(kind: Kind) -> None:
 def test_a_correlation_id_of_any_bytes_comes_back_as_it_was(kind: Kind) -> None:
     broker = kind.open()
 
-    broker.publish(replace(REPLY, routing_key=kind.queue.name, correlation_id=b"\xff\xfe"))
+    broker.send(replace(REPLY, routing_key=kind.queue.name, correlation_id=b"\xff\xfe"))
 
-    delivery = broker.get(kind.queue.name)
+    delivery = one(broker, kind.queue.name)
     assert delivery and delivery.properties.correlation_id == b"\xff\xfe"
 
 
@@ -574,18 +579,18 @@ def test_a_reply_to_a_queue_that_does_not_exist_is_told(kind: Kind) -> None:
     broker = kind.open()
 
     with pytest.raises(Unroutable, match=f"{kind.queue.name}-gone"):
-        broker.publish(replace(REPLY, routing_key=f"{kind.queue.name}-gone"))
+        broker.send(replace(REPLY, routing_key=f"{kind.queue.name}-gone"))
 
-    broker.publish(replace(REPLY, routing_key=kind.queue.name))
+    broker.send(replace(REPLY, routing_key=kind.queue.name))
     assert broker.waiting(kind.queue) == 1
 
 
 def test_a_reply_queue_is_made_where_the_site_allows_it(kind: Kind) -> None:
     broker = kind.open(Replies(create=(Pattern("conformance-*"),)))
 
-    broker.publish(replace(REPLY, routing_key=f"{kind.queue.name}-made"))
+    broker.send(replace(REPLY, routing_key=f"{kind.queue.name}-made"))
 
-    assert broker.get(f"{kind.queue.name}-made")
+    assert one(broker, f"{kind.queue.name}-made")
 
 
 def test_an_expired_message_is_not_delivered(kind: Kind) -> None:
@@ -595,7 +600,7 @@ def test_an_expired_message_is_not_delivered(kind: Kind) -> None:
     broker = kind.open()
     wait_for_expiry()
 
-    delivery = broker.get(kind.queue.name)
+    delivery = one(broker, kind.queue.name)
     assert delivery and delivery.body == b"in time"
 
 
@@ -604,7 +609,7 @@ def test_a_closed_connection_opens_again_by_itself(kind: Kind) -> None:
     broker.waiting(kind.queue)
     broker.close()
 
-    broker.publish(replace(REPLY, routing_key=kind.queue.name))
+    broker.send(replace(REPLY, routing_key=kind.queue.name))
 
     assert broker.waiting(kind.queue) == 1
 

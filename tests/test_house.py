@@ -25,7 +25,13 @@ MODULES = sorted(path for room in ("scheduler", "slurm", "worker") for path in (
 NAMES = [path.relative_to(ROOT).as_posix() for path in MODULES]
 
 ONLY_IN = {
-    "pika": {"worker/broker/rabbitmq.py", "worker/broker/trial.py", "worker/broker/window.py"},
+    "pika": {
+        "worker/amqp/connection.py",
+        "worker/amqp/trial.py",
+        "worker/sources/amqp.py",
+        "worker/deliveries/message.py",
+        "worker/deliveries/window.py",
+    },
     "requests": {"worker/web.py"},
     "urllib3": {"worker/web.py", "worker/wire.py"},
     "subprocess": {
@@ -36,7 +42,7 @@ ONLY_IN = {
         "worker/login/other_place.py",
     },
     "tenacity": {"worker/in_job/fetch.py", "worker/in_job/publish.py"},
-    "sqlite3": {"worker/broker/embedded.py"},
+    "sqlite3": {"worker/embedded.py"},
     "dotenv": {"worker/config.py"},
     "tomllib": {"worker/config.py", "worker/toml_lines.py"},
     "tomli": {"worker/config.py", "worker/toml_lines.py"},
@@ -96,6 +102,9 @@ def test_nobody_imports_across_the_borders(name: str) -> None:
         "worker/in_job/": ["worker.login", "slurm"],
         "worker/job/": ["worker.build"],
         "worker/folder/": ["worker.build"],
+        "worker/sources/": ["worker.deliveries", "worker.login", "worker.in_job", "worker.build"],
+        "worker/deliveries/": ["worker.sources", "worker.login", "worker.in_job", "worker.build"],
+        "worker/amqp/": ["worker.sources", "worker.deliveries", "worker.login", "worker.in_job", "worker.folder"],
     }
 
     for place, packages in forbidden.items():
@@ -113,7 +122,10 @@ def test_slurm_takes_nothing_of_ours_but_what_any_scheduler_offers() -> None:
             assert {module for module in taken if module.split(".")[0] != "slurm"} <= {"scheduler"}, name
 
 
-@pytest.mark.parametrize("kind", ["scheduler.local", "slurm.cluster"])
+@pytest.mark.parametrize("kind", [
+    "scheduler.local", "slurm.cluster", "worker.sources.amqp", "worker.sources.spool", "worker.embedded",
+    "worker.deliveries.one_by_one",
+])  # fmt: skip
 def test_an_implementation_is_named_only_where_it_is_made(kind: str) -> None:
     makers = {name for name in NAMES if name.startswith("worker/") and reaches(name, kind)}
 
@@ -189,7 +201,9 @@ def test_the_folder_knows_the_job_and_the_job_knows_no_folder() -> None:
         elif name.startswith("worker/folder/"):
             ours = {module for module, _ in imports(name) if module.startswith("worker.")}
             rooms = {".".join(module.split(".")[:2]) for module in ours}
-            assert rooms <= {"worker.errors", "worker.settings", "worker.job", "worker.folder", "worker.broker"}, name
+            assert rooms <= {"worker.errors", "worker.settings", "worker.job", "worker.folder", "worker.deliveries"}, (
+                name
+            )
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
@@ -300,7 +314,9 @@ HEAVY = {
 
 
 def test_an_empty_pass_imports_only_what_it_needs() -> None:
-    modules = loaded("import check, worker.config, worker.login.guard, worker.broker.rabbitmq, worker.login.tools")
+    modules = loaded(
+        "import check, worker.config, worker.login.guard, worker.sources.amqp, worker.ends, worker.login.tools"
+    )
 
     assert "pika" in modules and not modules & (HEAVY - loaded("import pika"))
     assert not modules & {
@@ -308,6 +324,7 @@ def test_an_empty_pass_imports_only_what_it_needs() -> None:
         "worker.job.judge",
         "worker.job.spec",
         "worker.folder.facts",
+        "worker.deliveries",
         "scheduler",
     }, "only where there is work"
 

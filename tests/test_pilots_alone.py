@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.both import one
 from tests.scene import IMAGE
 from tests.services.upstream import Upstream
 from tests.test_alone import Alone, wait_until
@@ -196,7 +197,7 @@ def test_an_answer_that_no_queue_takes_is_kept_and_can_be_sent_again(piloted: Pi
     piloted.installation.check("resend", "--all")
     piloted.installation.passes_until(lambda: not piloted.installation.active())
 
-    delivery = piloted.broker.get("gone")
+    delivery = one(piloted.broker, "gone")
     assert delivery is not None and delivery.properties.correlation_id == correlation_id
     status = json.loads(piloted.installation.check("status", "--offline", "--json"))
     assert status["rejected"] == 0 and sum(status["done"].values()) == 1

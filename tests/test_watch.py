@@ -19,6 +19,7 @@ from typing import Callable
 import pytest
 
 import check
+from tests.both import one
 from tests.installation import ROOT, Installation, wrapping
 from tests.scene import Scene, make_scene
 from tests.services.broker import Broker
@@ -238,7 +239,7 @@ def test_a_watch_works_through_many_jobs_and_counts_what_it_did(
     asked = [alone.ask() for _ in range(12)]
     watch.says("archived", 60, times=12)
 
-    answers = [alone.broker.get("results") for _ in range(13)]
+    answers = [one(alone.broker, "results") for _ in range(13)]
     assert sorted(str(each.properties.correlation_id) for each in answers if each) == sorted(asked)
     assert watch.told_to_stop() == 0 and watch.log.count("Traceback") == 0
 

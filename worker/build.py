@@ -5,12 +5,14 @@ It imports a kind only once that kind is asked for: an empty pass and a compute 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 if TYPE_CHECKING:
     from scheduler import Informant, SpentOn, Traits
 
-    from .settings import Site
+    from .deliveries import Answers, Delivery
+    from .settings import Config, Site
+    from .sources import Source
 
 
 def traits(site: Site) -> Traits:
@@ -37,3 +39,70 @@ def open_scheduler(site: Site, spent_on: Optional[SpentOn] = None) -> Informant:
     return Slurm(
         s.bin_dir, s.account, s.partition, s.extra_options, s.accounting, s.command_timeout, s.array_limit, spent_on
     )
+
+
+class End(NamedTuple):
+    """Where the jobs of one kind of queue come from, and where their answers go: loaded once there is one."""
+
+    source: Source
+    open_delivery: Callable[[], Delivery]
+
+
+def kind_of(site: Site, source: str) -> str:
+    """Which end a queue, or a message, is at whose source is called so."""
+    return source or site.broker
+
+
+def open_end(config: Config, kind: str) -> End:
+    """It is connected when it is first used. Raises Damaged for a kind that this version does not know."""
+    if kind not in _ENDS:
+        from .errors import Damaged
+
+        raise Damaged(f"the source {kind!r} is not one of {', '.join(_ENDS)}")
+    return _ENDS[kind](config)
+
+
+def _rabbitmq(config: Config) -> End:
+    from .amqp.connection import Connection
+    from .sources.amqp import RabbitMQ
+
+    connection = Connection(config.credentials, config.ca_file)
+
+    def open_delivery() -> Delivery:
+        from .deliveries.message import Messages
+
+        return Messages(connection, config.site.replies)
+
+    return End(RabbitMQ(connection), open_delivery)
+
+
+def _embedded(config: Config) -> End:
+    from .embedded import Embedded
+
+    both = Embedded(config.site.broker_file, config.site.replies)
+    return End(both, lambda: both)
+
+
+def _spool(config: Config) -> End:
+    from pathlib import Path
+
+    from .sources.spool import Spool
+
+    folders = {queue.name: Path(queue.folder) for queue in config.site.queues if queue.source == "spool"}
+    both = Spool(folders, config.site.limits.message_bytes + 1)
+    return End(both, lambda: both)
+
+
+_ENDS: dict[str, Callable[[Config], End]] = {"rabbitmq": _rabbitmq, "embedded": _embedded, "spool": _spool}
+
+
+def open_answers(config: Config, kind: str, changed: Callable[[], None]) -> Answers:
+    """Many answers at once, to where the jobs of such a queue come from. `changed` is called, from any thread, whenever
+    there is something to be confirmed."""
+    if kind == "rabbitmq":
+        from .deliveries.window import Window
+
+        return Window(config.credentials, config.ca_file, changed)
+    from .deliveries.one_by_one import OneByOne
+
+    return OneByOne(open_end(config, kind).open_delivery())

@@ -51,3 +51,15 @@ class Misconfigured(Exception):
 
 class Damaged(Exception):
     """A file of a job folder is not what we wrote there, or comes from a newer version: left alone and reported."""
+
+
+class Unroutable(Exception):
+    """The other end works, but does not take this reply: no such queue, or one that is full or not ours. The text says why."""
+
+
+class TooLarge(Exception):
+    """The other end does not take a message of this size. `most`: what it takes, where it says so, or 0."""
+
+    def __init__(self, words: str, most: int = 0) -> None:
+        super().__init__(words)
+        self.most = most

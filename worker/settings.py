@@ -128,6 +128,12 @@ class Queue:
         least=1,
         most=_YEAR,
     )
+    source: str = said(
+        'where it is: empty for the broker that `broker` names, or "spool" for a folder of JSON files',
+        "",
+        choices=("", "spool"),
+    )  # fmt: skip
+    folder: str = said("of a spool: the folder that jobs are put into, with its folder `answers`", "")
     priority: int = said(
         "a queue with a higher number is emptied before all others; queues of the same take turns for the places", 0,
         least=0, most=1000,

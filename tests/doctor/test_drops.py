@@ -12,8 +12,8 @@ import pytest
 
 from tests.doctor.examined import Examined
 from tests.scene import Scene
-from worker.broker.management import Management
-from worker.broker.trial import Seen
+from worker.amqp.management import Management
+from worker.amqp.trial import Seen
 from worker.doctor.drops import Limit, limit_of, tell_deprecated
 from worker.doctor.report import Report
 from worker.settings import Credentials, Secret

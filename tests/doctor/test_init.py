@@ -30,7 +30,7 @@ from tests.services.daemon import free_ports, poll
 from tests.services.rabbitmq import RabbitMQ, version
 from tests.services.slurm import SlurmCluster
 from tests.services.upstream import Upstream
-from worker.broker.management import Management
+from worker.amqp.management import Management
 from worker.config import credentials_text, read_separately, read_variables
 from worker.doctor.crontab import pass_lines
 from worker.install.files import create, site_text, toml

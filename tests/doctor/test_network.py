@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.broker import management
-from worker.broker.management import Management
+from worker.amqp import management
+from worker.amqp.management import Management
 from worker.doctor import network
 from worker.doctor.network import Server, reach
 from worker.doctor.report import Report

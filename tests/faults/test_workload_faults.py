@@ -320,7 +320,12 @@ class Checkout:
         Checkout(self.place)
         shutil.rmtree(self.place.with_name("old"))
         self._rename("worker/in_job/pack.py", "worker/in_job/packing.py", "from .pack import", "from .packing import")
-        self._rename("worker/broker/rabbitmq.py", "worker/broker/amqp.py", "from .rabbitmq import", "from .amqp import")
+        self._rename(
+            "worker/deliveries/message.py",
+            "worker/deliveries/one.py",
+            "deliveries.message import",
+            "deliveries.one import",
+        )
         facts, after = self.place / "worker" / "job" / "facts.py", "\n\n@dataclass(frozen=True)\nclass Submission:"
         assert after in facts.read_text()
         facts.write_text(facts.read_text().replace(after, f'    made_by: str = "the new version"\n{after}'))

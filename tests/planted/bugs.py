@@ -11,8 +11,7 @@ from typing import Any, Callable, Optional
 import pytest
 
 from scheduler import JobView
-from worker.broker import Delivery
-from worker.broker.embedded import Embedded
+from worker.embedded import Embedded
 from worker.folder import answer, fence, paths
 from worker.folder.answer import conclude
 from worker.folder.batches import Pool
@@ -31,6 +30,7 @@ from worker.job.snapshot import AttemptFacts, JobFacts
 from worker.login import archive, claim, quiet, reconcile, take
 from worker.login.tools import Tools
 from worker.settings import Queue, Replies, Timing
+from worker.sources import Taken
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 BUGS: dict[str, Plant] = {}
@@ -45,8 +45,8 @@ def bug(plant: Plant) -> Plant:
 def acks_before_the_message_is_on_disk(patch: pytest.MonkeyPatch) -> None:
     right = take._claim_or_give_back
 
-    def wrong(tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Delivery]) -> list[take.Claimed]:
-        tools.broker.ack_many(deliveries)
+    def wrong(tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Taken]) -> list[take.Claimed]:
+        tools.ends.source(queue).ack(deliveries)
         return right(tools, queue, pool, deliveries)
 
     patch.setattr(take, "_claim_or_give_back", wrong)
@@ -161,7 +161,7 @@ def a_group_is_removed_when_its_first_member_is_done(patch: pytest.MonkeyPatch) 
 
 @bug
 def delivered_is_noted_before_the_broker_confirms(patch: pytest.MonkeyPatch) -> None:
-    right = Embedded.publish
+    right = Embedded.send
 
     def wrong(job: JobFolder, reply: Reply, broker: Any, now: float, note: str) -> None:
         job.delivered.write(facts.Delivered(to=reply.routing_key, at=now, note=note))
@@ -176,7 +176,7 @@ def delivered_is_noted_before_the_broker_confirms(patch: pytest.MonkeyPatch) -> 
 def every_redelivery_is_taken_for_known(patch: pytest.MonkeyPatch) -> None:
     right = claim.free_id
 
-    def wrong(jobs: JobsFolder, delivery: Delivery, places: Sequence[Path] = ()) -> Optional[JobId]:
+    def wrong(jobs: JobsFolder, delivery: Taken, places: Sequence[Path] = ()) -> Optional[JobId]:
         return None if delivery.redelivered else right(jobs, delivery, places)
 
     patch.setattr(claim, "free_id", wrong)

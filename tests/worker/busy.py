@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
+from tests.both import ends_of
 from tests.worker.login.test_passes import Login, dies, starts_and_dies
 from worker.folder import batches, paths
 from worker.folder.answer import conclude, record
@@ -87,7 +88,7 @@ class Busy(Login):
 
     def guarded_pass(self) -> int:
         def work(tools: Tools) -> int:
-            tools.__dict__.update(broker=self.broker, scheduler=self.cluster, token="a token")
+            tools.__dict__.update(ends=ends_of(self.config.site, self.broker), scheduler=self.cluster, token="a token")
             return run_pass(tools, drain=True)
 
         try:

@@ -10,8 +10,7 @@ from typing import Any, Optional, Union
 import pytest
 
 from tests.worker.examples import NOW, QUEUE
-from worker.broker import TooLarge, Unroutable
-from worker.errors import Damaged, Transient
+from worker.errors import Damaged, TooLarge, Transient, Unroutable
 from worker.folder import paths
 from worker.folder.answer import conclude, deliver, record, refused_reply_to
 from worker.folder.facts import AttemptFolder, JobFolder
@@ -30,7 +29,7 @@ class Wire:
         self.faults = list(faults)
         self.sent: list[Reply] = []
 
-    def publish(self, reply: Reply) -> None:
+    def send(self, reply: Reply) -> None:
         fault = self.faults.pop(0) if self.faults else None
         if fault is not None:
             raise fault
@@ -57,7 +56,7 @@ def concluded(job: JobFolder, result: Result = FAILED, by: str = "login") -> Out
 def send(job: JobFolder, wire: Any, now: float = NOW, site: Site = SITE) -> None:
     outcome = job.outcome.read()
     assert outcome is not None
-    deliver(job, outcome, wire, site, lambda: now)
+    deliver(job, outcome, lambda _: wire, site, lambda: now)
 
 
 def success(attempt: AttemptFolder) -> Result:

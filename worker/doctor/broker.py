@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+from pathlib import Path
 from time import monotonic
 
-from ..broker.making import LeaveIt, how_to_make, instead_of_transient, unsaid_warning
-from ..broker.management import Management
-from ..broker.trial import Seen, Trial
+from ..amqp.making import LeaveIt, how_to_make, instead_of_transient, unsaid_warning
+from ..amqp.management import Management
+from ..amqp.trial import Seen, Trial
 from ..errors import Damaged, Transient
 from ..folder.facts import JobFolder
 from ..folder.jobs import JobsFolder
@@ -33,8 +35,11 @@ _MANY_CONSUMERS = "Find out who it is: no queue should be served by two (another
 
 def look_at_broker(report: Report, subject: Subject) -> None:
     site, credentials = subject.known_site, subject.credentials
+    _look_at_spools(report, site)
     report.begin("broker")
-    if site.broker == "embedded":
+    if all(queue.source for queue in site.queues):
+        report.ok("none is needed: no queue is at one")
+    elif site.broker == "embedded":
         report.ok(f"embedded, in {site.broker_file}")
     elif credentials is None:
         report.skip("credentials.env can't be used, as told above")
@@ -49,6 +54,23 @@ def look_at_broker(report: Report, subject: Subject) -> None:
             report.fault(str(error), _mend_loss(str(error)))
         finally:
             trial.close()
+
+
+def _look_at_spools(report: Report, site: Site) -> None:
+    for queue in site.queues:
+        if queue.source != "spool":
+            continue
+        report.begin(f"queue {queue.name}")
+        folder = Path(queue.folder)
+        shut = [place for place in (folder, folder / "answers") if not os.access(place, os.W_OK | os.X_OK)]
+        if folder.is_dir() and shut:
+            report.fault(f"{shut[0]} is not there, or we may not write there", "Make it, and give our user its rights.")
+        elif folder.is_dir():
+            report.ok(f"spool, in {folder}")
+        elif queue.make is False:
+            report.fault(f"{folder} is not there", "Make it, or correct its folder in site.toml.")
+        else:
+            report.ok(f"spool, in {folder}, which the first pass makes")
 
 
 def _server(credentials: Credentials) -> Server:
@@ -91,6 +113,8 @@ def _mend_loss(words: str) -> str:
 def _look_inside(report: Report, trial: Trial, site: Site, management: Management) -> None:
     ours = dict[str, Seen]()
     for queue in site.queues:
+        if queue.source:
+            continue
         report.begin(f"queue {queue.name}")
         seen = ours[queue.name] = trial.look(queue)
         _tell_queue(report, trial, queue, seen)

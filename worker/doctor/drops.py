@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from ..broker.management import Management
-from ..broker.trial import Seen, Trial
+from ..amqp.management import Management
+from ..amqp.trial import Seen, Trial
 from .report import Report
 
 _FROM_4_ON = 20

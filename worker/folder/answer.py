@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Callable, Optional, Union
 
-from ..broker import Broker, TooLarge, Unroutable, matches
-from ..errors import Damaged
+from ..deliveries import Delivery, matches
+from ..errors import Damaged, TooLarge, Unroutable
 from ..job.facts import Delivered, LargestAnswer, Message, NotTaken, Outcome, Undeliverable
 from ..job.outcome import Reply, Result, failure_body, headers
 from ..job.sentences import duration, outputs_too_large
@@ -76,8 +76,10 @@ def conclude(job: JobFolder, attempt: AttemptFolder, result: Result, replies: Re
     return theirs
 
 
-def deliver(job: JobFolder, outcome: Outcome, broker: Broker, site: Site, now: Callable[[], float]) -> None:
-    """Sends the stored reply and notes the broker's confirm. Raises Transient.
+def deliver(
+    job: JobFolder, outcome: Outcome, delivery_of: Callable[[str], Delivery], site: Site, now: Callable[[], float]
+) -> None:
+    """Sends the stored reply and notes the confirm. `delivery_of`: how answers go to a message's source. Raises Transient.
 
     A reply that can never arrive ends as `undeliverable.json`; one whose queue is gone is kept until the site's limit.
     """
@@ -85,13 +87,14 @@ def deliver(job: JobFolder, outcome: Outcome, broker: Broker, site: Site, now: C
     if message is None:
         raise Damaged("message.json is missing")
     reply = read_reply(job.attempt(outcome.attempt), outcome.reply)
-    refusal = refused_reply_to(message.properties.get("reply_to"), site)
+    # Only what a requester wrote is doubtful; another source makes the address itself.
+    refusal = None if message.source else refused_reply_to(message.properties.get("reply_to"), site)
     if not reply.routing_key:
         job.delivered.write(Delivered(to="", at=now(), note="the message asked for no reply"))
     elif refusal:
         _give_up(job, refusal, now())
     else:
-        _send(job, outcome, reply, broker, site, now)
+        _send(job, outcome, reply, delivery_of(message.source), site, now)
 
 
 def refused_reply_to(name: Union[str, bytes, int, None], site: Site) -> Optional[str]:
@@ -105,10 +108,12 @@ def refused_reply_to(name: Union[str, bytes, int, None], site: Site) -> Optional
     return None if matches(name, site.replies.patterns) else "reply_to is not among replies.patterns of the site file"
 
 
-def _send(job: JobFolder, outcome: Outcome, reply: Reply, broker: Broker, site: Site, now: Callable[[], float]) -> None:
+def _send(
+    job: JobFolder, outcome: Outcome, reply: Reply, delivery: Delivery, site: Site, now: Callable[[], float]
+) -> None:
     try:
         try:
-            _publish(job, reply, broker, now(), "")
+            _publish(job, reply, delivery, now(), "")
         except TooLarge as error:
             log.error("answer too large for the broker job=%s bytes=%d: ask for a larger max_message_size (%s)",
                       job.id, len(reply.body), error)  # fmt: skip
@@ -116,7 +121,7 @@ def _send(job: JobFolder, outcome: Outcome, reply: Reply, broker: Broker, site: 
                 raise
             _remember(site, error.most, now())
             instead = _fail_instead(job, outcome, reply, error.most)
-            _publish(job, instead, broker, now(), "too large for the broker; an error was sent in its place")
+            _publish(job, instead, delivery, now(), "too large for the broker; an error was sent in its place")
     except (Unroutable, TooLarge) as error:
         _note_unroutable(job, str(error), site.replies, now())
 
@@ -138,11 +143,11 @@ def _remember(site: Site, most: int, now: float) -> None:
             largest_answer_of(JobsFolder(site.jobs_dir)).write(LargestAnswer(most, now))
 
 
-def _publish(job: JobFolder, reply: Reply, broker: Broker, now: float, note: str) -> None:
+def _publish(job: JobFolder, reply: Reply, delivery: Delivery, now: float, note: str) -> None:
     """Once the broker has confirmed, nothing may fail any more for want of space: it would be sent again."""
     with job.delivered.prepared(Delivered(to=reply.routing_key, at=now, note=note)) as note_delivered:
         paths.crash_point("before publish")
-        broker.publish(reply)
+        delivery.send(reply)
         paths.crash_point("after publish")
         note_delivered()
     log.info("delivered job=%s to=%s bytes=%d", job.id, reply.routing_key, len(reply.body))

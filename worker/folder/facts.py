@@ -31,6 +31,7 @@ from ..job.facts import (
     Origin,
     Outcome,
     Progress,
+    Settlement,
     SiteFault,
     Started,
     Stuck,
@@ -131,6 +132,7 @@ class JobFolder:
 
     message = exclusive("message.json", Message)
     acked = fact("acked.json", Acked)
+    settled = exclusive("settled.json", Settlement)
     spec = fact("spec.json", JobSpec)
     outcome = exclusive("outcome.json", Outcome)
     delivered = fact("delivered.json", Delivered)

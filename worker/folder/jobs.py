@@ -24,6 +24,7 @@ class JobsFolder:
         self.done = path / "done"
         self.rejected = path / "rejected"
         self.undelivered = path / "undelivered"
+        self.not_ours = path / "not_ours"
         self.groups = path / "groups"
         self.pilots = path / "pilots"
         self.news = path / "news"
@@ -94,7 +95,7 @@ class JobsFolder:
     def places(self) -> Sequence[Path]:
         """Where a job may be, most likely first."""
         days = sorted(self.done.iterdir(), reverse=True) if paths.is_folder(self.done) else []
-        return self.active, self.rejected, self.undelivered, *days
+        return self.active, self.rejected, self.undelivered, *days, self.not_ours
 
     def find(self, job_id: JobId, places: Sequence[Path] = ()) -> Optional[JobFolder]:
         """A job that was claimed before, wherever it is now. `places`: for who looks for many, and has asked for them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Optional
 
 from ..errors import Damaged
-from ..job.facts import FORMAT, Declined, Intent
+from ..job.facts import FORMAT, WITH_SOURCE, Declined, Intent
 from ..job.snapshot import AttemptFacts, JobFacts
 from . import paths
 from .facts import AttemptFolder, JobFolder
@@ -22,12 +22,13 @@ def read_facts(job: JobFolder, look_anew: int = 0) -> Optional[JobFacts]:
     message = listed.read(job.message)
     if message is None:
         return None
-    if message.format != FORMAT:
-        raise Damaged(f"{job.message} has format {message.format}; this version knows {FORMAT}")
+    if message.format not in (FORMAT, WITH_SOURCE):
+        raise Damaged(f"{job.message} has format {message.format}; this version knows {FORMAT} and {WITH_SOURCE}")
     outcome = listed.read(job.outcome)
     facts = JobFacts(
         message=message,
         claimed_at=listed.written_at(job.message),
+        settlement=listed.read(job.settled) if message.needs_settling else None,
         spec=listed.read(job.spec),
         attempts=tuple(read_attempt(job.attempt(number)) for number in _numbers(job, listed)),
         outcome=outcome,

@@ -21,8 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Optional
 
-from ..broker import open_answers
-from ..build import traits
+from ..build import kind_of, open_answers, traits
 from ..errors import Damaged, Misconfigured, StepFailed
 from ..folder import batches
 from ..folder.answer import reply_of
@@ -34,7 +33,7 @@ from ..folder.paths import GONE, look_anew
 from ..job.facts import Started, Unfit
 from ..job.names import JobId
 from ..job.outcome import Reply, failure_body
-from ..settings import Config, PilotRules, Queue
+from ..settings import Config, Queue
 from .memory import MemoryWatch
 from .runner import Done, Runner, make_place
 from .scratch import IN_FOLDER, place_to_work
@@ -128,7 +127,7 @@ def _work_there(
         attempt.unfit.write(Unfit("a pilot can't see whether memory ran out on this cluster", time.time()))
         return
     end = time.monotonic() + seconds - config.site.timing.margin(seconds)
-    pilot = _Pilot(config, queue.pilot, Pool(JobsFolder(config.site.jobs_dir), queue.name), crew, place, end)
+    pilot = _Pilot(config, queue, Pool(JobsFolder(config.site.jobs_dir), queue.name), crew, place, end)
     try:
         pilot.run(working_place)
     finally:
@@ -142,12 +141,11 @@ def _working_place(config: Config, crew: JobFolder) -> contextlib.AbstractContex
 
 
 class _Pilot:
-    def __init__(
-        self, config: Config, rules: PilotRules, pool: Pool, crew: JobFolder, place: Placement, end: float
-    ) -> None:
-        self._config, self._rules, self._pool, self._crew, self._place, self._end = (
+    def __init__(self, config: Config, queue: Queue, pool: Pool, crew: JobFolder, place: Placement, end: float) -> None:
+        self._config, self._queue, self._rules, self._pool, self._crew, self._place, self._end = (
             config,
-            rules,
+            queue,
+            queue.pilot,
             pool,
             crew,
             place,
@@ -180,7 +178,7 @@ class _Pilot:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         for asked in (signal.SIGTERM, signal.SIGINT):
             signal.signal(asked, self._be_asked_to_stop)
-        self._answers = open_answers(self._config, self._be_rung)
+        self._answers = open_answers(self._config, kind_of(self._config.site, self._queue.source), self._be_rung)
         try:
             while not self._is_over():
                 self._take()
@@ -402,7 +400,7 @@ class _Pilot:
 
     def _hear_the_broker(self) -> None:
         confirmed: dict[int, list[str]] = {}
-        for job_id, why in self._answers.told():
+        for job_id, why in self._answers.confirmations():
             lease = self._lease_of.pop(job_id, None)
             if lease is None:
                 continue  # a second copy, after a reconnect

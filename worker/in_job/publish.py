@@ -8,7 +8,8 @@ import time
 
 from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
-from ..broker import open_broker
+from ..build import open_end
+from ..ends import Ends
 from ..errors import Transient
 from ..folder.answer import deliver
 from ..folder.facts import JobFolder
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def publish(config: Config, job: JobFolder, outcome: Outcome) -> None:
-    broker = open_broker(config)
+    ends = Ends(config.site, lambda kind: open_end(config, kind))
     retrying = Retrying(
         retry=retry_if_exception_type(Transient),
         stop=stop_after_delay(config.site.timing.publish_patience),
@@ -28,8 +29,8 @@ def publish(config: Config, job: JobFolder, outcome: Outcome) -> None:
         reraise=True,
     )
     try:
-        retrying(deliver, job, outcome, broker, config.site, time.time)
+        retrying(deliver, job, outcome, ends.delivery, config.site, time.time)
     except Transient as error:
         log.warning("broker away, the answer is kept for the next pass job=%s why=%r", job.id, str(error))
     finally:
-        broker.close()
+        ends.close()

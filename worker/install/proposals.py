@@ -94,7 +94,7 @@ def _accounting(slurm: Survey, notes: list[str]) -> _Settings:
 
 def ask_for_queues(credentials: Credentials, ca_file: Optional[str]) -> Proposals:
     """What the broker has, where it tells; proposes the queue if there is one whose name speaks of jobs."""
-    from ..broker.management import Management
+    from ..amqp.management import Management
 
     queues = [
         (name, messages)
@@ -112,7 +112,7 @@ def ask_for_queues(credentials: Credentials, ca_file: Optional[str]) -> Proposal
 def ask_broker(credentials: Credentials, ca_file: Optional[str], queue: str, ours: bool) -> Proposals:
     """Tells whether the queue is there, and the largest answer that the broker takes if that is less than usual. `ours`:
     we are the ones who make it, and so say how."""
-    from ..broker.trial import Trial
+    from ..amqp.trial import Trial
 
     trial = Trial(credentials, ca_file)
     try:

@@ -12,8 +12,9 @@ from .spec import JobSpec, Resources
 
 _LOGIN = "login"
 """Stands in place of a node in the started.json of an attempt that was closed."""
-FORMAT = 1
-"""Of message.json; a folder with another number was made by a version we do not know, and is left alone."""
+FORMAT, WITH_SOURCE = 1, 2
+"""Of message.json: from the broker, or from elsewhere. A folder with another number was made by a version we do not know, and
+is left alone."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class Message:
     """More than len(body) where the message was too large to keep whole."""
     properties: Mapping[str, Union[str, bytes, int, None]]
     claimed_at: float
+    source: str = ""
+    """Which kind of place it came from, and its answer goes to; empty for the broker of the site file."""
+    needs_settling: bool = False
+    """Somebody else may have it too; settled.json says whose it is."""
 
     @property
     def body_bytes(self) -> bytes:
@@ -39,6 +44,18 @@ class Acked:
     """The broker has surely forgotten the message. Written only for messages without any id."""
 
     at: float
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """Its source has said whose it is: "ours", "theirs" (somebody else answers it) or "gone" (nobody waits for it)."""
+
+    whose: Word
+    at: float
+
+    @property
+    def ours(self) -> bool:
+        return self.whose == "ours"
 
 
 @dataclass(frozen=True)

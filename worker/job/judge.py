@@ -54,6 +54,16 @@ class LookAnew:
 
 
 @dataclass(frozen=True)
+class Settle:
+    """Ask its source whose it is: somebody else may have it too."""
+
+
+@dataclass(frozen=True)
+class LeaveToOthers:
+    """It turned out to be somebody else's, or nobody's: it is put away, and neither run nor answered."""
+
+
+@dataclass(frozen=True)
 class Understand:
     """Read the message: it becomes a spec, or a rejection."""
 
@@ -130,6 +140,8 @@ class Archive:
 Step = Union[
     Wait,
     LookAnew,
+    Settle,
+    LeaveToOthers,
     Understand,
     Submit,
     Record,
@@ -240,6 +252,8 @@ def judge(job: JobFacts, timing: Timing, max_wait: float, now: float, server_now
     clock = Clock(now, server_now)
     if job.outcome is not None:
         return _after_outcome(job, timing, clock)
+    if job.message.needs_settling and (job.settlement is None or not job.settlement.ours):
+        return Settle() if job.settlement is None else LeaveToOthers()
     if job.spec is None and not any(a.what_counts for a in job.attempts):
         return Understand()
     if not job.attempts:

@@ -15,6 +15,7 @@ from .facts import (
     Message,
     NotTaken,
     Outcome,
+    Settlement,
     Started,
     Stuck,
     Submission,
@@ -99,6 +100,8 @@ class JobFacts:
     undeliverable: bool = False
     held: bool = False
     """It waited for its workload's installation."""
+    settlement: Optional[Settlement] = None
+    """None also where the message needs none."""
     looked_anew: int = 0
     """The attempt whose folder, and the job's, was looked at anew before these were read: what is missing is not there."""
 

@@ -34,6 +34,7 @@ ENDED_STATES: Mapping[str, str] = {
     "done": "answered and put away, kept for keep_done",
     "rejected": "the message was no valid job, and was answered so; see replay",
     "undelivered": "no queue took its answer in give_up_after; see resend",
+    "not_ours": "somebody else had taken it too, or its sender took it back: neither run nor answered",
 }
 BATCH_STATES: Mapping[str, str] = {
     "todo": "claimed, in a batch that no pilot has taken yet",
@@ -44,7 +45,7 @@ BATCH_STATES: Mapping[str, str] = {
 }
 RETRYING, DAMAGED = "retrying", "damaged"
 UNSENT = ("answering", "unanswered")
-DONE, REJECTED, UNDELIVERED = ENDED_STATES
+DONE, REJECTED, UNDELIVERED, NOT_OURS = ENDED_STATES
 TODO, LOCKED, ENDED, ERROR, _ = BATCH_STATES
 IN_OPEN_BATCHES = (TODO, LOCKED, ENDED)
 OUTCOME_WORDS: Mapping[str, str] = {

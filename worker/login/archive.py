@@ -52,6 +52,17 @@ def archive(jobs: JobsFolder, job: JobFolder, facts: JobFacts, site: Site, now: 
     log.info("archived job=%s outcome=%s in=%s why=%r", job.id, _outcome(facts), place.name, _reason(facts))
 
 
+def leave_to_others(jobs: JobsFolder, job: JobFolder, site: Site, now: float) -> None:
+    """Of what was never ours only the message is kept, for as long as done jobs are, so that its id stays known."""
+    for name in paths.names_in(jobs.not_ours):
+        old = JobFolder(jobs.not_ours / name)
+        with contextlib.suppress(OSError):
+            if now - old.message.written_at() > site.timing.keep_done:
+                paths.remove_tree(old.path)
+    move_job(job, jobs.not_ours)
+    log.info("not ours, left to others job=%s", job.id)
+
+
 def archive_pilot(jobs: JobsFolder, crew: JobFolder, done: Path, now: float) -> None:
     """What an ended pilot leaves: its log, and what Slurm said of it."""
     _clear(jobs, crew, crew.attempt(1))

@@ -1,4 +1,4 @@
-"""Claims a message: from its delivery to a folder that survives a power failure, before the broker is told to forget it."""
+"""Claims a message: from what was taken to a folder that survives a power failure, before its source is told to forget it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from ..broker import Delivery, digest
 from ..folder import paths
 from ..folder.facts import JobFolder
 from ..folder.jobs import JobsFolder
-from ..job.facts import FORMAT, Acked, Message
+from ..job.facts import FORMAT, WITH_SOURCE, Acked, Message
 from ..job.names import JobId
+from ..sources import Taken, digest
 
 log = logging.getLogger(__name__)
 
@@ -33,28 +33,26 @@ def sync_names(jobs: JobsFolder) -> None:
     paths.sync_folder(jobs.active)
 
 
-def claim(
-    jobs: JobsFolder, delivery: Delivery, keep_bytes: int, now: float, places: Sequence[Path] = ()
-) -> Optional[Claim]:
+def claim(jobs: JobsFolder, taken: Taken, keep_bytes: int, now: float, places: Sequence[Path] = ()) -> Optional[Claim]:
     """Makes the job's folder, whose own name is on disk only after `sync_names`: one sync for many. None for a redelivery of
     what is claimed already: then there is only an ack to send.
 
     `keep_bytes`: how much of the body is kept; a larger one is no valid job anyway. `places`: where jobs may be, if that was
     asked already. Raises OSError before anything is claimed.
     """
-    job_id = free_id(jobs, delivery, places)
+    job_id = free_id(jobs, taken, places)
     if job_id is None:
-        _sync_claim(jobs, JobId(digest(delivery)))
-        log.info("claimed before, acked again job=%s", digest(delivery))
+        _sync_claim(jobs, JobId(digest(taken)))
+        log.info("claimed before, acked again job=%s", digest(taken))
         return None
     job = jobs.job(job_id)
     _make_folder(job)
-    message = as_message(delivery, keep_bytes, now)
+    message = as_message(taken, keep_bytes, now)
     claimed_at = job.message.claim_dated(message)
     if claimed_at is None:
         return None
-    log.info("claimed job=%s queue=%s bytes=%d correlation_id=%r%s", job.id, delivery.queue, len(delivery.body),
-             delivery.properties.correlation_id, f" returns={delivery.returns}" if delivery.returns else "")  # fmt: skip
+    log.info("claimed job=%s queue=%s bytes=%d correlation_id=%r%s", job.id, taken.queue, len(taken.body),
+             taken.properties.correlation_id, f" returns={taken.returns}" if taken.returns else "")  # fmt: skip
     return Claim(job, message, claimed_at)
 
 
@@ -77,35 +75,35 @@ def _sync_claim(jobs: JobsFolder, job_id: JobId) -> None:
             paths.sync_folder(job.path.parent)
 
 
-def note_acked(jobs: JobsFolder, delivery: Delivery, now: float) -> None:
-    """For a message without any id, once the broker has surely forgotten it: tells the next equal one from a redelivery."""
-    for job in _equal_ones(jobs, delivery):
+def note_acked(jobs: JobsFolder, taken: Taken, now: float) -> None:
+    """For a message without any id, once the broker has surely forgotten it: tells the next equal one from a retaken."""
+    for job in _equal_ones(jobs, taken):
         if not job.acked.is_there():
             job.acked.write(Acked(at=now))
 
 
-def has_id(delivery: Delivery) -> bool:
-    return delivery.properties.message_id is not None or delivery.properties.correlation_id is not None
+def has_id(taken: Taken) -> bool:
+    return taken.properties.message_id is not None or taken.properties.correlation_id is not None
 
 
-def free_id(jobs: JobsFolder, delivery: Delivery, places: Sequence[Path] = ()) -> Optional[JobId]:
+def free_id(jobs: JobsFolder, taken: Taken, places: Sequence[Path] = ()) -> Optional[JobId]:
     """The id for a new job; None if the message is known.
 
     Equal messages without message_id and correlation_id may be two jobs. Such a message is a redelivery only if the broker
     says so and there is a claim of it whose ack was never settled.
     """
-    base = JobId(digest(delivery))
-    if has_id(delivery):
+    base = JobId(digest(taken))
+    if has_id(taken):
         return None if jobs.find(base, places) else base
-    known = list(_equal_ones(jobs, delivery))
-    if delivery.redelivered and not all(job.acked.is_there() for job in known):
+    known = list(_equal_ones(jobs, taken))
+    if taken.redelivered and not all(job.acked.is_there() for job in known):
         return None
     return _numbered(base, len(known) + 1)
 
 
-def _equal_ones(jobs: JobsFolder, delivery: Delivery) -> Iterator[JobFolder]:
+def _equal_ones(jobs: JobsFolder, taken: Taken) -> Iterator[JobFolder]:
     """The jobs made of equal messages without ids, in order."""
-    return _numbered_ones(jobs, JobId(digest(delivery)))
+    return _numbered_ones(jobs, JobId(digest(taken)))
 
 
 def _numbered_ones(jobs: JobsFolder, base: JobId) -> Iterator[JobFolder]:
@@ -119,18 +117,20 @@ def _numbered(base: JobId, number: int) -> JobId:
     return base if number == 1 else JobId(f"{base}-{number}")
 
 
-def as_message(delivery: Delivery, keep_bytes: int, now: float) -> Message:
-    kept = delivery.body[: keep_bytes + 1]
+def as_message(taken: Taken, keep_bytes: int, now: float) -> Message:
+    kept = taken.body[: keep_bytes + 1]
     try:
         body: object = kept.decode("utf-8")
     except UnicodeDecodeError:
         body = kept
-    known = {name: value for name, value in vars(delivery.properties).items() if value not in (None, b"")}
+    known = {name: value for name, value in vars(taken.properties).items() if value not in (None, b"")}
     return Message(
-        format=FORMAT,
-        queue=delivery.queue,
+        format=WITH_SOURCE if taken.source else FORMAT,
+        queue=taken.queue,
         body=body,  # type: ignore[arg-type]
-        body_size=len(delivery.body),
+        body_size=len(taken.body),
         properties=known,
         claimed_at=now,
+        source=taken.source,
+        needs_settling=taken.needs_settling,
     )

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Optional
 
-from ..broker import QueueFault
 from ..errors import Transient
 from ..folder.jobs import JobsFolder
 from ..folder.paths import remove
 from ..settings import Config
+from ..sources import QueueFault
 from . import lease
 from .known import note_workloads
 from .mark import Marked, NotOurs, check_mark, leave_mark, note_place
@@ -123,6 +123,6 @@ def _nothing_to_do(tools: Tools) -> bool:
     if tools.stopped_workloads():
         return False
     try:
-        return all(tools.broker.waiting(queue) == 0 for queue in tools.config.site.queues)
+        return all(tools.ends.source(queue).waiting(queue) == 0 for queue in tools.config.site.queues)
     except QueueFault:
         return False

@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
-from ..broker import Delivery, digest
 from ..errors import Damaged, InvalidSpec
 from ..fit import unfit_for_pilots
 from ..folder import batches, fence, paths
@@ -37,6 +36,7 @@ from ..job.outcome import Result
 from ..job.snapshot import AttemptFacts
 from ..job.spec import JobSpec, Resources
 from ..settings import Config, Queue, Timing
+from ..sources import Taken, digest
 from . import archive, declined, reconcile, tally
 from .claim import as_message, has_id
 from .ids import Ids
@@ -67,30 +67,30 @@ def pool_of(config: Config, jobs: JobsFolder, queue: Queue) -> Optional[Pool]:
 # --- claiming
 
 
-def claim_batch(tools: Tools, queue: Queue, pool: Pool, deliveries: Sequence[Delivery]) -> list[Delivery]:
+def claim_batch(tools: Tools, queue: Queue, pool: Pool, messages: Sequence[Taken]) -> list[Taken]:
     """Claims those that a pilot may run, as one batch, and passes over those that a batch has. Returns the others: each
     needs a folder of its own. Raises OSError before anything is claimed.
     """
     keep_bytes, now = tools.config.site.limits.message_bytes, tools.now()
-    others: list[Delivery] = []
+    others: list[Taken] = []
     batch: dict[str, Claimed] = {}
     synced = False
     too_large: Counter[str] = Counter()
-    named = [(JobId(digest(each)), each) for each in deliveries]
+    named = [(JobId(digest(each)), each) for each in messages]
     known = _known(tools, pool, [job_id for job_id, each in named if has_id(each)])
     fit = _unfit(tools, pool) is None
-    for job_id, delivery in named:
-        if has_id(delivery) and (job_id in known or job_id in batch):
-            if delivery.redelivered and not synced:
+    for job_id, taken in named:
+        if has_id(taken) and (job_id in known or job_id in batch):
+            if taken.redelivered and not synced:
                 synced = batches.sync_places(pool)
             log.info("claimed before, acked again job=%s", job_id)
             continue
-        spec = _for_a_pilot(tools, queue, delivery, too_large) if fit and has_id(delivery) else None
+        spec = _for_a_pilot(tools, queue, taken, too_large) if fit and has_id(taken) else None
         if spec is not None and tools.jobs.find(job_id) is None:
-            message = as_message(delivery, keep_bytes, now)
+            message = as_message(taken, keep_bytes, now)
             batch[job_id] = Claimed(job_id, message, spec.resources, workload=spec.workload)
         else:
-            others.append(delivery)
+            others.append(taken)
     for why, count in too_large.items():
         log.warning("no pilot can take these, each gets a Slurm job of its own queue=%s jobs=%d why=%r",
                     queue.name, count, why)  # fmt: skip
@@ -112,11 +112,13 @@ def room(tools: Tools, queue: Queue) -> int:
         return 0
 
 
-def _for_a_pilot(tools: Tools, queue: Queue, delivery: Delivery, too_large: Counter[str]) -> Optional[JobSpec]:
+def _for_a_pilot(tools: Tools, queue: Queue, taken: Taken, too_large: Counter[str]) -> Optional[JobSpec]:
     """None for a job that needs a Slurm job of its own, or no job at all: an ordinary claim tells the rest."""
     config = tools.config
+    if taken.needs_settling:
+        return None
     try:
-        spec = reconcile.understand(config, queue, delivery.properties.reply_to, delivery.body)
+        spec = reconcile.understand(config, queue, taken.properties.reply_to, taken.body)
     except InvalidSpec:
         return None
     if tools.why_stopped(spec.workload):

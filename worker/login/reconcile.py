@@ -19,6 +19,7 @@ from ..folder import answer, fence, paths
 from ..folder.facts import JobFolder, read_result
 from ..folder.snapshot import read_attempt, read_facts
 from ..job import judge
+from ..job.facts import Message, Settlement
 from ..job.names import JobId
 from ..job.outcome import Result
 from ..job.snapshot import AttemptFacts, JobFacts
@@ -180,6 +181,12 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, step: judge.Step, 
             log.warning("answer kept: make its queue, or list it in [replies] create job=%s why=%r times=%d",
                         job.id, facts.not_taken.why, facts.not_taken.times)  # fmt: skip
         return False
+    if isinstance(step, judge.Settle):
+        return settle_claims(tools, facts.message.queue, [(job, facts.message)])
+    if isinstance(step, judge.LeaveToOthers):
+        archive.leave_to_others(tools.jobs, job, site, tools.server_now)
+        standing.in_flight -= 1
+        return False
     if isinstance(step, judge.Understand):
         return _understand(tools, job, facts, standing)
     if isinstance(step, judge.Record):
@@ -207,6 +214,19 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, step: judge.Step, 
         archive.archive(tools.jobs, job, facts, site, tools.now())
         tools.ended.append(ended)
         return False
+    return True
+
+
+def settle_claims(tools: Tools, queue_name: str, claims: Sequence[tuple[JobFolder, Message]]) -> bool:
+    """Asks their source whose these are, and notes what it says. False where its queue is no longer known. Raises
+    Transient."""
+    queue = tools.config.queue(queue_name)
+    if queue is None:
+        return False
+    verdicts = tools.ends.source(queue).settle([(job.id, message) for job, message in claims])
+    for (job, _), whose in zip(claims, verdicts):
+        job.settled.claim(Settlement(whose.value, tools.now()))
+        log.info("settled job=%s whose=%s", job.id, whose.value)
     return True
 
 
@@ -255,7 +275,7 @@ def write_spec(
 def understand(config: Config, queue: Queue, reply_to: Union[str, bytes, int, None], body: bytes) -> JobSpec:
     """What a message asks for. Raises InvalidSpec, also where its answer may not go where it says."""
     site = config.site
-    refusal = answer.refused_reply_to(reply_to, site)
+    refusal = None if queue.source else answer.refused_reply_to(reply_to, site)
     if refusal:
         raise InvalidSpec(refusal)
     return parse_spec(body, queue, site.workloads, config.credentials.api_url, site.api.input_hosts, site.limits)
@@ -267,7 +287,7 @@ def _deliver(tools: Tools, job: JobFolder) -> bool:
     if tools.broker_away:
         return False
     tools.check_lease()
-    answer.deliver(job, outcome, tools.broker, tools.config.site, tools.now)
+    answer.deliver(job, outcome, tools.ends.delivery, tools.config.site, tools.now)
     return job.delivered.is_there() or job.undeliverable.is_there()
 
 

@@ -15,14 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
-from ..broker import Delivery, QueueFault
-from ..broker.returns import MANY
 from ..errors import InvalidSpec
 from ..folder import paths
 from ..folder.batches import Pool
 from ..folder.facts import JobFolder
 from ..job.snapshot import JobFacts
 from ..settings import Queue
+from ..sources import QueueFault, Taken
 from . import pilots, reconcile
 from .budget import LOOK
 from .claim import claim, has_id, note_acked, sync_names
@@ -95,7 +94,7 @@ def _with_messages(tools: Tools, standing: Standing, queues: Sequence[Queue]) ->
         if found and queue.priority != found[0].priority:
             break
         with faults_noted(tools, standing, queue):
-            if places(tools, standing, queue) > 0 and tools.broker.waiting(queue) > 0:
+            if places(tools, standing, queue) > 0 and tools.ends.source(queue).waiting(queue) > 0:
                 found.append(queue)
     return found
 
@@ -130,11 +129,21 @@ def _take_from(tools: Tools, standing: Standing, queue: Queue, wanted: int, drai
             taken += count
             claimed += jobs
     if taken:
-        tools.broker.settle()
+        tools.ends.source(queue).ensure_acked()
+    if queue.source:  # the broker's need no settling
+        claimed = _settled(tools, queue, claimed)
     for job, facts in claimed:
         standing.in_flight += 1
         reconcile.settle(tools, job, standing, facts)
     return taken
+
+
+def _settled(tools: Tools, queue: Queue, claimed: Sequence[Claimed]) -> list[Claimed]:
+    """Asked for all at once. What a crash leaves unsettled, the judge asks for one by one."""
+    unsure = [(job, message) for job, _ in claimed if (message := job.message.read()) and message.needs_settling]
+    if unsure:
+        reconcile.settle_claims(tools, queue.name, unsure)
+    return [(job, None if facts is None or facts.message.needs_settling else facts) for job, facts in claimed]
 
 
 @contextlib.contextmanager
@@ -151,87 +160,75 @@ def faults_noted(tools: Tools, standing: Standing, queue: Queue) -> Iterator[Non
 def _claim_from(tools: Tools, queue: Queue, most: int, drain: bool) -> Iterator[tuple[int, list[Claimed]]]:
     """Up to `most` new folders, with the number of messages. What goes into batches for pilots is limited by the room that
     they have, and by one in a pass that takes one message."""
-    pool = pilots.pool_of(tools.config, tools.jobs, queue)
+    source, pool = tools.ends.source(queue), pilots.pool_of(tools.config, tools.jobs, queue)
     room = pilots.room(tools, queue) if drain else 1
     while most > 0 and not tools.stopping and (pool is None or room > 0):
         wanted = min(most, _AT_ONCE) if pool is None else min(room, queue.pilot.batch)
-        deliveries = tools.broker.get_many(queue.name, wanted, wait=0)
-        if not deliveries:
+        messages = source.take(queue.name, wanted, wait=0)
+        if not messages:
             return
-        tools.redelivered += sum(delivery.redelivered for delivery in deliveries)
-        _say_what_came_often(deliveries)
-        for alike in _with_ids_together(deliveries):
+        tools.redelivered += sum(taken.redelivered for taken in messages)
+        for alike in _with_ids_together(messages):
             claimed = _claim_or_give_back(tools, queue, pool, alike)
             paths.crash_point("before ack")
-            tools.broker.ack_many(alike)
+            source.ack(alike)
             paths.crash_point("after ack")
             if not has_id(alike[0]):
-                tools.broker.settle()
+                source.ensure_acked()
                 note_acked(tools.jobs, alike[0], tools.now())
             most -= len(claimed)
             yield len(alike), claimed
         if not tools.reserve.held:
             raise SiteAway("disk", "the jobs folder's disk is full, or our quota of it")
-        room -= len(deliveries)
+        room -= len(messages)
 
 
-def _say_what_came_often(deliveries: Sequence[Delivery]) -> None:
-    for delivery in deliveries:
-        if delivery.returns >= MANY:
-            log.warning("went back to its queue many times, a quorum queue drops it at its 21st return unless it was told "
-                        "otherwise; claimed now queue=%s returns=%d correlation_id=%r",
-                        delivery.queue, delivery.returns, delivery.properties.correlation_id)  # fmt: skip
-
-
-def _with_ids_together(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
+def _with_ids_together(messages: Sequence[Taken]) -> Iterator[list[Taken]]:
     """Of equal messages without ids, the next one is told from a redelivery by the ack of the one before."""
-    for with_ids, alike in itertools.groupby(deliveries, has_id):
+    for with_ids, alike in itertools.groupby(messages, has_id):
         together = list(alike)
         yield from [together] if with_ids else [[each] for each in together]
 
 
-def _claim_or_give_back(
-    tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Delivery]
-) -> list[Claimed]:
+def _claim_or_give_back(tools: Tools, queue: Queue, pool: Optional[Pool], messages: Sequence[Taken]) -> list[Claimed]:
     """The folders that are new. What was claimed before the disk failed is known when it comes again."""
     try:
-        return _claim_all(tools, queue, pool, deliveries)
+        return _claim_all(tools, queue, pool, messages)
     except OSError as error:
         try:
             if tools.reserve.give_up(error):
                 # A claim that failed may stand all the same, and without ids only this mark tells it from the next message.
-                again = [replace(delivery, redelivered=True) for delivery in deliveries]
+                again = [replace(taken, redelivered=True) for taken in messages]
                 return _claim_all(tools, queue, pool, again)
         except OSError:
             log.warning("a claim failed again, each message is tried alone queue=%s messages=%d",
-                        queue.name, len(deliveries))  # fmt: skip
-        return _claim_one_by_one(tools, queue, pool, deliveries)
+                        queue.name, len(messages))  # fmt: skip
+        return _claim_one_by_one(tools, queue, pool, messages)
 
 
-def _claim_one_by_one(
-    tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Delivery]
-) -> list[Claimed]:
+def _claim_one_by_one(tools: Tools, queue: Queue, pool: Optional[Pool], messages: Sequence[Taken]) -> list[Claimed]:
     """What the disk takes is claimed and acked, and only the rest goes back: each return counts."""
-    claimed, left = list[Claimed](), list[Delivery]()
+    claimed, left = list[Claimed](), list[Taken]()
     why: Optional[OSError] = None
-    for delivery in deliveries:
+    for taken in messages:
         try:
-            claimed += _claim_all(tools, queue, pool, [replace(delivery, redelivered=True)])
+            claimed += _claim_all(tools, queue, pool, [replace(taken, redelivered=True)])
         except OSError as error:
-            left, why = [*left, delivery], error
+            left, why = [*left, taken], error
     if why is None:
         return claimed
-    tools.broker.ack_many([delivery for delivery in deliveries if all(delivery is not each for each in left)])
+    source = tools.ends.source(queue)
+    source.ack([taken for taken in messages if all(taken is not each for each in left)])
     log.warning("messages go back, because they can't be claimed queue=%s messages=%d why=%r",
                 queue.name, len(left), why.strerror)  # fmt: skip
-    for delivery in reversed(left):
-        tools.broker.give_back(delivery)
+    for taken in reversed(left):
+        source.give_back(taken)
     raise disk_away(why) from None
 
 
-def _claim_all(tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Delivery]) -> list[Claimed]:
+def _claim_all(tools: Tools, queue: Queue, pool: Optional[Pool], messages: Sequence[Taken]) -> list[Claimed]:
     """After the return all of them may be acked."""
-    others = deliveries if pool is None else pilots.claim_batch(tools, queue, pool, deliveries)
+    others = messages if pool is None else pilots.claim_batch(tools, queue, pool, messages)
     where = tools.jobs.places()
     claimed = side_by_side(lambda each: _claim(tools, queue, each, where), others)
     if others:
@@ -239,16 +236,16 @@ def _claim_all(tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Seq
     return [each for each in claimed if each is not None]
 
 
-def _claim(tools: Tools, queue: Queue, delivery: Delivery, where: Sequence[Path]) -> Optional[Claimed]:
+def _claim(tools: Tools, queue: Queue, taken: Taken, where: Sequence[Path]) -> Optional[Claimed]:
     """The message is understood at once, while others wait for the disk too; a rejection is left for later."""
-    claimed = claim(tools.jobs, delivery, tools.config.site.limits.message_bytes, tools.now(), where)
+    claimed = claim(tools.jobs, taken, tools.config.site.limits.message_bytes, tools.now(), where)
     if claimed is None:
         return None
     try:
-        spec = reconcile.write_spec(tools.config, queue, claimed.job, delivery.properties.reply_to, delivery.body)
+        spec = reconcile.write_spec(tools.config, queue, claimed.job, taken.properties.reply_to, taken.body)
     except InvalidSpec:
         return claimed.job, None
-    return claimed.job, JobFacts(replace(claimed.message, body=""), claimed.claimed_at, spec)
+    return claimed.job, JobFacts(replace(claimed.message, body=""), claimed.claimed_at, spec=spec)
 
 
 def disk_takes_a_claim(tools: Tools, try_it: bool) -> bool:

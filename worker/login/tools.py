@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
-from ..broker import open_broker
 from ..errors import Damaged, LoginRefused, Transient
 from ..folder import disk, paths
 from ..folder.jobs import JobsFolder
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from scheduler import Informant, JobView, Scheduler, Traits
 
-    from ..broker import Broker
+    from ..ends import Ends
     from .ids import Ids
     from .known_shapes import Shapes
     from .quiet import Quiet
@@ -268,8 +267,12 @@ class Tools:
         return Reserve(self.jobs, self.config.site.limits.message_bytes)
 
     @cached_property
-    def broker(self) -> Broker:
-        return open_broker(self.config)
+    def ends(self) -> Ends:
+        """Where jobs come from, and where answers go."""
+        from ..build import open_end
+        from ..ends import Ends
+
+        return Ends(self.config.site, lambda kind: open_end(self.config, kind))
 
     @cached_property
     def token(self) -> str:
@@ -320,5 +323,5 @@ class Tools:
             self.close()
 
     def close(self) -> None:
-        if "broker" in self.__dict__:
-            self.broker.close()
+        if "ends" in self.__dict__:
+            self.ends.close()

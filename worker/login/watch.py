@@ -13,10 +13,10 @@ import signal
 import time
 from collections import Counter
 
-from ..broker import QueueFault
 from ..errors import Transient
 from ..folder import disk
 from ..settings import Config, Queue
+from ..sources import QueueFault
 from . import one_pass, pilots
 from .guard import guarded, tell_what_is_new
 from .reconcile import Standing
@@ -64,7 +64,7 @@ class _Watch:
         try:
             while not self._tools.stopping:
                 self._round()
-            self._hush()
+            self._stop_listening()
         finally:
             signal.alarm(0)
             self._tools.quiet.save()
@@ -85,7 +85,7 @@ class _Watch:
     def _wait_for_the_disk(self, error: OSError) -> None:
         """Whether the lease is still ours then, the next pass finds out before it does anything."""
         log.error("site away, jobs wait and no message is taken kind=disk why=%r", disk.words(error))
-        self._hush()
+        self._stop_listening()
         self._count["disk"] += 1
         self._back_off = min(_LONGEST_BACK_OFF, max(1, 2 * self._back_off))
         end = time.monotonic() + self._back_off
@@ -120,7 +120,7 @@ class _Watch:
             self._tools.close()
         self._queues = self._worth_hearing(standing)
         if not (self._free and self._queues):
-            self._hush()
+            self._stop_listening()
 
     def _worth_hearing(self, standing: Standing) -> list[Queue]:
         tools, now = self._tools, time.monotonic()
@@ -128,10 +128,10 @@ class _Watch:
         in_order = Turns(tools.jobs.turns).in_order(self._site.queues)
         return [each for each in in_order if each.name not in self._shunned and places(tools, standing, each) > 0]
 
-    def _hush(self) -> None:
+    def _stop_listening(self) -> None:
         try:
-            if "broker" in self._tools.__dict__:
-                self._tools.broker.hush()
+            if "ends" in self._tools.__dict__:
+                self._tools.ends.stop_listening()
         except Transient:
             self._tools.close()
 
@@ -160,8 +160,8 @@ class _Watch:
             return False
         heard, others = self._queues[: self._free], self._queues[self._free :] if self._free else []
         try:
-            came = self._tools.broker.listen([queue.name for queue in heard], seconds)
-            return came or any(self._tools.broker.waiting(queue, make=False) > 0 for queue in others)
+            came = self._tools.ends.listen(heard, seconds)
+            return came or any(self._tools.ends.source(queue).waiting(queue, make=False) > 0 for queue in others)
         except QueueFault as fault:
             log.warning("jobs queue can't be listened to, the others go on why=%r", str(fault))
             self._shunned[fault.queue] = time.monotonic() + _LONGEST_BACK_OFF

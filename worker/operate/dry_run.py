@@ -16,7 +16,8 @@ from typing import Any, Union
 
 from slurm import commands
 
-from ..broker import QueueFault, open_broker
+from ..build import open_end
+from ..ends import Ends
 from ..errors import Damaged, InvalidSpec, Transient
 from ..folder.jobs import JobsFolder
 from ..folder.snapshot import read_facts
@@ -25,6 +26,7 @@ from ..job.spec import JobSpec
 from ..login.reconcile import understand
 from ..login.submit import request
 from ..settings import Config, Queue
+from ..sources import QueueFault
 from . import places, screen
 from .explain import explain
 
@@ -71,16 +73,16 @@ def dry_run_message(config: Config, file: str, queue_name: str, as_json: bool) -
 
 def _queues(config: Config, room: int) -> Iterator[dict[str, Any]]:
     """Raises Transient."""
-    broker = open_broker(config)
+    ends = Ends(config.site, lambda kind: open_end(config, kind))
     try:
         for queue in config.site.queues:
             try:
-                waiting, fault = broker.waiting(queue, make=False), ""
+                waiting, fault = ends.source(queue).waiting(queue, make=False), ""
             except QueueFault as error:
                 waiting, fault = 0, str(error)
             yield {"queue": queue.name, "waiting": waiting, "would_take": min(waiting, room), "fault": fault}
     finally:
-        broker.close()
+        ends.close()
 
 
 def _claimed(config: Config, jobs: JobsFolder) -> Iterator[dict[str, Any]]:

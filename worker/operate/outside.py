@@ -9,13 +9,13 @@ from typing import Optional
 from scheduler import JobView
 from slurm import states
 
-from ..broker import QueueFault
 from ..errors import Transient
 from ..folder.jobs import JobsFolder
 from ..job.facts import Intent
 from ..login.budget import Spent
 from ..login.tools import Tools
 from ..settings import Config
+from ..sources import QueueFault
 
 
 @dataclass
@@ -54,7 +54,7 @@ def _ask_broker(outside: Outside, tools: Tools) -> None:
     try:
         for queue in tools.config.site.queues:
             try:
-                outside.waiting[queue.name] = tools.broker.waiting(queue, make=False)
+                outside.waiting[queue.name] = tools.ends.source(queue).waiting(queue, make=False)
             except QueueFault as fault:
                 outside.queue_faults[queue.name] = str(fault)
     except Transient as error:

@@ -21,7 +21,7 @@ from ..folder.jobs import JobsFolder
 from ..folder.outline import stage_at, stage_put_away
 from ..job.names import JobId
 from ..job.outcome import OUTCOMES
-from ..job.stage import DONE, ENDED_STATES, REJECTED, STATES, UNDELIVERED, Stage
+from ..job.stage import DONE, ENDED_STATES, NOT_OURS, REJECTED, STATES, UNDELIVERED, Stage
 from . import screen
 
 _MESSAGE = JobFolder(Path("job")).message.name
@@ -123,7 +123,7 @@ def _found(path: str) -> Optional[Found]:
 
 def put_away(jobs: JobsFolder, words: Sequence[str] = tuple(ENDED_STATES)) -> Iterator[Found]:
     """Those that are no longer active; of the done ones, the last day first."""
-    for word, place in ((REJECTED, jobs.rejected), (UNDELIVERED, jobs.undelivered)):
+    for word, place in ((REJECTED, jobs.rejected), (UNDELIVERED, jobs.undelivered), (NOT_OURS, jobs.not_ours)):
         if word in words:
             yield from _in(place, word)
     if DONE in words:
@@ -206,7 +206,13 @@ def _fitting(jobs: JobsFolder, name: str) -> Iterator[Found]:
         if met is not None:
             yield met
         return
-    places = [jobs.active, jobs.rejected, jobs.undelivered, *(jobs.done / day for day in done_days(jobs))]
+    places = [
+        jobs.active,
+        jobs.rejected,
+        jobs.undelivered,
+        jobs.not_ours,
+        *(jobs.done / day for day in done_days(jobs)),
+    ]
     for place in places:
         for each in names(place):
             met = _met(jobs, JobFolder(place / each)) if each.startswith(name) else None

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.broker import Delivery, Properties, digest
 from worker.folder import paths
 from worker.folder.facts import JobFolder
 from worker.folder.jobs import JobsFolder
 from worker.folder.moves import move_job
 from worker.job.facts import Message
 from worker.login.claim import claim, note_acked, sync_names
+from worker.sources import Properties, Taken, digest
 
 WITH_ID = Properties(reply_to="answers", correlation_id="c-1")
 WITHOUT_ID = Properties(reply_to="answers")
@@ -31,11 +31,11 @@ def jobs(tmp_path: Path) -> JobsFolder:
 
 
 def delivery(body: bytes = b"{}", properties: Properties = WITH_ID, redelivered: bool = False,
-             queue: str = "jobs") -> Delivery:  # fmt: skip
-    return Delivery(queue, body, properties, redelivered, tag=1)
+             queue: str = "jobs") -> Taken:  # fmt: skip
+    return Taken(queue, body, properties, redelivered, tag=1)
 
 
-def take(jobs: JobsFolder, what: Delivery, keep_bytes: int = 1000) -> Optional[JobFolder]:
+def take(jobs: JobsFolder, what: Taken, keep_bytes: int = 1000) -> Optional[JobFolder]:
     claimed = claim(jobs, what, keep_bytes, now=5.0)
     sync_names(jobs)
     return claimed.job if claimed else None
@@ -165,14 +165,14 @@ def test_an_ack_is_noted_for_each_of_several_equal_messages(jobs: JobsFolder) ->
     delivery(properties=replace(WITH_ID, correlation_id=None, message_id="c-1")), delivery(properties=WITHOUT_ID),
     delivery(properties=replace(WITH_ID, reply_to=None)), delivery(properties=replace(WITH_ID, message_id="")),
 ])  # fmt: skip
-def test_a_different_message_has_another_name(other: Delivery) -> None:
+def test_a_different_message_has_another_name(other: Taken) -> None:
     assert digest(other) != digest(delivery())
 
 
 @pytest.mark.parametrize("same", [
     delivery(redelivered=True), delivery(properties=replace(WITH_ID, timestamp=7, expiration="1", headers=b"x", type="t")),
 ])  # fmt: skip
-def test_what_the_broker_may_change_is_not_in_the_name(same: Delivery) -> None:
+def test_what_the_broker_may_change_is_not_in_the_name(same: Taken) -> None:
     assert digest(same) == digest(delivery())
 
 

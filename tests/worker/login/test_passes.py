@@ -16,20 +16,21 @@ import pytest
 
 from scheduler import BatchRequest, JobView, Phase, Refused, SlurmJobId, Unavailable, element_id
 from slurm.traits import TRAITS
+from tests.both import ends_of
 from tests.worker.examples import config_for
-from worker.broker import Delivery, Properties
 from worker.errors import Transient
 from worker.folder import paths
 from worker.folder.answer import conclude, deliver, record
 from worker.folder.facts import JobFolder, cluster_of
 from worker.folder.jobs import JobsFolder
 from worker.folder.records import Fact
-from worker.job.facts import Group, Started
+from worker.job.facts import Group, Message, Started
 from worker.job.names import JobId
 from worker.job.outcome import Reply, Result
 from worker.login.one_pass import run_pass
 from worker.login.tools import SiteAway, Tools
 from worker.settings import Config, Queue, RetryPolicy, Seconds, Timing
+from worker.sources import Properties, Settled, Taken
 
 AT_ONCE = Timing(visible_after=Seconds(0), cut_off_after=Seconds(0), adopt_after=Seconds(0), lost_after=Seconds(0))
 LAYERS = {"Image": "/a", "Background": "/b", "Selected Regions": "/c", "rgba PNG - Layer 0": "/d"}
@@ -44,49 +45,49 @@ class Broker:
     """Queues in memory. What is not acked comes back, marked, when the connection ends."""
 
     def __init__(self) -> None:
-        self.queued: list[Delivery] = []
-        self.unacked: list[Delivery] = []
+        self.queued: list[Taken] = []
+        self.unacked: list[Taken] = []
         self.sent: list[Reply] = []
         self.away = False
 
     def ask(self, body: bytes = GOOD, name: Optional[str] = "c-1") -> None:
         properties = Properties(reply_to="answers", correlation_id=name)
-        self.queued.append(Delivery("hpc-jobs", body, properties, redelivered=False, tag=1))
+        self.queued.append(Taken("hpc-jobs", body, properties, redelivered=False, tag=1))
 
     def waiting(self, queue: Queue, make: bool = True) -> int:
         if self.away:
             raise Transient("the broker is away")
         return len(self.queued)
 
-    def get(self, queue: str) -> Optional[Delivery]:
+    def get(self, queue: str) -> Optional[Taken]:
         if not self.queued:
             return None
         self.unacked.append(self.queued.pop(0))
         return self.unacked[-1]
 
-    def get_many(self, queue: str, most: int, wait: float) -> list[Delivery]:
-        return [delivery for delivery in (self.get(queue) for _ in range(most)) if delivery]
+    def take(self, queue: str, most: int, wait: float) -> list[Taken]:
+        return [taken for taken in (self.get(queue) for _ in range(most)) if taken]
 
-    def ack_many(self, deliveries: Sequence[Delivery]) -> None:
-        for delivery in deliveries:
-            self.ack(delivery)
-
-    def ack(self, delivery: Delivery) -> None:
-        paths.crash_point("before ack")
-        self.unacked.remove(delivery)
-        paths.crash_point("after ack")
+    def ack(self, messages: Sequence[Taken]) -> None:
+        for taken in messages:
+            paths.crash_point("before ack")
+            self.unacked.remove(taken)
+            paths.crash_point("after ack")
 
     def listen(self, queues: Sequence[str], wait: float) -> bool:
         return bool(self.queued)
 
-    def hush(self) -> None: ...
+    def stop_listening(self) -> None: ...
 
-    def settle(self) -> None: ...
+    def ensure_acked(self) -> None: ...
 
-    def give_back(self, delivery: Delivery) -> None:
+    def settle(self, claims: Sequence[tuple[JobId, Message]]) -> list[Settled]:
+        return [Settled.OURS] * len(claims)
+
+    def give_back(self, taken: Taken) -> None:
         self.close()
 
-    def publish(self, reply: Reply) -> None:
+    def send(self, reply: Reply) -> None:
         if self.away:
             raise Transient("the broker is away")
         paths.crash_point("before publish")
@@ -166,7 +167,7 @@ class Login:
 
     def one_pass(self, drain: bool = True) -> int:
         tools = Tools(self.config, self.jobs)
-        tools.__dict__.update(broker=self.broker, scheduler=self.cluster)
+        tools.__dict__.update(ends=ends_of(self.config.site, self.broker), scheduler=self.cluster)
         if not self.refused:
             tools.__dict__.update(token="a token")
         else:
@@ -224,7 +225,7 @@ def answers(login: Login, job: JobFolder, number: int) -> None:
     paths.write_bytes(attempt.reply_body("reply-1"), b'{"Model 0": ""}')
     result = record(attempt, Result("succeeded", number, body="reply-1", ended_at=1.0))
     outcome = conclude(job, attempt, result, login.config.site.replies, "job", 1.0)
-    deliver(job, outcome, login.broker, login.config.site, lambda: 1.0)
+    deliver(job, outcome, lambda _: login.broker, login.config.site, lambda: 1.0)
 
 
 def dies_before_it_could_answer(login: Login, job: JobFolder, number: int) -> None:

@@ -18,12 +18,12 @@ from bench.scale_ground import end
 from tests.worker.examples import NOW, config_for
 from tests.worker.login.test_scale import Site, job_id
 from tests.worker.model.machine import SHARED_MEMORY
-from worker.broker import Properties
-from worker.broker.embedded import Embedded
+from worker.embedded import Embedded
 from worker.folder.jobs import JobsFolder
 from worker.login.quiet import Quiet
 from worker.login.tools import Tools
 from worker.settings import Replies, Seconds, SlurmSettings
+from worker.sources import Properties
 
 
 class Story:
@@ -128,7 +128,7 @@ def test_a_bell_makes_a_pass_ask_slurm_within_the_pause(site: Site) -> None:
 def test_a_message_that_waits_makes_a_pass_ask_slurm_within_the_pause(site: Site) -> None:
     broker = Embedded(site.config.site.broker_file, Replies())
     broker.make_queue("jobs")
-    broker.send("jobs", b"{}", Properties(correlation_id="c"))
+    broker.put("jobs", b"{}", Properties(correlation_id="c"))
     broker.close()
 
     assert site.one_pass()["squeue"] == 1

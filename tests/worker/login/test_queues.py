@@ -14,13 +14,14 @@ from typing import Optional
 
 import pytest
 
+from tests.both import ends_of
 from tests.worker.login import test_passes
 from tests.worker.login.test_passes import GOOD, Login
-from worker.broker import Delivery, Properties, QueueFault
 from worker.login import watch
 from worker.login.guard import guarded
 from worker.login.tools import Tools
 from worker.settings import Queue
+from worker.sources import Properties, QueueFault, Taken
 
 
 class Broker(test_passes.Broker):
@@ -35,7 +36,7 @@ class Broker(test_passes.Broker):
     def fill(self, queue: str, many: int) -> None:
         for _ in range(many):
             properties = Properties(reply_to="answers", correlation_id=f"{queue}-{len(self.queued)}-{time.time_ns()}")
-            self.queued.append(Delivery(queue, GOOD, properties, redelivered=False, tag=1))
+            self.queued.append(Taken(queue, GOOD, properties, redelivered=False, tag=1))
 
     def waiting(self, queue: Queue, make: bool = True) -> int:
         if queue.name in self.bad:
@@ -43,7 +44,7 @@ class Broker(test_passes.Broker):
         super().waiting(queue, make)
         return sum(delivery.queue == queue.name for delivery in self.queued)
 
-    def get(self, queue: str) -> Optional[Delivery]:
+    def get(self, queue: str) -> Optional[Taken]:
         if queue in self.bad | self.streams:
             raise QueueFault(queue, "is a stream")
         for delivery in self.queued:
@@ -78,7 +79,7 @@ class Site(Login):
         from worker.login import guard
 
         def work(tools: Tools) -> int:
-            tools.__dict__.update(broker=self.broker, scheduler=self.cluster, token="a token")
+            tools.__dict__.update(ends=ends_of(self.config.site, self.broker), scheduler=self.cluster, token="a token")
             return guard._pass(tools, drain=True)
 
         return guarded(self.config, work)
@@ -202,7 +203,7 @@ def test_a_broker_that_is_away_is_away_for_all(tmp_path: Path) -> None:
 class Watching(watch._Watch):
     def __init__(self, site: Site) -> None:
         self.tools = Tools(site.config, site.jobs)
-        self.tools.__dict__.update(broker=site.broker, scheduler=site.cluster, token="a token")
+        self.tools.__dict__.update(ends=ends_of(site.config.site, site.broker), scheduler=site.cluster, token="a token")
         self.tools.token_at = time.time()
         super().__init__(self.tools)
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.installation import ROOT
 from tests.worker.login.test_passes import GOOD, Login, PowerFailure, answers
-from worker.broker import Unroutable
+from worker.errors import Unroutable
 from worker.folder import paths
 from worker.job.outcome import Reply
 from worker.login.resend import resend
@@ -31,14 +31,14 @@ class Refusing(Login):
         replies = replace(self.config.site.replies, give_up_after=Seconds(0.0))
         timing = replace(self.config.site.timing, lease_expires=Seconds(60.0))
         self.config = replace(self.config, site=replace(self.config.site, replies=replies, timing=timing))
-        right = self.broker.publish
+        right = self.broker.send
 
-        def publish(reply: Reply) -> None:
+        def send(reply: Reply) -> None:
             if self.gone:
                 raise Unroutable("answers")
             right(reply)
 
-        self.broker.publish = publish  # type: ignore[method-assign]
+        self.broker.send = send  # type: ignore[method-assign]
 
 
 @pytest.fixture(params=[GOOD, b"no job"], ids=["undelivered", "rejected"])

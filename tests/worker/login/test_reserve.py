@@ -12,9 +12,9 @@ from typing import Any, Optional
 import pytest
 
 from tests.worker.login.test_passes import Broker, Login
-from worker.broker import Delivery
 from worker.folder.records import Exclusive
 from worker.login.reserve import Reserve
+from worker.sources import Taken
 
 
 class Counting(Broker):
@@ -24,7 +24,7 @@ class Counting(Broker):
         super().__init__()
         self.returns = 0
 
-    def give_back(self, delivery: Delivery) -> None:
+    def give_back(self, delivery: Taken) -> None:
         self.returns += 1
         self.unacked.remove(delivery)
         self.queued.insert(0, replace(delivery, redelivered=True))

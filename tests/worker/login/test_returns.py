@@ -15,15 +15,16 @@ from typing import Any, Optional
 import pytest
 
 from scheduler import Unavailable
+from tests.both import ends_of
 from tests.worker.login import test_passes
 from tests.worker.login.test_passes import Login
 from tests.worker.login.test_watch_loop import Watching
 from worker import api
-from worker.broker import Delivery, digest
 from worker.errors import LoginRefused, Transient
 from worker.folder import paths
 from worker.folder.records import Exclusive
 from worker.login import reserve, tally
+from worker.sources import Taken, digest
 
 LIMIT = 20
 
@@ -33,7 +34,7 @@ class Quorum(test_passes.Broker):
 
     def __init__(self) -> None:
         super().__init__()
-        self.heard: list[Delivery] = []
+        self.heard: list[Taken] = []
         self.listens = False
         self.dropped = 0
 
@@ -50,17 +51,17 @@ class Quorum(test_passes.Broker):
     def waiting(self, *arguments: object, **more: object) -> int:
         return super().waiting(*arguments, **more) + len(self.heard)  # type: ignore[arg-type]
 
-    def get(self, queue: str) -> Optional[Delivery]:
+    def get(self, queue: str) -> Optional[Taken]:
         if self.heard:
             self.unacked.append(self.heard.pop())
             return self.unacked[-1]
         return super().get(queue)
 
-    def hush(self) -> None:
+    def stop_listening(self) -> None:
         self.listens = False
         self._return(self.heard)
 
-    def give_back(self, delivery: Delivery) -> None:
+    def give_back(self, delivery: Taken) -> None:
         self.unacked.remove(delivery)
         self._return([delivery])
 
@@ -68,7 +69,7 @@ class Quorum(test_passes.Broker):
         self._return(self.heard)
         self._return(self.unacked)
 
-    def _return(self, deliveries: list[Delivery]) -> None:
+    def _return(self, deliveries: list[Taken]) -> None:
         back = [replace(each, redelivered=True, returns=each.returns + 1) for each in deliveries]
         deliveries.clear()
         kept = [each for each in back if each.returns <= LIMIT]
@@ -151,7 +152,7 @@ def broker() -> Quorum:
 class Listening(Watching):
     def __init__(self, login: Login, broker: Quorum) -> None:
         super().__init__(login)
-        self.tools.__dict__["broker"] = broker
+        self.tools.__dict__["ends"] = ends_of(login.config.site, broker)
         self.quorum = broker
 
     def turn(self) -> None:
@@ -292,18 +293,3 @@ def test_something_else_in_the_place_of_a_new_job_is_put_aside_and_the_message_i
     assert broker.returns == 0 and not broker.queued and len(login.active()) == many
     assert "something else stood in the place of a new job" in caplog.text
     assert any(file.read_text() == "what is this?" for file in login.jobs.active.glob(".*.damaged-*"))
-
-
-@pytest.mark.parametrize(("returns", "warned"), [(14, False), (15, True), (20, True)])
-def test_a_message_that_went_back_many_times_is_claimed_with_a_warning(
-    login: Login, broker: Quorum, returns: int, warned: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    login.broker = broker
-    broker.ask()
-    broker.queued = [replace(broker.queued[0], redelivered=True, returns=returns)]
-
-    assert login.one_pass() == 0
-
-    assert len(login.active()) == 1 and f"returns={returns}" in caplog.text
-    assert ("went back to its queue many times" in caplog.text) == warned

@@ -14,10 +14,10 @@ import pytest
 from scheduler import BatchRequest, SlurmJobId, Unavailable
 from tests.worker.login.test_passes import LAYERS
 from tests.worker.login.test_queues import Site, Watching
-from worker.broker import Delivery, Properties
 from worker.folder.facts import JobFolder
 from worker.job.facts import Asked, Started
 from worker.settings import Seconds, Workload
+from worker.sources import Properties, Taken
 
 BROKEN, WELL = "broken", "well"
 
@@ -56,7 +56,7 @@ class Stopped(Site):
         for _ in range(many):
             self.count = getattr(self, "count", 0) + 1
             properties = Properties(reply_to="answers", correlation_id=f"c-{self.count}")
-            self.broker.queued.append(Delivery(queue, body, properties, redelivered=False, tag=1))
+            self.broker.queued.append(Taken(queue, body, properties, redelivered=False, tag=1))
 
     def submitted(self) -> list[JobFolder]:
         return [job for job in self.active() if job.attempt(1).submission.path.exists()]

@@ -18,6 +18,7 @@ from typing import Optional
 import pytest
 
 from scheduler import BatchRequest, JobView, Phase, SlurmJobId
+from tests.both import ends_of
 from tests.worker.login import test_passes
 from tests.worker.login.test_passes import GOOD, Login, starts_and_dies
 from tests.worker.model.machine import SHARED_MEMORY
@@ -181,7 +182,9 @@ class Site(Login):
 
     def one_pass(self, drain: bool = True) -> int:
         tools = self.tools or Tools(self.config, self.jobs)
-        tools.__dict__.update(broker=self.broker, scheduler=Spending(self.cluster, tools.budget), token="a token")
+        tools.__dict__.update(
+            ends=ends_of(self.config.site, self.broker), scheduler=Spending(self.cluster, tools.budget), token="a token"
+        )
         tools.token_at = self.clock.now
         if self.tools:
             tools.renew()

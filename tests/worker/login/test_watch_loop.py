@@ -14,6 +14,7 @@ from typing import Any, Optional, cast
 
 import pytest
 
+from tests.both import ends_of
 from tests.worker.login import test_passes
 from tests.worker.login.test_passes import Login
 from worker import api
@@ -33,7 +34,7 @@ class Broker(test_passes.Broker):
         self.listened.append(list(queues))
         return super().listen(queues, wait)
 
-    def hush(self) -> None:
+    def stop_listening(self) -> None:
         self.hushed += 1
 
 
@@ -43,7 +44,9 @@ class Watching(watch._Watch):
     def __init__(self, login: Login) -> None:
         self.broker, self.cluster = Broker(), login.cluster
         self.tools = Tools(login.config, login.jobs)
-        self.tools.__dict__.update(broker=self.broker, scheduler=self.cluster, token="a token")
+        self.tools.__dict__.update(
+            ends=ends_of(login.config.site, self.broker), scheduler=self.cluster, token="a token"
+        )
         self.tools.token_at = time.time()
         super().__init__(self.tools)
 

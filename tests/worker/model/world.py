@@ -30,8 +30,7 @@ from tests.worker.model.books import Attempt, Books, Broken, Sent, promise
 from tests.worker.model.cluster import Cluster, SlurmJob
 from tests.worker.model.power import LATER_THAN_ANY_STORY, Event, PowerFailure, Process, Trouble
 from tests.worker.spending import Spending
-from worker.broker import Properties
-from worker.broker.embedded import Embedded
+from worker.embedded import Embedded
 from worker.errors import Damaged, Transient
 from worker.folder import paths
 from worker.folder.jobs import JobsFolder
@@ -45,6 +44,7 @@ from worker.login.guard import guarded
 from worker.login.one_pass import run_pass
 from worker.login.resend import resend
 from worker.login.tools import Tools
+from worker.sources import Properties
 
 SITE = """\
 broker = "embedded"
@@ -569,7 +569,7 @@ class World:
         )  # fmt: skip
         with self._borders(), sqlite3.connect(self.broker_file) as db:
             broker = Embedded(self.broker_file, self.config.site.replies)
-            broker.send("jobs", sent.body, properties)
+            broker.put("jobs", sent.body, properties)
             broker.close()
             (tag,) = db.execute("SELECT max(id) FROM messages WHERE queue = 'jobs'").fetchone()
         db.close()

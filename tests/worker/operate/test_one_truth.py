@@ -13,8 +13,7 @@ import pytest
 
 from tests.worker.login import test_passes
 from tests.worker.login.test_passes import Login, dies_before_it_could_answer
-from worker.broker import TooLarge
-from worker.errors import Transient
+from worker.errors import TooLarge, Transient
 from worker.folder.answer import largest_answer
 from worker.folder.records import Fact
 from worker.job.facts import LargestAnswer
@@ -27,10 +26,10 @@ WORDS = "The outputs are too large to be sent back (at most 16777216 bytes are a
 class Broker(test_passes.Broker):
     """Takes errors, and no results."""
 
-    def publish(self, reply: Reply) -> None:
+    def send(self, reply: Reply) -> None:
         if reply.type == "result":
             raise TooLarge("message size 20000000 is larger than configured max size 16777216", 16_777_216)
-        super().publish(reply)
+        super().send(reply)
 
 
 @pytest.fixture
@@ -82,9 +81,9 @@ def test_whoever_is_killed_between_the_refusal_and_the_error_sends_the_same_erro
     login.one_pass()
     (active,) = login.active()
     login.run_jobs(dies_before_it_could_answer, "succeeded")
-    right, login.broker.publish = login.broker.publish, _no_error_either  # type: ignore[method-assign]
+    right, login.broker.send = login.broker.send, _no_error_either  # type: ignore[method-assign]
     login.one_pass()
-    login.broker.publish = right  # type: ignore[method-assign]
+    login.broker.send = right  # type: ignore[method-assign]
 
     login.one_pass()
 

@@ -15,13 +15,18 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
-from ..errors import Transient
-from ..folder.records import from_json, to_json
-from ..job.outcome import Reply
-from ..settings import Queue, Replies
-from . import Delivery, Properties, Unroutable, matches
+from .deliveries import matches
+from .errors import Transient, Unroutable
+from .folder.records import from_json, to_json
+from .job.outcome import Reply
+from .settings import Queue, Replies
+from .sources import Properties, Settled, Taken
+
+if TYPE_CHECKING:
+    from .job.facts import Message
+    from .job.names import JobId
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS queues (name TEXT PRIMARY KEY);
@@ -42,7 +47,7 @@ _LOOK_AGAIN = 0.05
 
 
 class Embedded:
-    """One connection. `holder` names this process in such a way that others can see whether it still lives."""
+    """A source and a delivery. `holder` names this process in such a way that others can see whether it still lives."""
 
     def __init__(self, file: Path, replies: Replies) -> None:
         self._file = file
@@ -57,10 +62,7 @@ class Embedded:
             _tidy(db, queue.name)
             return _count(db, queue.name)
 
-    def get(self, queue: str) -> Optional[Delivery]:
-        return next(iter(self._take(queue, 1)), None)
-
-    def get_many(self, queue: str, most: int, wait: float) -> list[Delivery]:
+    def take(self, queue: str, most: int, wait: float) -> list[Taken]:
         end = time.monotonic() + wait
         while True:
             taken = self._take(queue, most)
@@ -69,7 +71,7 @@ class Embedded:
                 return taken
             time.sleep(min(left, _LOOK_AGAIN))
 
-    def _take(self, queue: str, most: int) -> list[Delivery]:
+    def _take(self, queue: str, most: int) -> list[Taken]:
         with self._transaction() as db:
             _tidy(db, queue)
             rows = db.execute(
@@ -79,15 +81,12 @@ class Embedded:
             ).fetchall()
             db.executemany("UPDATE messages SET holder = ? WHERE id = ?", [(self._holder, row[0]) for row in rows])
         return [
-            Delivery(queue, bytes(body), from_json(Properties, json.loads(properties)), bool(redelivered), int(tag))
+            Taken(queue, bytes(body), from_json(Properties, json.loads(properties)), bool(redelivered), int(tag))
             for tag, body, properties, redelivered in rows
         ]
 
-    def ack(self, delivery: Delivery) -> None:
-        self.ack_many([delivery])
-
-    def ack_many(self, deliveries: Sequence[Delivery]) -> None:
-        held = [(delivery.tag, self._holder) for delivery in deliveries]
+    def ack(self, messages: Sequence[Taken]) -> None:
+        held = [(taken.tag, self._holder) for taken in messages]
         with self._transaction() as db:
             db.executemany("DELETE FROM messages WHERE id = ? AND holder = ?", held)
 
@@ -102,17 +101,21 @@ class Embedded:
                 return False
             time.sleep(min(left, _LOOK_AGAIN))
 
-    def hush(self) -> None:
+    def stop_listening(self) -> None:
         """To listen was to look."""
 
-    def settle(self) -> None:
+    def ensure_acked(self) -> None:
         """Every ack was committed before it returned."""
 
-    def give_back(self, delivery: Delivery) -> None:
-        with self._transaction() as db:
-            _give_back(db, "id = ? AND holder = ?", delivery.tag, self._holder)
+    def settle(self, claims: Sequence[tuple[JobId, Message]]) -> list[Settled]:
+        """What one has taken, nobody else has."""
+        return [Settled.OURS] * len(claims)
 
-    def publish(self, reply: Reply) -> None:
+    def give_back(self, taken: Taken) -> None:
+        with self._transaction() as db:
+            _give_back(db, "id = ? AND holder = ?", taken.tag, self._holder)
+
+    def send(self, reply: Reply) -> None:
         properties = Properties(
             correlation_id=reply.correlation_id,
             message_id=reply.message_id,
@@ -124,13 +127,13 @@ class Embedded:
         )
         if matches(reply.routing_key, self._replies.create):
             self.make_queue(reply.routing_key)
-        self.send(reply.routing_key, reply.body, properties)
+        self.put(reply.routing_key, reply.body, properties)
 
     def make_queue(self, name: str) -> None:
         with self._transaction() as db:
             db.execute("INSERT OR IGNORE INTO queues VALUES (?)", (name,))
 
-    def send(self, queue: str, body: bytes, properties: Properties) -> None:
+    def put(self, queue: str, body: bytes, properties: Properties) -> None:
         """What a requester does too. When it returns, the message survives a power failure. Raises Unroutable."""
         expiration = properties.expiration
         life = int(expiration) / 1000 if isinstance(expiration, str) and expiration.isdigit() else None
@@ -171,39 +174,6 @@ class Embedded:
             self._open.execute("PRAGMA synchronous = FULL")
             self._open.executescript(_SCHEMA)
         return self._open
-
-
-class EmbeddedAnswers:
-    """Each answer is on disk when it was sent; there is nothing to wait for."""
-
-    def __init__(self, file: Path, replies: Replies) -> None:
-        self._broker = Embedded(file, replies)
-        self._waiting: list[Reply] = []
-        self._away_since: Optional[float] = None
-
-    def send(self, replies: list[Reply]) -> None:
-        self._waiting += replies
-
-    def told(self) -> list[tuple[str, str]]:
-        told = []
-        while self._waiting:
-            reply, why = self._waiting[0], ""
-            try:
-                self._broker.publish(reply)
-            except Unroutable as error:
-                why = str(error)
-            except Transient:
-                self._away_since = self._away_since or time.monotonic()
-                break
-            self._away_since = None
-            told.append((self._waiting.pop(0).message_id, why))
-        return told
-
-    def away_for(self) -> float:
-        return 0.0 if self._away_since is None else time.monotonic() - self._away_since
-
-    def close(self) -> None:
-        self._broker.close()
 
 
 def _tidy(db: sqlite3.Connection, queue: str) -> None:

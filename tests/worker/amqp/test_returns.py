@@ -7,7 +7,7 @@ import struct
 import pytest
 from pika import data
 
-from worker.broker.returns import MANY, returns_of
+from worker.amqp.returns import MANY, returns_of
 
 
 def on_the_wire(headers: dict[str, object]) -> bytes:

@@ -11,15 +11,18 @@ from typing import Any, Optional
 import pytest
 from pika import exceptions
 
+from tests.both import OverRabbitMQ
 from tests.worker.examples import config_for
-from worker.broker import QueueFault, Unroutable
-from worker.broker.making import LeaveIt, Make, how_to_make, how_to_make_for_reply
-from worker.broker.rabbitmq import RabbitMQ
-from worker.broker.trial import Seen, Trial
+from worker.amqp.connection import Connection
+from worker.amqp.making import LeaveIt, Make, how_to_make, how_to_make_for_reply
+from worker.amqp.trial import Seen, Trial
+from worker.deliveries.message import Messages
 from worker.doctor.broker import _tell_queue, _try_making_reply_queues
 from worker.doctor.report import Report
+from worker.errors import Unroutable
 from worker.job.outcome import Reply
 from worker.settings import Credentials, Pattern, Queue, Replies, Secret
+from worker.sources import QueueFault
 
 CREDENTIALS = Credentials("mq", 5671, "u", Secret("p"), "/", True, "http://api", "u", Secret("p"))
 REFUSED = "INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated."
@@ -84,17 +87,19 @@ class _Connection:
         return self._channel
 
 
-def broker_that_refuses(monkeypatch: pytest.MonkeyPatch, refuse: Callable[[], Exception], replies: Replies) -> RabbitMQ:
-    broker = RabbitMQ(CREDENTIALS, replies, None)
+def broker_that_refuses(
+    monkeypatch: pytest.MonkeyPatch, refuse: Callable[[], Exception], replies: Replies
+) -> OverRabbitMQ:
+    broker = OverRabbitMQ(CREDENTIALS, replies)
     make_it_refuse(monkeypatch, broker, refuse)
     return broker
 
 
-def make_it_refuse(monkeypatch: pytest.MonkeyPatch, broker: RabbitMQ, refuse: Callable[[], Exception]) -> None:
+def make_it_refuse(monkeypatch: pytest.MonkeyPatch, broker: object, refuse: Callable[[], Exception]) -> None:
     channel = _Channel(refuse)
-    monkeypatch.setattr(broker, "_open", lambda: _Connection(channel))
     monkeypatch.setattr(broker, "_jobs_channel", lambda: channel)
-    monkeypatch.setattr(broker, "_answers_channel", lambda: channel)
+    monkeypatch.setattr(Connection, "open", lambda _: _Connection(channel))
+    monkeypatch.setattr(Messages, "_confirming", lambda _: channel)
 
 
 @pytest.mark.parametrize("durable", [None, False])
@@ -126,7 +131,7 @@ def test_the_same_for_a_reply_queue(
     broker = broker_that_refuses(monkeypatch, lambda: exceptions.ConnectionClosedByBroker(541, REFUSED), replies)
 
     with caplog.at_level(logging.WARNING), pytest.raises(Unroutable, match="Write create_durable = true"):
-        broker.publish(Reply("answers", "c", b"{}", "result", "m", 0, 60_000, {}))
+        broker.send(Reply("answers", "c", b"{}", "result", "m", 0, 60_000, {}))
 
     assert ("create_durable" in caplog.text) == (durable is None)
 

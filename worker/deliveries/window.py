@@ -1,7 +1,7 @@
 """Sends many answers over one connection, each confirmed, without waiting for one confirm after the other.
 
 A pilot's answers leave here: a thread of its own keeps up to `_WINDOW` of them on their way. What the broker says of each
-comes back through `told()`; what it says nothing of is sent again after a reconnect, equal to the byte.
+comes back through `confirmations()`; what it says nothing of is sent again after a reconnect, equal to the byte.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 import pika
 from pika import exceptions
 
-from .rabbitmq import OUR_FAULT, as_properties, is_direct, parameters
+from ..amqp.connection import OUR_FAULT, parameters
+from .message import as_properties, is_direct
 
 if TYPE_CHECKING:
     from ..job.outcome import Reply
@@ -32,13 +33,13 @@ _LONGEST_WAIT = 15.0
 
 
 class Window:
-    """`ring` is called, in the thread, whenever there is something to be told."""
+    """`changed` is called, in the thread, whenever there is a confirmation."""
 
-    def __init__(self, credentials: Credentials, ca_file: Optional[str], ring: Callable[[], None]) -> None:
+    def __init__(self, credentials: Credentials, ca_file: Optional[str], changed: Callable[[], None]) -> None:
         self._parameters = parameters(credentials, ca_file)
-        self._ring = ring
+        self._changed = changed
         self._waiting: deque[Reply] = deque()
-        self._told: deque[tuple[str, str]] = deque()
+        self._confirmations: deque[tuple[str, str]] = deque()
         self._on_their_way: OrderedDict[int, Reply] = OrderedDict()
         self._returned: set[str] = set()
         self._looked_for: dict[str, Reply] = {}
@@ -61,12 +62,12 @@ class Window:
             self._pumping = True
             self._wake(self._pump)
 
-    def told(self) -> list[tuple[str, str]]:
+    def confirmations(self) -> list[tuple[str, str]]:
         """(message_id, "") for each answer that was confirmed since the last call; else why the broker does not take it."""
-        told = []
-        while self._told:
-            told.append(self._told.popleft())
-        return told
+        confirmed = []
+        while self._confirmations:
+            confirmed.append(self._confirmations.popleft())
+        return confirmed
 
     def away_for(self) -> float:
         """Seconds since the connection was lost, or 0."""
@@ -143,7 +144,7 @@ class Window:
         if len(unsure) == 1:
             self._on_their_way.clear()
             self._looked_for.clear()
-            self._tell(unsure[0].message_id, f"the broker refuses it: {words}")
+            self._confirm(unsure[0].message_id, f"the broker refuses it: {words}")
         self._most, self._confirmed_in_a_row = 1, 0
 
     def _again(self) -> None:
@@ -187,7 +188,7 @@ class Window:
                 return  # the connection was lost, and with it what was on its way
             del self._looked_for[reply.message_id]
             if gone:
-                self._tell(reply.message_id, f"the reply queue {reply.routing_key} does not exist")
+                self._confirm(reply.message_id, f"the reply queue {reply.routing_key} does not exist")
             else:
                 self._waiting.appendleft(reply)
                 self._pump()
@@ -210,22 +211,24 @@ class Window:
             self._one_confirmed(self._on_their_way.pop(number), taken)
             if not method.multiple:
                 break
-        self._ring()
+        self._changed()
         self._pump()
 
     def _one_confirmed(self, reply: Reply, taken: bool) -> None:
         if taken and reply.message_id not in self._returned:
-            self._told.append((reply.message_id, ""))
+            self._confirmations.append((reply.message_id, ""))
         else:
             self._returned.discard(reply.message_id)
-            self._told.append((reply.message_id, f"the reply queue {reply.routing_key} does not exist, or is full"))
+            self._confirmations.append(
+                (reply.message_id, f"the reply queue {reply.routing_key} does not exist, or is full")
+            )
         self._confirmed_in_a_row += 1
         if self._confirmed_in_a_row > _ONE_BY_ONE:
             self._most = _WINDOW
 
-    def _tell(self, message_id: str, why: str) -> None:
-        self._told.append((message_id, why))
-        self._ring()
+    def _confirm(self, message_id: str, why: str) -> None:
+        self._confirmations.append((message_id, why))
+        self._changed()
 
     def _end(self) -> None:
         if self._connection is not None and self._connection.is_open:

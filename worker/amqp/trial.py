@@ -16,10 +16,11 @@ from typing import Any, Optional
 
 import pika
 from pika import data, exceptions
+from pika.adapters.blocking_connection import BlockingChannel
 
-from ..settings import Credentials, Queue, Replies
+from ..settings import Credentials, Queue
+from .connection import Connection, largest_in, translated
 from .making import refused_because_transient
-from .rabbitmq import RabbitMQ, largest_in
 
 _REFUSED, _NOT_FOUND, _LOCKED, _OTHER_ARGUMENTS = 403, 404, 405, 406
 _MOST_DIFFERENCES = 20
@@ -46,21 +47,36 @@ class Seen:
         return str(self.arguments.get("x-queue-type", "classic")) if self.known else "unknown"
 
 
-class Trial(RabbitMQ):
+class Trial:
     """Every method raises Transient when the broker is away or lets us in no more."""
 
     def __init__(self, credentials: Credentials, ca_file: Optional[str]) -> None:
-        super().__init__(credentials, Replies(), ca_file)
-        self._blocked_timeout = 10
+        self._connection = Connection(credentials, ca_file, blocked_timeout=10)
+        self._jobs: Optional[BlockingChannel] = None
+        self._answers: Optional[BlockingChannel] = None
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _jobs_channel(self) -> BlockingChannel:
+        if self._jobs is None or not self._jobs.is_open:
+            self._jobs = self._connection.open().channel()
+        return self._jobs
+
+    def _answers_channel(self) -> BlockingChannel:
+        if self._answers is None or not self._answers.is_open:
+            self._answers = self._connection.open().channel()
+            self._answers.confirm_delivery()
+        return self._answers
 
     def server(self) -> tuple[str, str]:
         """Its product and version, as it says. Connects and logs in."""
-        with self._translated():
-            told: Mapping[str, Any] = self._open()._impl.server_properties or {}  # pika keeps them to itself
+        with translated():
+            told: Mapping[str, Any] = self._connection.open()._impl.server_properties or {}  # pika keeps them to itself
             return _text(told.get("product", "")), _text(told.get("version", ""))
 
     def look(self, queue: Queue) -> Seen:
-        with self._translated():
+        with translated():
             try:
                 answer = self._jobs_channel().queue_declare(queue.name, passive=True).method
             except exceptions.ChannelClosedByBroker as error:
@@ -73,9 +89,9 @@ class Trial(RabbitMQ):
     def makes_transient(self) -> bool:
         """Whether it makes queues that are neither durable nor exclusive; False only where it says so. One is made, and
         removed at once."""
-        with self._translated():
+        with translated():
             try:
-                channel = self._open().channel()
+                channel = self._connection.open().channel()
                 name = channel.queue_declare(_nobody(), auto_delete=True, arguments={"x-expires": 60_000}).method.queue
                 channel.queue_delete(name)
                 return True
@@ -86,9 +102,9 @@ class Trial(RabbitMQ):
         """False only where the broker says so. The one without a name is always there."""
         if not name:
             return True
-        with self._translated():
+        with translated():
             try:
-                channel = self._open().channel()
+                channel = self._connection.open().channel()
                 channel.exchange_declare(name, passive=True)
                 channel.close()
                 return True
@@ -97,7 +113,7 @@ class Trial(RabbitMQ):
 
     def is_there(self, name: str) -> bool:
         """Whether more than one connection may use this queue; nothing is made."""
-        with self._translated():
+        with translated():
             try:
                 self._jobs_channel().queue_declare(name, passive=True)
                 return True
@@ -133,7 +149,7 @@ class Trial(RabbitMQ):
 
     def may_read(self, queue: str) -> bool:
         """For an empty queue: a message that comes just then is given back, and is marked as redelivered."""
-        with self._translated():
+        with translated():
             try:
                 method, _, _ = self._jobs_channel().basic_get(queue)
                 if method is not None:
@@ -146,7 +162,7 @@ class Trial(RabbitMQ):
 
     def may_answer(self) -> bool:
         """Whether we may publish to the default exchange; to a queue that nobody has."""
-        with self._translated():
+        with translated():
             try:
                 self._answers_channel().basic_publish("", _nobody(), b"", mandatory=True)
             except exceptions.UnroutableError:
@@ -159,7 +175,7 @@ class Trial(RabbitMQ):
 
     def largest(self, size: int) -> int:
         """`size` if the broker takes a message of so many bytes, else the most that it takes (0 if it does not say)."""
-        with self._translated():
+        with translated():
             try:
                 self._answers_channel().basic_publish("", _nobody(), bytes(size), pika.BasicProperties(expiration="0"))
             except exceptions.ChannelClosedByBroker as error:
@@ -174,7 +190,7 @@ class Trial(RabbitMQ):
         A message that expires at once is moved to a second queue, and the broker notes when. Both queues are this
         connection's own, and end with it.
         """
-        with self._translated():
+        with translated():
             try:
                 channel = self._answers_channel()
                 late = channel.queue_declare("", exclusive=True).method.queue
@@ -186,7 +202,7 @@ class Trial(RabbitMQ):
                     method, properties, _ = channel.basic_get(late, auto_ack=True)
                     if method is not None:
                         return _ahead(_death(properties.headers), before, time())
-                    self._open().sleep(0.05)
+                    self._connection.open().sleep(0.05)
             except exceptions.ChannelClosedByBroker as error:
                 if error.reply_code != _REFUSED:
                     raise

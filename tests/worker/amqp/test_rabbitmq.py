@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from worker.broker.rabbitmq import RabbitMQ
+from tests.both import OverRabbitMQ
 from worker.errors import Transient
 from worker.settings import Credentials, Queue, Replies, Secret
 
@@ -23,4 +23,4 @@ def test_a_broker_that_is_gone_right_after_it_was_connected_to_is_away(monkeypat
         monkeypatch.setattr(socket.socket, "getpeername", gone, raising=False)
 
         with pytest.raises(Transient, match="the broker can't be reached: .*not connected"):
-            RabbitMQ(credentials, Replies(), None).waiting(Queue("jobs", "sample"))
+            OverRabbitMQ(credentials, Replies()).waiting(Queue("jobs", "sample"))
