@@ -146,7 +146,12 @@ class Declined(Exception):
 
 
 class Unavailable(Exception):
-    """The scheduler gave no clear answer. After a submission this means: it may have been accepted, or not."""
+    """The scheduler gave no clear answer. After a submission this means: it may have been accepted, or not. `fix`: what an
+    operator does about it, in a sentence; empty where nobody here can tell."""
+
+    def __init__(self, words: str, fix: str = "") -> None:
+        super().__init__(words)
+        self.fix = fix
 
 
 class TooWide(Unavailable):

@@ -25,6 +25,9 @@ _BLAMES_THE_JOB = (
     (r"Node count specification invalid", "it asks for more nodes than are allowed"),
 )
 
+_NO_CONFIGURATION = r"configuration source"
+"""src/common/read_config.c and fetch_config.c: no slurm.conf, and nobody to ask for it."""
+
 _UNCLEAR = (
     # src/sbatch/sbatch.c: what sbatch prints before it tries again, up to 15 times in one call (EAGAIN, a full table of
     # jobs, busy nodes); of the first retry it prints the words, of the later ones nothing.
@@ -56,8 +59,7 @@ _UNCLEAR = (
     r"shutting down",
     r"Slurm internal error",
     r"I/O error writing script",
-    # src/common/read_config.c and fetch_config.c: no slurm.conf, and nobody to ask for it.
-    r"configuration source",
+    _NO_CONFIGURATION,
     # Of the C library (strerror), in what sbatch prints with "%m", and of wrappers that reach sbatch over a network.
     r"timed? ?out\b",
     r"[Cc]onnection (refused|reset|rejected|forced|closed)",
@@ -99,3 +101,8 @@ def words_of(said: str) -> str:
             found.append(line)
     text = " / ".join(found)
     return text if len(text) <= _MOST_WORDS else f"{text[:_MOST_WORDS]} ..."
+
+
+def lacks_configuration(said: str) -> bool:
+    """Whether a command of Slurm says that it does not know its cluster."""
+    return re.search(_NO_CONFIGURATION, said) is not None

@@ -33,6 +33,11 @@ log = logging.getLogger(__name__)
 
 _STANDARD_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
+_FIX_BIN_DIR = (
+    "Set bin_dir in [slurm] of site.toml to the folder of sbatch (`which sbatch` tells it, with modules loaded)."
+)
+_FIX_CONF = "Set SLURM_CONF in the crontab, as it is in your login shell."
+
 
 class Slurm:
     """The cluster's commands, with an environment made from scratch: sbatch hands its own environment to the job."""
@@ -129,7 +134,7 @@ class Slurm:
         if commands.is_too_wide(answer.stderr):
             raise TooWide(_complaint(argv, answer))
         if answer.returncode != 0:
-            raise Unavailable(_complaint(argv, answer))
+            raise Unavailable(_complaint(argv, answer), _FIX_CONF if answers.lacks_configuration(answer.stderr) else "")
         return answer.stdout
 
     def _run(self, argv: list[str], **more: str) -> subprocess.CompletedProcess[str]:
@@ -143,9 +148,12 @@ class Slurm:
                 encoding="utf-8", errors="replace", timeout=self._timeout, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            raise Unavailable(f"{argv[0]} gave no answer within {self._timeout:.0f} s") from None
+            # Without slurm.conf sbatch looks for its controller by DNS, and waits.
+            fix = _FIX_CONF if argv[0] == "sbatch" else ""
+            raise Unavailable(f"{argv[0]} gave no answer within {self._timeout:.0f} s", fix) from None
         except OSError as error:
-            raise Unavailable(f"{argv[0]} could not be started: {error.strerror}. Is slurm.bin_dir set?") from None
+            words = f"{argv[0]} could not be started: {error.strerror}. Is slurm.bin_dir set?"
+            raise Unavailable(words, _FIX_BIN_DIR) from None
 
 
 def _no(argv: Sequence[str], answer: subprocess.CompletedProcess[str]) -> Exception:

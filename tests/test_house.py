@@ -387,6 +387,39 @@ def test_whoever_decides_where_a_job_stands_is_seen(source: str) -> None:
     assert set(decided("COLOURS = {'running': 'cyan'}\nshow('running', folder / 'running')")) == {"cyan"}
 
 
+def asked_of_words(source: str) -> list[str]:
+    """Where an error, or what it said, is held against words: `"vhost" in words`, `str(error).startswith("x")`."""
+    found = []
+    said = {"error", "words", "said", "text", "why"}
+
+    def is_said(node: ast.AST) -> bool:
+        return (isinstance(node, ast.Name) and node.id in said) or ast.unparse(node) == "str(error)"
+
+    for node in ast.walk(ast.parse(source)):
+        of_words = False
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.In, ast.NotIn)):
+            of_words = isinstance(node.left, ast.Constant) and is_said(node.comparators[0])
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            of_words = is_said(node.func.value) and node.func.attr in ("startswith", "endswith", "find")
+        if of_words:
+            found.append(ast.unparse(node))
+    return found
+
+
+def test_the_doctor_recognises_no_error_by_its_words() -> None:
+    """The texts of errors may be changed without anything else: how to mend one stands in its `fix`."""
+    for name in NAMES:
+        if name.startswith(("worker/doctor/", "worker/install/")):
+            assert asked_of_words((ROOT / name).read_text(encoding="utf-8")) == [], name
+
+
+@pytest.mark.parametrize("source", [
+    'if "vhost" in words: pass', 'x = words.startswith("sbatch")', 'y = "a" not in str(error)', 'str(error).endswith(".")',
+])  # fmt: skip
+def test_an_error_that_is_recognised_by_its_words_is_seen(source: str) -> None:
+    assert len(asked_of_words(source)) == 1
+
+
 def test_the_first_service_is_known_only_by_its_older_variable_names() -> None:
     files = [*MODULES, ROOT / "check.py", ROOT / "run_check", ROOT / "slurm" / "job.sh"]
 

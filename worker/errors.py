@@ -20,10 +20,12 @@ class UnknownWorkload(InvalidSpec):
 class Transient(Exception):
     """It may work later: the next pass tries again. The text is for the operator's log."""
 
-    def __init__(self, message: str, retry_after: float = 0) -> None:
+    def __init__(self, message: str, retry_after: float = 0, fix: str = "") -> None:
         super().__init__(message)
         self.retry_after = retry_after
         """Seconds the other side asked us to wait; 0 where it did not."""
+        self.fix = fix
+        """What an operator does about it, in a sentence; empty where it may pass by itself, or nobody here can tell."""
 
 
 class LoginRefused(Transient):

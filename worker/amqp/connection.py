@@ -22,6 +22,11 @@ from ..settings import Credentials
 
 OUR_FAULT = 400
 """Reply codes from here on blame what was sent; 320 is a broker that is being stopped."""
+_NOT_ALLOWED = 530
+"""The reply code of a virtual host that is not there."""
+FIX_LOGIN = "Correct RABBITMQ_USER and RABBITMQ_PASSWORD in credentials.env."
+_FIX_VHOST = "Correct RABBITMQ_VHOST in credentials.env, or ask for access to it."
+_FIX_BLOCKED = "It takes no messages now (a memory or disk alarm of its own): tell its administrators."
 
 
 class TolerantProperties(spec.BasicProperties):  # type: ignore[misc]  # pika publishes no types
@@ -93,9 +98,16 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (exceptions.ProbableAuthenticationError, exceptions.AuthenticationError):
-        raise Transient("the broker refuses our user or password (RABBITMQ_USER, RABBITMQ_PASSWORD)") from None
-    except (exceptions.ProbableAccessDeniedError, exceptions.ConnectionClosedByBroker) as error:
-        raise Transient(f"the broker closed the connection: {in_words(error)}") from None
+        raise Transient(
+            "the broker refuses our user or password (RABBITMQ_USER, RABBITMQ_PASSWORD)", fix=FIX_LOGIN
+        ) from None
+    except exceptions.ProbableAccessDeniedError as error:
+        raise Transient(f"the broker closed the connection: {in_words(error)}", fix=_FIX_VHOST) from None
+    except exceptions.ConnectionClosedByBroker as error:
+        fix = _FIX_VHOST if error.reply_code == _NOT_ALLOWED else ""
+        raise Transient(f"the broker closed the connection: {in_words(error)}", fix=fix) from None
+    except exceptions.ConnectionBlockedTimeout as error:
+        raise Transient(f"the broker can't be reached or refused: {in_words(error)}", fix=_FIX_BLOCKED) from None
     except (exceptions.AMQPError, exceptions.ChannelError, AMQPConnectorException, OSError) as error:
         raise Transient(f"the broker can't be reached or refused: {in_words(error)}") from None
 

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from time import monotonic
 
+from ..amqp.connection import FIX_LOGIN
 from ..amqp.making import LeaveIt, how_to_make, instead_of_transient, unsaid_warning
 from ..amqp.management import Management
 from ..amqp.trial import Seen, Trial
@@ -29,7 +30,6 @@ _SHORT = 3600.0
 _MOST_LOOKED_AT = 20
 _SLOW = 1.5
 """Seconds for a MiB."""
-_MEND_LOGIN = "Mend RABBITMQ_USER and RABBITMQ_PASSWORD in credentials.env."
 _MANY_CONSUMERS = "Find out who it is: no queue should be served by two (another installation, an older service)."
 
 
@@ -51,7 +51,7 @@ def look_at_broker(report: Report, subject: Subject) -> None:
             if _log_in(report, trial, credentials):
                 _look_inside(report, trial, site, Management(credentials, subject.ca_file))
         except Transient as error:
-            report.fault(str(error), _mend_loss(str(error)))
+            report.fault(str(error), error.fix or "See the broker's log for why it closed the connection.")
         finally:
             trial.close()
 
@@ -88,26 +88,16 @@ def _log_in(report: Report, trial: Trial, credentials: Credentials) -> bool:
     try:
         product, version = trial.server()
     except Transient as error:
-        report.fault(str(error), _mend_login(str(error), credentials))
+        report.fault(str(error), error.fix or _fix_login(credentials))
         return False
     report.ok(f"{where}; {product} {version}")
     return True
 
 
-def _mend_login(words: str, credentials: Credentials) -> str:
-    if "vhost" in words:
-        return "Mend RABBITMQ_VHOST in credentials.env, or ask for access to it."
-    if "refuses our user" in words:
-        return _MEND_LOGIN
+def _fix_login(credentials: Credentials) -> str:
     if not credentials.rabbitmq_tls:
         return "Is this its TLS port? Then set RABBITMQ_TLS=true in credentials.env. Else see the broker's log."
-    return f"See the broker's log. {_MEND_LOGIN}"
-
-
-def _mend_loss(words: str) -> str:
-    if "locked" in words:  # "Blocked connection timeout expired."
-        return "It takes no messages now (a memory or disk alarm of its own): tell its administrators."
-    return "See the broker's log for why it closed the connection."
+    return f"See the broker's log. {FIX_LOGIN}"
 
 
 def _look_inside(report: Report, trial: Trial, site: Site, management: Management) -> None:

@@ -39,7 +39,9 @@ def look_at_slurm(report: Report, subject: Subject) -> None:
         settings = slurm.settings()
         report.ok(f"cluster {settings.get('ClusterName', '')} answers")
     except Unavailable as error:
-        report.fault(str(error), _mend_commands(str(error)))
+        report.fault(
+            str(error), error.fix or "Run the command by hand; if it fails there too, ask the cluster's administrators."
+        )
         return
     _look_at_settings(report, site, settings)
     _look_at_accounting(report, slurm, site.slurm)
@@ -62,14 +64,6 @@ def _survey(s: SlurmSettings) -> Survey:
         min(s.command_timeout, _SECONDS),
         s.array_limit,
     )
-
-
-def _mend_commands(words: str) -> str:
-    if "could not be started" in words:
-        return "Set bin_dir in [slurm] of site.toml to the folder of sbatch (`which sbatch` tells it, with modules loaded)."
-    if "configuration" in words or words.startswith("sbatch gave no answer"):
-        return "Set SLURM_CONF in the crontab, as it is in your login shell."
-    return "Run the command by hand; if it fails there too, ask the cluster's administrators."
 
 
 def _look_at_settings(report: Report, site: Site, settings: Mapping[str, str]) -> None:
