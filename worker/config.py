@@ -57,7 +57,7 @@ def read_separately(
     """What can be read of either file, whatever the other is like, and every fault found in both."""
     faults: list[str] = []
     site = _read_site(root, site_file, faults)
-    without_broker = site is not None and (site.broker == "embedded" or all(queue.source for queue in site.queues))
+    without_broker = site is not None and (site.broker == "embedded" or not site.has_broker)
     return site, _read_credentials(credentials_file, without_broker, faults), faults
 
 

@@ -390,6 +390,11 @@ class Site:
     limits: Limits = said("", Limits)
     timing: Timing = said("", Timing)
 
+    @property
+    def has_broker(self) -> bool:
+        """Whether any of its queues is at the broker."""
+        return not self.queues or not all(queue.source for queue in self.queues)
+
 
 @dataclass(frozen=True)
 class Credentials:

@@ -37,7 +37,7 @@ def look_at_broker(report: Report, subject: Subject) -> None:
     site, credentials = subject.known_site, subject.credentials
     _look_at_spools(report, site)
     report.begin("broker")
-    if all(queue.source for queue in site.queues):
+    if not site.has_broker:
         report.ok("none is needed: no queue is at one")
     elif site.broker == "embedded":
         report.ok(f"embedded, in {site.broker_file}")
