@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Optional
 
 from ..errors import Damaged
-from ..folder import paths
+from ..folder import acts, paths
 from ..folder.facts import JobFolder
 from ..folder.jobs import JobsFolder
-from ..folder.moves import bring_back
 from ..job.names import JobId
 from ..operate.asking import asker, audit
 from ..settings import Config
@@ -59,7 +58,6 @@ def _hand_over(jobs: JobsFolder, chosen: Sequence[str], as_json: bool) -> int:
     for row in waiting:
         audit(jobs, "resend", row.job, asker(), f"to {row.to}")
         _make_due(jobs, row)
-        jobs.ring(JobId(row.job))
     rows = [replace(row, state="active", why="the pass that is running sends it, or the next one") for row in waiting]
     _show(rows, unknown, as_json)
     return os.EX_DATAERR if unknown or damaged else os.EX_OK
@@ -85,14 +83,9 @@ def _send(tools: Tools, row: Row) -> Row:
 
 
 def _make_due(jobs: JobsFolder, row: Row) -> JobFolder:
-    """An active job whose answer is to be sent now. What keeps it from being sent is removed first: a pass that found that in
-    an active job would put it away again. Whoever is killed in between leaves a job that is put away without a word, which
-    is seen."""
     job = jobs.find(JobId(row.job))
     assert job is not None
-    job.unroutable.remove()
-    job.undeliverable.remove()
-    return job if job.path.parent == jobs.active else bring_back(job, jobs)
+    return acts.send_again(jobs, job)
 
 
 def _find(jobs: JobsFolder, chosen: Sequence[str], damaged: list[str]) -> tuple[list[Row], list[str]]:

@@ -18,16 +18,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Callable, Optional
 
 from ..errors import Damaged
+from ..folder.acts import NotPossible
 from ..folder.jobs import JobsFolder
 from ..settings import Config
 from . import places, screen
 from .places import Found
 
 log = logging.getLogger(__name__)
-
-
-class NotPossible(Exception):
-    """It can't be done with this job. The text says why, and what to do instead."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,6 @@ def _done(jobs: JobsFolder, action: Action, found: Found) -> Row:
     by = asker()
     row = _try(lambda: action.act(found, by), found)
     if row.done:
-        jobs.ring(found.job.id)  # a pass looks only at jobs that may have changed, and a watch wakes
         audit(jobs, action.verb, row.job, by, row.words)
     return row
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import time
 
+from ..folder import acts
+from ..folder.acts import NotPossible
 from ..folder.jobs import JobsFolder
-from ..job.facts import Asked
 from ..job.stage import DAMAGED, ENDED_STATES, STATES
 from ..settings import Config
 from . import asking
-from .asking import Action, NotPossible
+from .asking import Action
 from .places import Found
 
 SUMMARY = "end jobs and have them answered `cancelled`"
@@ -38,8 +38,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
 
     def act(found: Found, by: str) -> str:
         words = _plan(found)
-        found.job.cancel_asked.write(Asked(by, time.time(), said))
-        jobs.ring(found.job.id)
+        acts.cancel(jobs, found.job, by, said)
         return words
 
     return asking.perform(config, options, Action("cancel", tuple(STATES), _plan, act))
@@ -48,10 +47,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
 def _plan(found: Found) -> str:
     if found.word in ENDED_STATES:
         raise NotPossible("is over already")
-    if found.job.outcome.path.exists():
-        raise NotPossible("has its outcome already")
     if found.word == DAMAGED:
         raise NotPossible("is damaged; mend its folder first (explain says which file)")
-    if found.job.cancel_asked.path.exists():
-        raise NotPossible("is asked to end already")
+    acts.check_cancel(found.job)
     return "will be cancelled by the next pass"

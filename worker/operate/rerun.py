@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 
+from ..folder import acts
+from ..folder.acts import NotPossible
 from ..folder.jobs import JobsFolder
 from ..job.stage import DONE, REJECTED, UNDELIVERED
 from ..settings import Config
 from . import again, asking
-from .asking import Action, NotPossible
+from .asking import Action
 from .places import Found
 
 SUMMARY = "run a job that is over again, with other resources if given"
@@ -56,6 +58,6 @@ def run_again(config: Config, options: argparse.Namespace, verb: str, states: tu
         return again.words(found.job, answer)
 
     def act(found: Found, by: str) -> str:
-        return f"{plan(found)}, as {again.run_again(jobs, found.job, verb, by, answer, resources)}"
+        return f"{plan(found)}, as {acts.run_again(jobs, found.job, verb, by, answer, resources)}"
 
     return asking.perform(config, options, Action(verb, states, plan, act))

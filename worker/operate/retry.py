@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import time
 
+from ..folder import acts
+from ..folder.acts import NotPossible
 from ..folder.jobs import JobsFolder
-from ..job.facts import Asked
 from ..job.stage import DONE, REJECTED, RETRYING, UNDELIVERED
 from ..settings import Config
 from . import again, asking
-from .asking import Action, NotPossible
+from .asking import Action
 from .places import Found
 
 SUMMARY = "the same once more: the next attempt now, or an ended job again"
@@ -47,11 +47,10 @@ def run(config: Config, options: argparse.Namespace) -> int:
     def act(found: Found, by: str) -> str:
         words = plan(found)
         if found.word == RETRYING:
-            found.job.retry_asked.write(Asked(by, time.time(), attempt=_waits_after(found)))
-            jobs.ring(found.job.id)
+            acts.retry_at_once(jobs, found.job, by)
             return words
         spec = again.same_spec(config, found.job)
-        return f"{words}, as {again.run_again(jobs, found.job, 'retry', by, answer, {}, spec)}"
+        return f"{words}, as {acts.run_again(jobs, found.job, 'retry', by, answer, {}, spec)}"
 
     return asking.perform(config, options, Action("retry", (RETRYING, DONE, UNDELIVERED), plan, act))
 
@@ -66,9 +65,3 @@ def _check_over(found: Found) -> None:
     outcome = found.job.outcome.read()
     if outcome is None or outcome.outcome == "succeeded":
         raise NotPossible("succeeded; see rerun")
-
-
-def _waits_after(found: Found) -> int:
-    """The last attempt that has a result."""
-    numbers = [n for n in found.job.attempt_numbers() if found.job.attempt(n).result.path.exists()]
-    return max(numbers, default=0)

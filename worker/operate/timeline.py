@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Optional
 
+from ..folder.acts import earlier
 from ..folder.facts import AttemptFolder, JobFolder, read_result
 from ..job.facts import (
     Started,
@@ -13,7 +14,6 @@ from ..job.facts import (
 from ..job.outcome import Result, Used
 from ..job.spec import Resources
 from . import screen
-from .again import earlier
 
 
 @dataclass(frozen=True)
