@@ -36,7 +36,7 @@ def others(tmp_path: Path) -> dict[str, str]:
 def run(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
     paths = f"{Path(sys.executable).parent}:{os.defpath}"
     return subprocess.run(
-        argv, env={"PATH": paths, **environment}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+        argv, env={"PATH": paths, **environment}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
         cwd="/", check=False,
     )  # fmt: skip
 

@@ -52,7 +52,7 @@ class Checkout:
             env={**os.environ, "CALLS": str(self.calls), **more},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
         )
         return done.returncode, done.stdout + done.stderr, self.calls.read_text().splitlines()
 

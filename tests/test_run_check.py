@@ -33,7 +33,7 @@ def write_check(checkout: Path, code: str) -> None:
 
 def run(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(checkout / "run_check"), *arguments], cwd="/", capture_output=True, text=True, timeout=120,
+        [str(checkout / "run_check"), *arguments], cwd="/", capture_output=True, text=True, timeout=300,
         env={"PATH": "/usr/bin:/bin", "HOME": "/", **environment},
     )  # fmt: skip
 
@@ -49,7 +49,7 @@ def test_a_link_to_it_works_too(checkout: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(checkout / "run_check")
 
-    done = subprocess.run([str(link)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([str(link)], capture_output=True, text=True, timeout=300)
 
     assert str(checkout) in done.stdout
 
@@ -144,7 +144,7 @@ def test_check_py_itself_finds_the_checkouts_packages_under_any_python() -> None
         env={"PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
     assert done.returncode == os.EX_CONFIG

@@ -23,7 +23,7 @@ def from_node(examined: Examined, *options: str, through: tuple[str, ...] = ()) 
     done = subprocess.run(
         [*through, sys.executable, str(ROOT / "check.py"), "doctor", "--from-node", "--json", *options,
          "--site", str(files.site_file), "--credentials", str(files.credentials_file)],
-        env={**files.environment, "PATH": examined.path}, capture_output=True, text=True, timeout=120,
+        env={**files.environment, "PATH": examined.path}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode in (os.EX_OK, os.EX_CONFIG), done.stderr
     return [Line(**each) for each in json.loads(done.stdout)]

@@ -68,7 +68,7 @@ class Newcomer:
     def init(self, *options: str, expect: int = 0) -> str:
         done = subprocess.run(
             self.command(*options), env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=120,
+            timeout=300,
         )  # fmt: skip
         assert done.returncode == expect, done.stdout + done.stderr
         printed = done.stdout + done.stderr

@@ -41,7 +41,7 @@ class Operator:
         """Runs the command of the crontab's one line."""
         (line,) = self.crontab.file.read_text().splitlines()
         command = re.sub(r"\\%", "%", line.split(" ", 5)[5])
-        subprocess.run(["/bin/sh", "-c", command], env={"PATH": "/usr/bin:/bin", "HOME": "/"}, cwd="/", timeout=120)
+        subprocess.run(["/bin/sh", "-c", command], env={"PATH": "/usr/bin:/bin", "HOME": "/"}, cwd="/", timeout=300)
 
 
 @pytest.fixture

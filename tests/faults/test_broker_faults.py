@@ -529,7 +529,7 @@ def control(broker: RabbitMQ, *words: str) -> str:
     (pid,) = (pid for pid in broker.pids() if name_of(pid) == "beam.smp")
     program = ["/usr/lib/rabbitmq/bin/rabbitmqctl", *words]
     environment = psutil.Process(pid).environ()
-    done = subprocess.run(program, env=environment, check=True, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(program, env=environment, check=True, capture_output=True, text=True, timeout=300)
     return done.stdout
 
 

@@ -65,7 +65,7 @@ class Browser:
     def open(self, address: str, *flags: str) -> str:
         """The page's elements, as HTML, once everything has been loaded and run."""
         argv = [self._program, *FLAGS, *flags, f"--user-data-dir={self._folder}", "--dump-dom", address]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=True)
         self.said = done.stderr
         return done.stdout
 

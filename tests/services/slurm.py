@@ -71,7 +71,7 @@ class SlurmCluster:
 
     def run(self, *argv: str) -> str:
         """The output of a Slurm command; RuntimeError with both its streams if it fails."""
-        done = subprocess.run(argv, env=self.environment(), capture_output=True, text=True, timeout=60)
+        done = subprocess.run(argv, env=self.environment(), capture_output=True, text=True, timeout=300)
         if done.returncode:
             raise RuntimeError(f"{' '.join(argv)}: exit {done.returncode}: {done.stdout}{done.stderr}")
         return done.stdout

@@ -92,7 +92,7 @@ def test_every_option_of_our_own_is_one_that_a_site_cannot_undo() -> None:
 def test_sbatch_knows_no_option_that_we_do_not(tmp_path: Path, slurm: SlurmCluster) -> None:
     """So that an abbreviation stands for the same here and there."""
     done = subprocess.run(
-        ["sbatch", "--help"], env=slurm.environment(), capture_output=True, text=True, check=True, timeout=30
+        ["sbatch", "--help"], env=slurm.environment(), capture_output=True, text=True, check=True, timeout=300
     )
 
     told = set(re.findall(r"(?m)^  (?:-\w,? +|    ) ?--([a-z-]+)", done.stdout))

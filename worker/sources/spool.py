@@ -43,9 +43,8 @@ class Spool:
 
     def waiting(self, queue: Queue, make: bool = True) -> int:
         folder = self._folders[queue.name]
-        if make and queue.make is not False:
+        if make and queue.make is not False and not (folder / "answers").is_dir():
             with contextlib.suppress(OSError):  # what is missing then, the look tells
-                paths.make_folder(folder)
                 paths.make_folder(folder / "answers")
         return len(self._names(queue.name)) if make or folder.is_dir() else 0
 
