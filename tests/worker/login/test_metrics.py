@@ -125,7 +125,9 @@ def test_prometheus_own_checker_finds_no_fault_where_it_is_there(jobs: JobsFolde
              ["test", "rules", str(MONITORING / "alerts.test.yml")]]  # fmt: skip
 
     done = [
-        subprocess.run([promtool, *words], input=written(jobs), capture_output=True, text=True, timeout=300, check=False)
+        subprocess.run(
+            [promtool, *words], input=written(jobs), capture_output=True, text=True, timeout=300, check=False
+        )
         for words in asked
     ]
 
