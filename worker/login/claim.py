@@ -33,14 +33,21 @@ def sync_names(jobs: JobsFolder) -> None:
     paths.sync_folder(jobs.active)
 
 
-def claim(jobs: JobsFolder, taken: Taken, keep_bytes: int, now: float, places: Sequence[Path] = ()) -> Optional[Claim]:
+def claim(
+    jobs: JobsFolder,
+    taken: Taken,
+    keep_bytes: int,
+    now: float,
+    places: Sequence[Path] = (),
+    job_id: Optional[JobId] = None,
+) -> Optional[Claim]:
     """Makes the job's folder, whose own name is on disk only after `sync_names`: one sync for many. None for a redelivery of
     what is claimed already: then there is only an ack to send.
 
     `keep_bytes`: how much of the body is kept; a larger one is no valid job anyway. `places`: where jobs may be, if that was
-    asked already. Raises OSError before anything is claimed.
+    asked already; `job_id`: one that was free for it (free_ids). Raises OSError before anything is claimed.
     """
-    job_id = free_id(jobs, taken, places)
+    job_id = job_id or free_id(jobs, taken, places)
     if job_id is None:
         _sync_claim(jobs, JobId(digest(taken)))
         log.info("claimed before, acked again job=%s", digest(taken))
@@ -87,18 +94,35 @@ def has_id(taken: Taken) -> bool:
 
 
 def free_id(jobs: JobsFolder, taken: Taken, places: Sequence[Path] = ()) -> Optional[JobId]:
-    """The id for a new job; None if the message is known.
-
-    Equal messages without message_id and correlation_id may be two jobs. Such a message is a redelivery only if the broker
-    says so and there is a claim of it whose ack was never settled.
-    """
+    """The id for a new job; None if the message is known."""
     base = JobId(digest(taken))
     if has_id(taken):
         return None if jobs.find(base, places) else base
-    known = list(_equal_ones(jobs, taken))
-    if taken.redelivered and not all(job.acked.is_there() for job in known):
-        return None
-    return _numbered(base, len(known) + 1)
+    return free_ids(jobs, [taken])[0]
+
+
+def free_ids(jobs: JobsFolder, equal: Sequence[Taken]) -> list[Optional[JobId]]:
+    """The same for equal messages that are taken together and have neither message_id nor correlation_id: they may be several
+    jobs. Such a message is a redelivery only if the broker says so and there is a claim of it whose ack was never settled; of
+    several, no more than there are such claims. What is known is synced, because it may be acked then.
+
+    One case can't be told: a message that went back unclaimed long ago, and comes alone right after a kill between the ack of
+    an equal one and the note of that. It is taken for that one. Messages with an id have no such case.
+    """
+    known = list(_equal_ones(jobs, equal[0]))
+    unsure = sum(not job.acked.is_there() for job in known)
+    if unsure:
+        _sync_claim(jobs, JobId(digest(equal[0])))
+    ids: list[Optional[JobId]] = []
+    for taken in equal:
+        again = taken.redelivered and unsure > 0
+        unsure -= again
+        ids.append(
+            None if again else _numbered(JobId(digest(taken)), len(known) + 1 + sum(each is not None for each in ids))
+        )
+        if again:
+            log.info("claimed before, acked again job=%s", digest(taken))
+    return ids
 
 
 def _equal_ones(jobs: JobsFolder, taken: Taken) -> Iterator[JobFolder]:

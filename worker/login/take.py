@@ -19,12 +19,13 @@ from ..errors import InvalidSpec
 from ..folder import paths
 from ..folder.batches import Pool
 from ..folder.facts import JobFolder
+from ..job.names import JobId
 from ..job.snapshot import JobFacts
 from ..settings import Queue
-from ..sources import QueueFault, Taken
+from ..sources import QueueFault, Taken, digest
 from . import pilots, reconcile
 from .budget import LOOK
-from .claim import claim, has_id, note_acked, sync_names
+from .claim import claim, free_ids, has_id, note_acked, sync_names
 from .reconcile import Standing
 from .side_by_side import side_by_side
 from .submit import batches_of, commands_for_one
@@ -184,35 +185,43 @@ def _claim_from(tools: Tools, queue: Queue, most: int, drain: bool) -> Iterator[
 
 
 def _with_ids_together(messages: Sequence[Taken]) -> Iterator[list[Taken]]:
-    """Of equal messages without ids, the next one is told from a redelivery by the ack of the one before."""
+    """Equal messages without ids are claimed and acked together: were we killed after the ack of the first, the second would
+    come again marked as a redelivery, and be taken for the first."""
     for with_ids, alike in itertools.groupby(messages, has_id):
-        together = list(alike)
-        yield from [together] if with_ids else [[each] for each in together]
+        equal: dict[str, list[Taken]] = {}
+        for taken in alike:
+            equal.setdefault("" if with_ids else digest(taken), []).append(taken)
+        yield from equal.values()
 
 
 def _claim_or_give_back(tools: Tools, queue: Queue, pool: Optional[Pool], messages: Sequence[Taken]) -> list[Claimed]:
-    """The folders that are new. What was claimed before the disk failed is known when it comes again."""
+    """The folders that are new. What was claimed before the disk failed is known when it comes again: a claim that failed may
+    stand all the same, so without ids each message keeps the id that was free for it before the first try."""
+    ids: Optional[list[Optional[JobId]]] = None
     try:
-        return _claim_all(tools, queue, pool, messages)
+        ids = None if has_id(messages[0]) else free_ids(tools.jobs, messages)
+        return _claim_all(tools, queue, pool, messages, ids)
     except OSError as error:
         try:
             if tools.reserve.give_up(error):
-                # A claim that failed may stand all the same, and without ids only this mark tells it from the next message.
                 again = [replace(taken, redelivered=True) for taken in messages]
-                return _claim_all(tools, queue, pool, again)
+                return _claim_all(tools, queue, pool, again, ids)
         except OSError:
             log.warning("a claim failed again, each message is tried alone queue=%s messages=%d",
                         queue.name, len(messages))  # fmt: skip
-        return _claim_one_by_one(tools, queue, pool, messages)
+        return _claim_one_by_one(tools, queue, pool, messages, ids)
 
 
-def _claim_one_by_one(tools: Tools, queue: Queue, pool: Optional[Pool], messages: Sequence[Taken]) -> list[Claimed]:
+def _claim_one_by_one(
+    tools: Tools, queue: Queue, pool: Optional[Pool], messages: Sequence[Taken], ids: Optional[list[Optional[JobId]]]
+) -> list[Claimed]:
     """What the disk takes is claimed and acked, and only the rest goes back: each return counts."""
     claimed, left = list[Claimed](), list[Taken]()
     why: Optional[OSError] = None
-    for taken in messages:
+    for place, taken in enumerate(messages):
         try:
-            claimed += _claim_all(tools, queue, pool, [replace(taken, redelivered=True)])
+            own = None if ids is None else ids[place : place + 1]
+            claimed += _claim_all(tools, queue, pool, [replace(taken, redelivered=True)], own)
         except OSError as error:
             left, why = [*left, taken], error
     if why is None:
@@ -226,19 +235,29 @@ def _claim_one_by_one(tools: Tools, queue: Queue, pool: Optional[Pool], messages
     raise disk_away(why) from None
 
 
-def _claim_all(tools: Tools, queue: Queue, pool: Optional[Pool], messages: Sequence[Taken]) -> list[Claimed]:
-    """After the return all of them may be acked."""
+def _claim_all(
+    tools: Tools, queue: Queue, pool: Optional[Pool], messages: Sequence[Taken], ids: Optional[list[Optional[JobId]]]
+) -> list[Claimed]:
+    """After the return all of them may be acked. `ids`: those of messages that have none of their own."""
+    if ids is not None:
+        named = [(each, job_id) for each, job_id in zip(messages, ids) if job_id is not None]
+        return _on_disk(tools, messages, [_claim(tools, queue, each, (), job_id) for each, job_id in named])
     others = messages if pool is None else pilots.claim_batch(tools, queue, pool, messages)
     where = tools.jobs.places()
-    claimed = side_by_side(lambda each: _claim(tools, queue, each, where), others)
-    if others:
+    return _on_disk(tools, others, side_by_side(lambda each: _claim(tools, queue, each, where), others))
+
+
+def _on_disk(tools: Tools, messages: Sequence[Taken], claimed: Sequence[Optional[Claimed]]) -> list[Claimed]:
+    if messages:
         sync_names(tools.jobs)
     return [each for each in claimed if each is not None]
 
 
-def _claim(tools: Tools, queue: Queue, taken: Taken, where: Sequence[Path]) -> Optional[Claimed]:
+def _claim(
+    tools: Tools, queue: Queue, taken: Taken, where: Sequence[Path], job_id: Optional[JobId] = None
+) -> Optional[Claimed]:
     """The message is understood at once, while others wait for the disk too; a rejection is left for later."""
-    claimed = claim(tools.jobs, taken, tools.config.site.limits.message_bytes, tools.now(), where)
+    claimed = claim(tools.jobs, taken, tools.config.site.limits.message_bytes, tools.now(), where, job_id)
     if claimed is None:
         return None
     try:
