@@ -24,6 +24,8 @@ from worker.embedded import Embedded
 from worker.settings import Replies
 from worker.sources import Properties
 
+pytestmark = pytest.mark.unhurried
+
 NO_RABBITMQ = SimpleNamespace(host="", port="", user="", password="", vhost="")
 
 

@@ -16,6 +16,8 @@ from tests.services.upstream import Upstream
 from tests.test_alone import NO_RABBITMQ
 from tests.workloads.probe import output
 
+pytestmark = pytest.mark.unhurried
+
 RESULT = output("Result", {"Image": b"a page of music"}, {})
 CREDENTIALS = "API_URL={}\nAPI_USER={}\nAPI_PASSWORD={}\n"
 

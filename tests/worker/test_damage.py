@@ -26,6 +26,8 @@ from worker.job.spec import JobSpec
 from worker.login import metrics, resend, tally
 from worker.operate import explain, pilots, places, report, show, status
 
+pytestmark = pytest.mark.unhurried
+
 ITSELF = {"installation.json": (os.EX_CANTCREAT,), "lease.json": (os.EX_OK, os.EX_TEMPFAIL)}
 """Files of which no pass may be sure: it does nothing, and says what to do."""
 MAY_STOP_ALL = ("active", "done", "rejected", "undelivered", "groups")

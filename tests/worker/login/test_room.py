@@ -13,6 +13,8 @@ from tests.worker.login.test_passes import LAYERS, answers
 from tests.worker.login.test_turns_of_work import Clock, clock, place
 from worker.settings import HOUR
 
+pytestmark = pytest.mark.unhurried
+
 __all__ = ["clock", "place"]
 WIDE = json.dumps({"inputs": LAYERS, "settings": {}, "resources": {"cpus": 6}}).encode()
 

@@ -30,6 +30,8 @@ from worker.login.tools import Tools
 from worker.operate import cancel
 from worker.settings import Config, Seconds, SlurmSettings
 
+pytestmark = pytest.mark.unhurried
+
 MANY = 300
 STEADY = 30
 """Files that a pass opens when nothing has changed: lease, cache, and no job's."""

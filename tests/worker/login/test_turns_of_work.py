@@ -29,6 +29,8 @@ from worker.login.one_pass import run_pass
 from worker.login.tools import Tools
 from worker.settings import Seconds
 
+pytestmark = pytest.mark.unhurried
+
 BURSTS = (LEAST_AT_ONCE, 4, 20)
 RATES = (0.001, 0.5, 10.0)
 PAUSES = (0.3, 1.0, 7.0)
