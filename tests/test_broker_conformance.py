@@ -472,6 +472,7 @@ def test_other_kinds_of_queues_are_read_or_refused(over_amqp: Kind, kind_of_queu
 
 
 @pytest.mark.skipif(version() < (3, 12), reason="RabbitMQ can be told to refuse them from 3.12 on")
+@pytest.mark.services
 def test_a_broker_that_refuses_queues_that_are_not_durable_says_so_of_one_queue_alone(tmp_path: Path) -> None:
     with PrivateRabbitMQ(tmp_path / "rabbitmq", transient=False) as service:
         broker = OverRabbitMQ(of(service), Replies(create=(Pattern("*"),), create_durable=False))

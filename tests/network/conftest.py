@@ -49,14 +49,12 @@ def guest(pytestconfig: pytest.Config) -> Iterator[NfsGuest]:
 
 
 @pytest.fixture(scope="session")
-def tried_on_nfs(
-    request: pytest.FixtureRequest, guest: NfsGuest, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Elsewhere]:
+def tried_on_nfs(request: pytest.FixtureRequest, guest: NfsGuest) -> Callable[[str], Elsewhere]:
     """All tests of this run that want this version, together: a Python takes seconds to begin there."""
 
     @functools.cache
     def tried(version: str) -> Elsewhere:
-        place, told = f"nfs-{version}", tmp_path_factory.mktemp("nfs") / "told.json"
+        place, told = f"nfs-{version}", guest.folder / f"told-{version}.json"
         wanted = [test for test in request.session.items if isinstance(test, pytest.Function) and _place(test) == place]
         pytest_there = [sys.executable, "-m", "pytest", "--noconftest", "-p", "tests.network.mounted"]
         without = ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:hypothesispytest"]

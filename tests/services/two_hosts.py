@@ -104,6 +104,11 @@ class NfsGuest:
         wait_until((self._folder / "ready").exists, self._kernel, _BOOT)
         return self
 
+    @property
+    def folder(self) -> Path:
+        """Both sides see it; what lies in our /dev/shm the guest does not."""
+        return self._folder
+
     def run(self, argv: Sequence[str]) -> tuple[int, str]:
         """Exit code and output of a command in the checkout. TimeoutError after ten minutes."""
         script = self._folder / "commands" / "command.sh"
