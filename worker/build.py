@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from scheduler import Informant, SpentOn, Traits
 
     from .deliveries import Answers, Delivery
+    from .ends import Ends
     from .settings import Config, Site
     from .sources import Source
 
@@ -60,6 +61,13 @@ def open_end(config: Config, kind: str) -> End:
 
         raise Damaged(f"the source {kind!r} is not one of {', '.join(_ENDS)}")
     return _ENDS[kind](config)
+
+
+def open_ends(config: Config) -> Ends:
+    """All of the site's, each opened when it is first needed."""
+    from .ends import Ends
+
+    return Ends(config.site, lambda kind: open_end(config, kind))
 
 
 def _rabbitmq(config: Config) -> End:

@@ -15,6 +15,7 @@ from typing import Optional
 
 import pika
 from pika import data, exceptions, spec
+from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from ..errors import Transient
@@ -74,6 +75,14 @@ class Connection:
     def __init__(self, credentials: Credentials, ca_file: Optional[str], blocked_timeout: float = 60) -> None:
         self._parameters = parameters(credentials, ca_file, blocked_timeout)
         self._open: Optional[pika.BlockingConnection] = None
+        self._confirming: Optional[BlockingChannel] = None
+
+    def confirming(self) -> BlockingChannel:
+        """The channel for what the broker has to confirm; a new one where it was lost."""
+        if self._confirming is None or not self._confirming.is_open:
+            self._confirming = self.open().channel()
+            self._confirming.confirm_delivery()
+        return self._confirming
 
     def open(self) -> pika.BlockingConnection:
         if self._open is None or not self._open.is_open:

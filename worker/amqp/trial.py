@@ -53,7 +53,6 @@ class Trial:
     def __init__(self, credentials: Credentials, ca_file: Optional[str]) -> None:
         self._connection = Connection(credentials, ca_file, blocked_timeout=10)
         self._jobs: Optional[BlockingChannel] = None
-        self._answers: Optional[BlockingChannel] = None
 
     def close(self) -> None:
         self._connection.close()
@@ -62,12 +61,6 @@ class Trial:
         if self._jobs is None or not self._jobs.is_open:
             self._jobs = self._connection.open().channel()
         return self._jobs
-
-    def _answers_channel(self) -> BlockingChannel:
-        if self._answers is None or not self._answers.is_open:
-            self._answers = self._connection.open().channel()
-            self._answers.confirm_delivery()
-        return self._answers
 
     def server(self) -> tuple[str, str]:
         """Its product and version, as it says. Connects and logs in."""
@@ -164,7 +157,7 @@ class Trial:
         """Whether we may publish to the default exchange; to a queue that nobody has."""
         with translated():
             try:
-                self._answers_channel().basic_publish("", _nobody(), b"", mandatory=True)
+                self._connection.confirming().basic_publish("", _nobody(), b"", mandatory=True)
             except exceptions.UnroutableError:
                 return True
             except exceptions.ChannelClosedByBroker as error:
@@ -177,7 +170,9 @@ class Trial:
         """`size` if the broker takes a message of so many bytes, else the most that it takes (0 if it does not say)."""
         with translated():
             try:
-                self._answers_channel().basic_publish("", _nobody(), bytes(size), pika.BasicProperties(expiration="0"))
+                self._connection.confirming().basic_publish(
+                    "", _nobody(), bytes(size), pika.BasicProperties(expiration="0")
+                )
             except exceptions.ChannelClosedByBroker as error:
                 if error.reply_code != _OTHER_ARGUMENTS:
                     raise
@@ -192,7 +187,7 @@ class Trial:
         """
         with translated():
             try:
-                channel = self._answers_channel()
+                channel = self._connection.confirming()
                 late = channel.queue_declare("", exclusive=True).method.queue
                 how = {"x-message-ttl": 0, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": late}
                 soon = channel.queue_declare("", exclusive=True, arguments=how).method.queue

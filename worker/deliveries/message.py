@@ -6,11 +6,10 @@ Facts: RabbitMQ's guides on confirms and direct reply-to.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 import pika
 from pika import exceptions, spec
-from pika.adapters.blocking_connection import BlockingChannel
 
 from ..amqp.connection import OUR_FAULT, Connection, largest_in, translated
 from ..amqp.making import (
@@ -38,11 +37,10 @@ class Messages:
     def __init__(self, connection: Connection, replies: Replies) -> None:
         self._connection = connection
         self._replies = replies
-        self._channel: Optional[BlockingChannel] = None
 
     def send(self, reply: Reply) -> None:
         with translated():
-            self._confirming()  # a connection that can't be had is no fault of this reply
+            self._connection.confirming()  # a connection that can't be had is no fault of this reply
             try:
                 self._publish(reply)
             except (exceptions.UnroutableError, exceptions.NackError):
@@ -74,7 +72,7 @@ class Messages:
         if how.unsaid:
             log.warning("queue made without a word in site.toml queue=%s why=%r", name, unsaid_warning_for_reply())
         try:
-            self._confirming().queue_declare(name, durable=how.durable)
+            self._connection.confirming().queue_declare(name, durable=how.durable)
         except (exceptions.ChannelClosedByBroker, exceptions.ConnectionClosedByBroker) as error:
             if how.durable or not refused_because_transient(error.reply_code, error.reply_text):
                 raise
@@ -84,13 +82,9 @@ class Messages:
         self._connection.close()
 
     def _publish_once(self, reply: Reply, mandatory: bool) -> None:
-        self._confirming().basic_publish("", reply.routing_key, reply.body, as_properties(reply), mandatory=mandatory)
-
-    def _confirming(self) -> BlockingChannel:
-        if self._channel is None or not self._channel.is_open:
-            self._channel = self._connection.open().channel()
-            self._channel.confirm_delivery()
-        return self._channel
+        self._connection.confirming().basic_publish(
+            "", reply.routing_key, reply.body, as_properties(reply), mandatory=mandatory
+        )
 
 
 def is_direct(routing_key: str) -> bool:

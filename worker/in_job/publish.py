@@ -8,8 +8,7 @@ import time
 
 from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
-from ..build import open_end
-from ..ends import Ends
+from ..build import open_ends
 from ..errors import Transient
 from ..folder.answer import deliver
 from ..folder.facts import JobFolder
@@ -20,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def publish(config: Config, job: JobFolder, outcome: Outcome) -> None:
-    ends = Ends(config.site, lambda kind: open_end(config, kind))
+    ends = open_ends(config)
     retrying = Retrying(
         retry=retry_if_exception_type(Transient),
         stop=stop_after_delay(config.site.timing.publish_patience),

@@ -109,19 +109,20 @@ def free_ids(jobs: JobsFolder, equal: Sequence[Taken]) -> list[Optional[JobId]]:
     One case can't be told: a message that went back unclaimed long ago, and comes alone right after a kill between the ack of
     an equal one and the note of that. It is taken for that one. Messages with an id have no such case.
     """
-    known = list(_equal_ones(jobs, equal[0]))
+    base = JobId(digest(equal[0]))
+    known = list(_numbered_ones(jobs, base))
     unsure = sum(not job.acked.is_there() for job in known)
     if unsure:
-        _sync_claim(jobs, JobId(digest(equal[0])))
-    ids: list[Optional[JobId]] = []
+        _sync_claim(jobs, base)
+    number, ids = len(known), list[Optional[JobId]]()
     for taken in equal:
-        again = taken.redelivered and unsure > 0
-        unsure -= again
-        ids.append(
-            None if again else _numbered(JobId(digest(taken)), len(known) + 1 + sum(each is not None for each in ids))
-        )
-        if again:
-            log.info("claimed before, acked again job=%s", digest(taken))
+        if taken.redelivered and unsure > 0:
+            unsure -= 1
+            ids.append(None)
+            log.info("claimed before, acked again job=%s", base)
+        else:
+            number += 1
+            ids.append(_numbered(base, number))
     return ids
 
 

@@ -141,7 +141,8 @@ def _take_from(tools: Tools, standing: Standing, queue: Queue, wanted: int, drai
 
 def _settled(tools: Tools, queue: Queue, claimed: Sequence[Claimed]) -> list[Claimed]:
     """Asked for all at once. What a crash leaves unsettled, the judge asks for one by one."""
-    unsure = [(job, message) for job, _ in claimed if (message := job.message.read()) and message.needs_settling]
+    maybe = [job for job, facts in claimed if facts is None or facts.message.needs_settling]
+    unsure = [(job, message) for job in maybe if (message := job.message.read()) and message.needs_settling]
     if unsure:
         reconcile.settle_claims(tools, queue.name, unsure)
     return [(job, None if facts is None or facts.message.needs_settling else facts) for job, facts in claimed]

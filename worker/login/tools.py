@@ -269,10 +269,9 @@ class Tools:
     @cached_property
     def ends(self) -> Ends:
         """Where jobs come from, and where answers go."""
-        from ..build import open_end
-        from ..ends import Ends
+        from ..build import open_ends
 
-        return Ends(self.config.site, lambda kind: open_end(self.config, kind))
+        return open_ends(self.config)
 
     @cached_property
     def token(self) -> str:

@@ -16,8 +16,7 @@ from typing import Any, Union
 
 from slurm import commands
 
-from ..build import open_end
-from ..ends import Ends
+from ..build import open_ends
 from ..errors import Damaged, InvalidSpec, Transient
 from ..folder.jobs import JobsFolder
 from ..folder.snapshot import read_facts
@@ -73,7 +72,7 @@ def dry_run_message(config: Config, file: str, queue_name: str, as_json: bool) -
 
 def _queues(config: Config, room: int) -> Iterator[dict[str, Any]]:
     """Raises Transient."""
-    ends = Ends(config.site, lambda kind: open_end(config, kind))
+    ends = open_ends(config)
     try:
         for queue in config.site.queues:
             try:

@@ -16,7 +16,6 @@ from tests.worker.examples import config_for
 from worker.amqp.connection import Connection
 from worker.amqp.making import LeaveIt, Make, how_to_make, how_to_make_for_reply
 from worker.amqp.trial import Seen, Trial
-from worker.deliveries.message import Messages
 from worker.doctor.broker import _tell_queue, _try_making_reply_queues
 from worker.doctor.report import Report
 from worker.errors import Unroutable
@@ -99,7 +98,7 @@ def make_it_refuse(monkeypatch: pytest.MonkeyPatch, broker: object, refuse: Call
     channel = _Channel(refuse)
     monkeypatch.setattr(broker, "_jobs_channel", lambda: channel)
     monkeypatch.setattr(Connection, "open", lambda _: _Connection(channel))
-    monkeypatch.setattr(Messages, "_confirming", lambda _: channel)
+    monkeypatch.setattr(Connection, "confirming", lambda _: channel)
 
 
 @pytest.mark.parametrize("durable", [None, False])
