@@ -169,8 +169,12 @@ def test_a_job_that_slurm_starts_a_second_time_unknowingly_works_once(own: Scene
     older = saved_state(own)
     own.slurm.run("scontrol", "release", slurm_id)
     assert poll(record.exists)
+    step = worker_of(own, slurm_id).parent()
+    assert step is not None
 
     set_back(own, older)
+    # What Slurm takes for pending it ends on its node. Released before that it is a "Duplicate jobid", and cancelled.
+    assert poll(lambda: not psutil.pid_exists(step.pid))
     own.slurm.run("scontrol", "release", slurm_id)
 
     answer = answered_once(own, correlation_id, record, "node_failed")
