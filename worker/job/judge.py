@@ -443,8 +443,12 @@ def surely_over(a: AttemptFacts, timing: Timing, clock: Clock) -> bool:
 
 
 def is_lost(a: AttemptFacts, timing: Timing) -> bool:
-    """By what Slurm has said, and no clock: what was not asked again for long was not absent for long."""
-    return a.absent is not None and a.absent.answers >= 2 and a.absent.until - a.absent.since >= timing.lost_after
+    """By what Slurm has said, and no clock: what was not asked again for long was not absent for long. Nor was what another
+    pass missed before this one had submitted it."""
+    if a.absent is None or a.absent.answers < 2:
+        return False
+    since = max(a.absent.since, a.submission.at if a.submission else 0)
+    return a.absent.until - since >= timing.lost_after
 
 
 def _lost(job: JobFacts, a: AttemptFacts, clock: Clock) -> Result:

@@ -302,6 +302,12 @@ def test_a_job_is_lost_after_repeated_answers_and_some_time(
         assert isinstance(step(facts), Wait)
 
 
+def test_what_another_pass_missed_before_the_job_was_submitted_does_not_count() -> None:
+    submission = Submission("7", at=NOW - 100)
+
+    assert isinstance(step(job(replace(submitted(absent=Absent(NOW - 700, 2, NOW)), submission=submission))), Wait)
+
+
 def test_a_lost_job_is_answered() -> None:
     lost = started(absent=Absent(NOW - 600, 2, NOW), result=result("lost"))
 

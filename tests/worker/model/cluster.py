@@ -129,6 +129,9 @@ class Cluster:
         for element, attempt in attempts.items():
             own_id = element_id(slurm_id, element) if request.elements else slurm_id
             self.jobs.append(SlurmJob(own_id, self._submissions, request.name, element, group, attempt, shown_at))
+            if not self.alone:  # the pass beside this one may have asked before this sbatch, and have counted that
+                self._count((request.name, element))
+                self._count(own_id)
         if "refused" in luck:
             raise Refused("it asks for more than there is")
         if declined:
@@ -254,7 +257,10 @@ class Cluster:
                 self._count(place)
         for job in self.jobs:
             if job.name in names and job not in shown and self._count(job.slurm_id).answers >= 2:
-                self.books.lost_from[job.attempt] = self._absences[job.slurm_id].since + _LOST_AFTER
+                lost_from = self._absences[job.slurm_id].since + _LOST_AFTER
+                self.books.lost_from[job.attempt] = lost_from
+                if self.clock() >= lost_from:  # so it may be decided, and only told after the job has been shown again
+                    self.books.evidence[job.attempt].add("lost")
 
     def _count(self, who: Union[str, Place]) -> _Absence:
         absence = self._absences[who]
