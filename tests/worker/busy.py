@@ -172,6 +172,8 @@ def _fill_pilots(busy: Busy) -> None:
     batches.add(pool, [_claimed(1)], now)
     taken = batches.add(pool, [_claimed(2), _claimed(3)], now)
     _journal(batches.move(taken, pool.locked / f"{taken.path.name}~{PILOT}"), 2)
+    paths.make_folder(pool.cancel)
+    pool.cancel_asked(_claimed(3).id).write(Asked("mary@here", 1.0, "why"))
     over = batches.add(pool, [_claimed(4), _claimed(5)], now)
     _journal(over, 4)
     _journal(over, 5)

@@ -14,6 +14,8 @@ from typing import Optional, Union
 from ..job.facts import Again, Asked, Message, Origin
 from ..job.names import JobId
 from ..job.spec import JobSpec
+from . import paths
+from .batches import Pool
 from .facts import JobFolder
 from .jobs import JobsFolder
 from .moves import bring_back, brought_in
@@ -39,6 +41,21 @@ def check_cancel(job: JobFolder) -> None:
     if job.outcome.is_there():
         raise NotPossible("has its outcome already")
     if job.cancel_asked.is_there():
+        raise NotPossible("is asked to end already")
+
+
+def cancel_in_batch(pool: Pool, job_id: JobId, by: str, reason: str) -> None:
+    """The same for one that has no folder of its own. A batch moves while this is written, so it stands beside all of them:
+    a pilot that has the batch obeys within a second or two, and otherwise the next pass. Raises NotPossible and OSError."""
+    check_cancel_in_batch(pool, job_id)
+    paths.make_folder(pool.cancel)
+    pool.cancel_asked(job_id).write(Asked(by, time.time(), reason))
+    pool.jobs.ring(job_id)
+
+
+def check_cancel_in_batch(pool: Pool, job_id: JobId) -> None:
+    """Raises NotPossible. A job that comes to its own end meanwhile keeps that."""
+    if pool.cancel_asked(job_id).is_there():
         raise NotPossible("is asked to end already")
 
 

@@ -4,6 +4,7 @@
     jobs/pilots/<pool>/locked/<batch>.<jobs>~<pilot>  taken: by a rename, which one pilot wins
     jobs/pilots/<pool>/ended/<batch>.<jobs>~<pilot>   nobody writes there any more; the login side closes it
     jobs/pilots/<pool>/done/<day>/<batch>.<succeeded>.<failed>.<left for folders of their own>
+    jobs/pilots/<pool>/cancel/<job>.json              somebody wants this job to end, whichever batch has it
     jobs/pilots/crew/<pilot>/                         a pilot's own facts, in the form of a job's
 
 A batch holds `jobs.jsonl` (what was claimed, a message a line, whole before the folder gets its place in todo), what each
@@ -15,6 +16,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -33,6 +35,8 @@ from . import paths
 from .facts import JobFolder
 from .jobs import JobsFolder
 from .records import Exclusive, Fact, fact, from_json, to_json
+
+log = logging.getLogger(__name__)
 
 LARGEST = 1 << 32
 """Bytes of a file of a batch."""
@@ -87,12 +91,14 @@ class Pool:
 
     def __init__(self, jobs: JobsFolder, queue: str) -> None:
         plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", queue)
+        self.jobs = jobs
         self.path = jobs.pilots / f"q-{queue if plain else hashlib.sha256(queue.encode()).hexdigest()[:16]}"
         self.new = self.path / "new"
         self.todo = self.path / "todo"
         self.locked = self.path / "locked"
         self.ended = self.path / "ended"
         self.done = self.path / "done"
+        self.cancel = self.path / "cancel"
 
     unfit = fact("unfit.json", Unfit)
     put_back_asked = fact("put_back_asked.json", Asked)
@@ -100,6 +106,21 @@ class Pool:
     def prepare(self) -> None:
         for each in (self.new, self.todo, self.locked, self.ended, self.done):
             paths.make_folder(each)
+
+    def cancel_asked(self, job_id: JobId) -> Fact[Asked]:
+        return Fact(self.cancel / f"{job_id}.json", Asked)
+
+    def wish(self, job_id: JobId) -> Optional[Asked]:
+        """That somebody wants this job to end, if so. Where that can't be read any more, it still counts: without words."""
+        try:
+            return self.cancel_asked(job_id).read()
+        except Damaged as error:
+            log.warning("%s: it shall end all the same", error)
+            return Asked("somebody", 0.0)
+
+    def asked_to_cancel(self) -> set[JobId]:
+        """Which jobs somebody wants to end. Raises Damaged."""
+        return {JobId(name[:-5]) for name in paths.names_in(self.cancel) if re.fullmatch(r"[0-9a-f]+\.json", name)}
 
     def batches(self, place: Path) -> list[Batch]:
         """Those in todo, locked or ended, oldest first. Raises Damaged."""

@@ -2,7 +2,7 @@
 
 The clock ticks once a second and is ours, because the scheduler's warning has been seen a minute early and six seconds
 late: SIGUSR1 only makes us look at it. SIGTERM is the scheduler's request to stop, and KillWait (30 s by default) is all
-the time there is.
+the time there is. In a pilot SIGUSR2 makes us look whether this one job is to end.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import Optional
+from typing import Callable, Optional
 
 _PAUSE = 5.0
 """Seconds without a tick after which we were suspended, and not only slow."""
@@ -30,23 +30,29 @@ class Interrupted(BaseException):
 class Interrupts:
     """Turns signals into `Interrupted`, raised only inside `allowed()`; what came before is raised on entry."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, is_cancelled: Optional[Callable[[], bool]] = None) -> None:
+        """`is_cancelled`: asked at SIGUSR2; it may be asked at any moment, and must not raise."""
         self._deadline = time.monotonic() + seconds
         self._looked = time.monotonic()
+        self._is_cancelled = is_cancelled
         self.asked_to_stop = False
+        self.cancelled = False
+        """This attempt alone."""
         self._allowed = False
         self._off = False
 
     def __enter__(self) -> Interrupts:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGALRM):
             signal.signal(number, self._handle)
+        if self._is_cancelled is not None:
+            signal.signal(signal.SIGUSR2, self._handle)
         self._tick()
         return self
 
     def begin_another(self, seconds: float) -> None:
         """The next attempt in this process, after `off()`."""
         self._deadline = time.monotonic() + seconds
-        self._off = False
+        self._off = self.cancelled = False
         self._tick()
 
     def __exit__(self, *_: object) -> None:
@@ -73,6 +79,8 @@ class Interrupts:
     def _handle(self, number: int, frame: Optional[FrameType]) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
             self.asked_to_stop = True
+        if number == signal.SIGUSR2 and self._is_cancelled is not None and self._is_cancelled():
+            self.cancelled = True
         self._pass_over_a_pause()
         self._raise_if_due()
 
@@ -87,6 +95,6 @@ class Interrupts:
         if self._off or not self._allowed:
             return
         by_clock = time.monotonic() >= self._deadline
-        if by_clock or self.asked_to_stop:
+        if by_clock or self.asked_to_stop or self.cancelled:
             self._allowed = False  # once: what cleans up after it is not interrupted again
             raise Interrupted(by_clock)

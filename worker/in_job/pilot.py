@@ -30,9 +30,10 @@ from ..folder.facts import JobFolder
 from ..folder.jobs import JobsFolder
 from ..folder.journal import Came, Journal, TakenAway, looks_ours, read_progress
 from ..folder.paths import GONE, look_anew
+from ..job import sentences
 from ..job.facts import Started, Unfit
 from ..job.names import JobId
-from ..job.outcome import Reply, failure_body
+from ..job.outcome import Reply, Result, failure_body
 from ..settings import Config, Queue
 from .memory import MemoryWatch
 from .runner import Done, Runner, make_place
@@ -45,6 +46,8 @@ _LOOK = 0.2
 """Seconds between two looks for a batch to take."""
 _LOOK_WHETHER_OURS = 1.0
 """Seconds between two looks whether a batch is still ours, before a job is begun."""
+_LOOK_FOR_CANCELS = 1.0
+"""Seconds between two looks whether somebody wants one of our jobs to end."""
 _SYNC_AFTER = 0.02
 """Seconds that a result waits for others before it is synced."""
 _SYNC_AT = 200
@@ -159,7 +162,7 @@ class _Pilot:
         """Since when no job is begun any more."""
         self._stopping = False
         """Those that run are being stopped."""
-        self._looked = self._told_to_stop = 0.0
+        self._looked = self._told_to_stop = self._looked_for_cancels = 0.0
         self._busy = time.monotonic()
         self._oldest_line: Optional[float] = None
         self._mean = 1.0
@@ -171,6 +174,7 @@ class _Pilot:
 
     def run(self, working_place: Path) -> None:
         count = max(1, self._rules.cpus)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # a runner may be sent it before it listens
         for number in range(count):
             self._hire(working_place / str(number), alone=count == 1)
         for hand in self._hands:
@@ -182,6 +186,7 @@ class _Pilot:
         try:
             while not self._is_over():
                 self._take()
+                self._obey_cancels()
                 self._hand_out()
                 self._listen()
                 self._sync_if_due()
@@ -243,7 +248,8 @@ class _Pilot:
             for pipe in (ours, *(hand.pipe for hand in self._hands)):
                 pipe.close()
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            Runner(self._config, self._place, working_place, self._crew.attempt(1).token, alone).serve(theirs)
+            token = self._crew.attempt(1).token
+            Runner(self._config, self._place, working_place, token, alone, self._pool.wish).serve(theirs)
         except Exception:
             log.exception("unforeseen, a runner ends pilot=%s", self._crew.id)
         finally:
@@ -294,6 +300,7 @@ class _Pilot:
                 continue  # another pilot was quicker
             try:
                 self._leases.append(_open(taken))
+                self._looked_for_cancels = 0.0
                 log.info("batch taken pilot=%s batch=%s jobs=%d", self._crew.id, taken.id, len(self._leases[-1].left))
             except Damaged as error:
                 log.error("damaged, left alone batch=%s why=%r", taken, str(error))
@@ -351,6 +358,36 @@ class _Pilot:
             except (EOFError, OSError):
                 self._lose(hand)
 
+    # --- those that somebody wants to end
+
+    def _obey_cancels(self) -> None:
+        """One that was not begun is skipped; of one that runs, its runner is told to look, until it has ended."""
+        now = time.monotonic()
+        if now - self._looked_for_cancels < _LOOK_FOR_CANCELS:
+            return
+        self._looked_for_cancels = now
+        try:
+            asked = self._pool.asked_to_cancel()
+            for lease in self._leases if asked else ():
+                for entry in [entry for entry in lease.left if entry[1].id in asked]:
+                    self._skip(lease, entry)
+        except (Damaged, OSError) as error:
+            log.warning("not seen who is to be cancelled pilot=%s why=%r", self._crew.id, str(error))
+            return
+        for hand in self._hands:
+            if hand.given and hand.given[0][1].id in asked:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(hand.pid, signal.SIGUSR2)
+
+    def _skip(self, lease: _Lease, entry: tuple[int, Claimed]) -> None:
+        asked = self._pool.wish(entry[1].id)
+        if asked is not None:
+            lease.left.remove(entry)
+            words, place = sentences.cancelled_by_operator(asked.reason), self._place
+            self._came(lease, entry[1], Result(
+                "cancelled", 1, words, node=place.node, slurm_job_id=place.scheduler_id, ended_at=time.time(),
+            ))  # fmt: skip
+
     # --- what they came to
 
     def _note(self, hand: _Hand, done: Done) -> None:
@@ -363,9 +400,12 @@ class _Pilot:
             return
         if result.started_at and result.ended_at:
             self._mean = 0.9 * self._mean + 0.1 * (result.ended_at - result.started_at)
+        self._came(lease, claimed, result, done.final, done.body)
+
+    def _came(self, lease: _Lease, claimed: Claimed, result: Result, final: bool = True, outputs: bytes = b"") -> None:
         came = Came(result, None)
-        if done.final:
-            body = done.body if result.outcome == "succeeded" else failure_body(result)
+        if final:
+            body = outputs if result.outcome == "succeeded" else failure_body(result)
             replies = self._config.site.replies
             reply = reply_of(claimed.message, claimed.id, result, (), body, replies, time.time(), claimed.rerun_of)
             kept = lease.journal.keep_body(claimed.id, body)
@@ -374,7 +414,7 @@ class _Pilot:
         lease.journal.came(claimed.id, came)
         lease.lines += 1
         self._done += 1
-        self._oldest_line = self._oldest_line or self._busy
+        self._oldest_line = self._oldest_line or time.monotonic()
 
     def _sync_if_due(self) -> None:
         if self._oldest_line is None:

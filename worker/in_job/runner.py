@@ -6,6 +6,7 @@ when it is told to, and when the pilot is gone.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import io
 import logging
@@ -15,15 +16,17 @@ import secrets
 import shutil
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
-from ..errors import InvalidSpec, UnknownWorkload
+from ..errors import Damaged, InvalidSpec, UnknownWorkload
 from ..folder.batches import Claimed
 from ..folder.facts import AttemptFolder
 from ..job import sentences
+from ..job.facts import Asked
+from ..job.names import JobId
 from ..job.outcome import Result
 from ..job.retry import is_final
 from ..job.spec import JobSpec, deadline_of, parse_spec
@@ -50,15 +53,22 @@ class Done:
 
 
 class Runner:
-    """`place`: where this runner's jobs work; `alone`: no other runner is beside it."""
+    """`place`: where this runner's jobs work; `alone`: no other runner is beside it; `cancel_asked`: whether somebody wants
+    a job to end, asked at SIGUSR2."""
 
-    def __init__(self, config: Config, placement: Placement, place: Path, token_file: Path, alone: bool) -> None:
+    def __init__(
+        self, config: Config, placement: Placement, place: Path, token_file: Path, alone: bool,
+        cancel_asked: Callable[[JobId], Optional[Asked]],
+    ) -> None:  # fmt: skip
         self._config, self._placement, self._place = config, placement, place
         self._token_file, self._alone = token_file, alone
         self._memory = MemoryWatch(placement.confined)
         self._fetcher: Optional[Fetcher] = None
         self._attempt_folder = AttemptFolder(place / "job", 1)
-        self._interrupts = Interrupts(math.inf)
+        self._interrupts = Interrupts(math.inf, self._is_cancelled)
+        self._cancel_asked = cancel_asked
+        self._current: Optional[JobId] = None
+        self._asked: Optional[Asked] = None
 
     def serve(self, pipe: Connection) -> None:
         adopt_orphans()
@@ -73,6 +83,12 @@ class Runner:
                     pipe.send(self._run(claimed))
                 except (EOFError, BrokenPipeError):
                     return
+
+    def _is_cancelled(self) -> bool:
+        """The signal may have been meant for the job before: so it is looked at what stands there for this one."""
+        with contextlib.suppress(Damaged, OSError):
+            self._asked = self._cancel_asked(self._current) if self._current else None
+        return self._asked is not None
 
     def _run(self, claimed: Claimed) -> Done:
         now = time.time()
@@ -102,6 +118,7 @@ class Runner:
         if self._fetcher is None:
             self._fetcher = Fetcher(self._config, self._token_file)
         self._memory.begin()
+        self._current, self._asked = claimed.id, None
         self._interrupts.begin_another(claimed.resources.time_seconds)
         body = io.BytesIO()
         try:
@@ -112,13 +129,20 @@ class Runner:
                 )
             )  # fmt: skip
             if result.outcome == "cancelled":
-                return Done(claimed.id, None)
+                return self._cancelled(claimed, result)
             succeeded = result.outcome == "succeeded"
             return Done(
                 claimed.id, result, is_final(result, spec, claimed.resources), body.getvalue() if succeeded else b""
             )
         finally:
+            self._current = None
             self._clear()
+
+    def _cancelled(self, claimed: Claimed, result: Result) -> Done:
+        if not self._interrupts.cancelled or self._asked is None:
+            return Done(claimed.id, None)
+        words = sentences.cancelled_by_operator(self._asked.reason)
+        return Done(claimed.id, replace(result, reason=words, needs_verdict=False), final=True)
 
     def _clear(self) -> None:
         """The next job must not see anything of this one; what can't be removed is left behind where it is."""

@@ -15,7 +15,7 @@ import secrets
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Optional
@@ -27,10 +27,10 @@ from ..folder.answer import record
 from ..folder.batches import PILOT, Batch, Claimed, Handed, Pilot, Pool
 from ..folder.facts import AttemptFolder, JobFolder, write_reply
 from ..folder.jobs import JobsFolder
-from ..folder.journal import Came, Progress, close_last_lease, read_progress
+from ..folder.journal import Came, Journal, Progress, close_last_lease, read_progress
 from ..folder.snapshot import read_attempt
 from ..job import judge, sentences
-from ..job.facts import Cancel, Ended, Origin, Outcome, Unfit
+from ..job.facts import Asked, Cancel, Ended, Origin, Outcome, Unfit
 from ..job.names import JobId
 from ..job.outcome import Result
 from ..job.snapshot import AttemptFacts
@@ -200,10 +200,51 @@ def _tend_pool(tools: Tools, queue: Queue, pool: Pool, standing: Standing) -> No
 
         obey(pool)
     _take_back_orphans(tools, pool)
+    asked = pool.asked_to_cancel()
+    _take_asked(pool, asked, standing)
     for batch in pool.batches(pool.ended):
         with reconcile.left_alone_if_bad(JobFolder(batch.path), standing):
             _close(tools, pool, batch, standing)
     _give_up_waiting(tools, queue, pool, standing)
+    _settle_cancels(tools, pool, asked)
+
+
+def _take_asked(pool: Pool, asked: Set[JobId], standing: Standing) -> None:
+    """Out of todo, before a pilot takes it: the rename decides who answers a job that somebody wants to end."""
+    for batch in pool.batches(pool.todo) if asked else ():
+        with reconcile.left_alone_if_bad(JobFolder(batch.path), standing), contextlib.suppress(FileNotFoundError):
+            if asked & _unfinished(batch):
+                batches.move(batch, pool.ended / f"{batch.path.name}~")
+
+
+def _settle_cancels(tools: Tools, pool: Pool, asked: Set[JobId]) -> None:
+    """Once no open batch has the job: what is asked goes on in the folder of its own, if it has one by now."""
+    open_ids: set[JobId] = set()
+    for batch in pool.open_batches() if asked else ():
+        try:
+            open_ids |= _unfinished(batch)
+        except FileNotFoundError:  # a pilot has just taken it, or put it back
+            return
+    for job_id in asked - open_ids:
+        job = tools.jobs.find(job_id)
+        if job is not None:
+            _hand_on_cancel(pool.wish(job_id), job)
+        pool.cancel_asked(job_id).remove()
+
+
+def _unfinished(batch: Batch) -> set[JobId]:
+    """Its jobs that have come to nothing yet. Raises Damaged; FileNotFoundError where a pilot has just moved it."""
+    try:
+        jobs, progress = batches.read_jobs(batch), read_progress(batch)
+    except Damaged:
+        os.stat(batch.path)
+        raise
+    return {each.id for each in jobs if each.id not in progress.came and each.id not in progress.handed}
+
+
+def _hand_on_cancel(asked: Optional[Asked], job: JobFolder) -> None:
+    if asked is not None and not job.outcome.is_there() and not job.cancel_asked.is_there():
+        job.cancel_asked.write(asked)
 
 
 def _tend_pilot(tools: Tools, crew: JobFolder, standing: Standing) -> None:
@@ -305,23 +346,26 @@ def _close(tools: Tools, pool: Pool, batch: Batch, standing: Standing) -> bool:
         return False
     crew = batches.pilot_folder(tools.jobs, batch.pilot)
     ended = crew.attempt(1).ended.read() if crew is not None else None
-    jobs, progress = batches.read_jobs(batch), read_progress(batch)
+    jobs, progress, asked = batches.read_jobs(batch), read_progress(batch), pool.asked_to_cancel()
     handed, left, came, counted = [], 0, Counter[str](), list[tally.Ended]()
     for place, claimed in enumerate(jobs):
         if claimed.id in progress.handed:
             came["left"] += 1
             continue
-        known = progress.came.get(claimed.id)
+        known, begun = progress.came.get(claimed.id), _may_have_begun(place, claimed, progress, ended)
         if known is not None and claimed.id in progress.sent:
             came["succeeded" if known.result.outcome == "succeeded" else "failed"] += 1
             counted.append(tally.of_a_pilot(claimed.workload, known.result, tools.now()))
-        elif known is not None or _may_have_begun(place, claimed, progress, ended):
-            _hand_on(tools, batch, claimed, known or _cut_off(claimed, progress, ended, crew), standing)
+        elif known is not None or begun or claimed.id in asked:
+            cut_off = _cut_off(claimed, progress, ended, crew) if begun else None
+            _hand_on(tools, batch, claimed, known or cut_off, standing)
             handed.append(claimed.id)
             came["left"] += 1
         else:
             left += 1
     if handed:
+        if not batch.leases():  # no pilot had it, and who left it is told with a lease
+            Journal(batch).close()
         batch.handed(batch.leases()).write(Handed(tuple(handed)))
     if left and _unfit(tools, pool) is None:
         batches.move(batch, pool.todo / f"{batch.id}.{left}")
@@ -396,6 +440,8 @@ def _hand_on(tools: Tools, batch: Batch, claimed: Claimed, came: Optional[Came],
             record(attempt, came.result)
         if came.result.outcome != "rejected":
             _understand(tools, job, claimed)
+    if came is None or came.reply is None:
+        _hand_on_cancel(Pool(tools.jobs, claimed.message.queue).wish(claimed.id), job)
     if claimed.rerun_of:
         job.origin.write(Origin(JobId(claimed.rerun_of), "pilots", "", claimed.message.claimed_at, {}))
     job.message.claim(claimed.message)
@@ -506,7 +552,7 @@ def idle(jobs: JobsFolder) -> bool:
         return True
     places: list[Path] = [batches.crew_of(jobs)]
     for pool in jobs.pilots.glob("q-*"):
-        places += [pool / "todo", pool / "ended", pool / "locked"]
+        places += [pool / "todo", pool / "ended", pool / "locked", pool / "cancel"]
         if os.path.lexists(pool / "put_back_asked.json"):
             return False
     try:

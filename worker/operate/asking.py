@@ -20,8 +20,10 @@ from typing import Callable, Optional
 from ..errors import Damaged
 from ..folder.acts import NotPossible
 from ..folder.jobs import JobsFolder
+from ..job.names import JobId
 from ..settings import Config
-from . import places, screen
+from . import in_batches, places, screen
+from .in_batches import InBatch
 from .places import Found
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,17 @@ class Action:
     plan: Callable[[Found], str]
     act: Callable[[Found, str], str]
     """It is told who asks for it: user@host."""
+    in_batch: Optional[Callable[[InBatch, Optional[str]], str]] = None
+    """The same for a job that lies in a pilot's batch: told nobody, it only says what would be done."""
+
+
+@dataclass(frozen=True)
+class _Target:
+    """`do`: told nobody, it only plans."""
+
+    job: JobId
+    word: str
+    do: Callable[[Optional[str]], str]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,12 +78,17 @@ def perform(config: Config, options: argparse.Namespace, action: Action) -> int:
     if not want.jobs and not want.states:
         want = replace(want, states=tuple(action.states))
     chosen, unknown = places.choose(jobs, want, time.time())
-    planned = [(found, _try(lambda found=found: action.plan(found), found)) for found in chosen]  # type: ignore[misc]
+    targets = [_target(found, action) for found in chosen]
+    if action.in_batch is not None:
+        inside = {name: found for name in unknown if (found := in_batches.find(config, jobs, name)) is not None}
+        targets += [_target_in_batch(found, action.in_batch) for found in inside.values()]
+        unknown = [name for name in unknown if name not in inside]
+    planned = [(target, _try(target, None)) for target in targets]
     if not want.jobs:
-        planned = [(found, row) for found, row in planned if row.done]
+        planned = [(target, row) for target, row in planned if row.done]
     rows = [replace(row, done=False) for _, row in planned]
     nothing_said = not (want.jobs or options.all or places.wanted(options).filters)
-    possible = [found for found, row in planned if row.done]
+    possible = [target for target, row in planned if row.done]
     if options.dry_run or nothing_said or not possible:
         _show(rows, unknown, options.json)
         if possible and not options.json:
@@ -80,32 +98,42 @@ def perform(config: Config, options: argparse.Namespace, action: Action) -> int:
         print("Nothing was done.")
         return os.EX_OK
     else:
-        rows = [_done(jobs, action, found) if row.done else row for found, row in planned]
+        rows = [_done(jobs, action.verb, target) if row.done else row for target, row in planned]
         _show(rows, unknown, options.json)
     refused = want.jobs and not all(row.done for _, row in planned)
     return os.EX_DATAERR if unknown or refused or (possible and _failed(rows, options, nothing_said)) else os.EX_OK
+
+
+def _target(found: Found, action: Action) -> _Target:
+    return _Target(
+        found.job.id, found.word, lambda by: action.plan(found) if by is None else action.act(found, by)
+    )  # fmt: skip
+
+
+def _target_in_batch(found: InBatch, do: Callable[[InBatch, Optional[str]], str]) -> _Target:
+    return _Target(found.claimed.id, found.state, lambda by: do(found, by))
 
 
 def _failed(rows: Sequence[Row], options: argparse.Namespace, nothing_said: bool) -> bool:
     return not (options.dry_run or nothing_said) and not all(row.done for row in rows)
 
 
-def _try(do: Callable[[], str], found: Found) -> Row:
+def _try(target: _Target, by: Optional[str]) -> Row:
     try:
-        return Row(found.job.id, found.word, True, do())
+        return Row(target.job, target.word, True, target.do(by))
     except (NotPossible, Damaged) as error:
-        return Row(found.job.id, found.word, False, str(error))
+        return Row(target.job, target.word, False, str(error))
     except FileNotFoundError:
-        return Row(found.job.id, found.word, False, "it has just moved on: look at it again")
+        return Row(target.job, target.word, False, "it has just moved on: look at it again")
     except OSError as error:
-        return Row(found.job.id, found.word, False, f"its folder can't be used: {error.strerror}")
+        return Row(target.job, target.word, False, f"its folder can't be used: {error.strerror}")
 
 
-def _done(jobs: JobsFolder, action: Action, found: Found) -> Row:
+def _done(jobs: JobsFolder, verb: str, target: _Target) -> Row:
     by = asker()
-    row = _try(lambda: action.act(found, by), found)
+    row = _try(target, by)
     if row.done:
-        audit(jobs, action.verb, row.job, by, row.words)
+        audit(jobs, verb, row.job, by, row.words)
     return row
 
 
@@ -152,7 +180,7 @@ def _show(rows: Sequence[Row], unknown: Sequence[str], as_json: bool) -> None:
     for row in rows:
         print(f"{row.job}  {row.state:11}  {screen.plain(row.words)}")
     for name in unknown:
-        print(f"{places.no_such(name)} (one that a pilot has can't be chosen here)")
+        print(places.no_such(name))
     if not rows and not unknown:
         print("There is no such job.")
 

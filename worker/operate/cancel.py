@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from typing import Optional
 
 from ..folder import acts
 from ..folder.acts import NotPossible
+from ..folder.batches import Pool
 from ..folder.jobs import JobsFolder
-from ..job.stage import DAMAGED, ENDED_STATES, STATES
+from ..job.stage import DAMAGED, ENDED_STATES, LOCKED, STATES
 from ..settings import Config
 from . import asking
 from .asking import Action
+from .in_batches import InBatch
 from .places import Found
 
 SUMMARY = "end jobs and have them answered `cancelled`"
 HELP = """\
 Writes down that a job shall end; the next pass takes it out of Slurm, wherever it stands, and its requester gets the
-answer `cancelled`. A job that comes to its own end before that keeps its own outcome. Without a JOB, a filter or --all:
-shows what could be cancelled.
+answer `cancelled`. Of jobs that share a pilot it ends the one that is named, within seconds; the others go on. A job
+that comes to its own end before that keeps its own outcome. Without a JOB, a filter or --all: shows what could be
+cancelled; filters and --all leave out what lies in pilots' batches.
 """
 EXAMPLES = """\
 examples:
@@ -41,7 +45,17 @@ def run(config: Config, options: argparse.Namespace) -> int:
         acts.cancel(jobs, found.job, by, said)
         return words
 
-    return asking.perform(config, options, Action("cancel", tuple(STATES), _plan, act))
+    def in_batch(found: InBatch, by: Optional[str]) -> str:
+        if found.result is not None:
+            raise NotPossible("has come to its end already")
+        pool = Pool(jobs, found.queue)
+        if by is None:
+            acts.check_cancel_in_batch(pool, found.claimed.id)
+        else:
+            acts.cancel_in_batch(pool, found.claimed.id, by, said)
+        return f"will be cancelled by {'its pilot' if found.state == LOCKED else 'the next pass'}"
+
+    return asking.perform(config, options, Action("cancel", tuple(STATES), _plan, act, in_batch))
 
 
 def _plan(found: Found) -> str:

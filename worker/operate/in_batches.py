@@ -19,6 +19,7 @@ from ..folder.facts import is_running, read_started
 from ..folder.jobs import JobsFolder
 from ..folder.journal import Progress, read_progress
 from ..folder.paths import contents
+from ..job.facts import Asked
 from ..job.outcome import Result
 from ..job.stage import ERROR, LOCKED, TODO, Stage, stage_in_batch
 from ..settings import Config
@@ -39,6 +40,8 @@ class InBatch:
     started_at: Optional[float] = None
     result: Optional[Result] = None
     confirmed: bool = False
+    cancel: Optional[Asked] = None
+    """Somebody wants it to end."""
 
     @property
     def state(self) -> str:
@@ -64,7 +67,7 @@ def _fitting(config: Config, jobs: JobsFolder, name: str) -> Iterator[InBatch]:
         for batch in itertools.chain(_seen(pool.open_batches), reversed(_seen(pool.closed))):
             with contextlib.suppress(Damaged, OSError):  # one that has just been moved, or can't be read: see pilots
                 if mark in (contents(batch.jobs, batches.LARGEST) or b""):
-                    yield from _in(queue.name, batch, name)
+                    yield from _in(pool, queue.name, batch, name)
 
 
 def _seen(look: Callable[[], list[Batch]]) -> list[Batch]:
@@ -74,22 +77,18 @@ def _seen(look: Callable[[], list[Batch]]) -> list[Batch]:
         return []
 
 
-def _in(queue: str, batch: Batch, name: str) -> Iterator[InBatch]:
+def _in(pool: Pool, queue: str, batch: Batch, name: str) -> Iterator[InBatch]:
     try:
         everything, progress = batches.read_jobs(batch), read_progress(batch)
     except Damaged:
         return
     for place, claimed in enumerate(everything, 1):
         if claimed.id.startswith(name) and claimed.id not in progress.handed:
-            yield _told(queue, batch, claimed, progress, place, len(everything))
-
-
-def _told(queue: str, batch: Batch, claimed: Claimed, progress: Progress, place: int, of: int) -> InBatch:
-    came = progress.came.get(claimed.id)
-    return InBatch(
-        queue, batch, claimed, stage_of(batch, claimed, progress), place, of, progress.started.get(claimed.id),
-        came.result if came else None, claimed.id in progress.sent,
-    )  # fmt: skip
+            came, cancel = progress.came.get(claimed.id), pool.wish(claimed.id)
+            yield InBatch(
+                queue, batch, claimed, stage_of(batch, claimed, progress), place, len(everything),
+                progress.started.get(claimed.id), came.result if came else None, claimed.id in progress.sent, cancel,
+            )  # fmt: skip
 
 
 def stage_of(batch: Batch, claimed: Claimed, progress: Progress) -> Stage:
@@ -106,6 +105,9 @@ def timeline(job: InBatch) -> list[Event]:
     if job.started_at is not None:
         asks = resources(job.claimed.resources)
         events.append(Event(job.started_at, "started", f"in {job.batch.pilot or 'a pilot'}, asks for {asks}", 1))
+    if job.cancel is not None:
+        reason = f": {screen.plain(job.cancel.reason)}" if job.cancel.reason else ""
+        events.append(Event(job.cancel.at, "cancel", f"asked for by {screen.plain(job.cancel.by)}{reason}"))
     if job.result is not None:
         reason = f": {screen.plain(job.result.reason)}" if job.result.reason else ""
         words = f"{job.result.outcome}{reason}"
@@ -127,6 +129,13 @@ def explain(jobs: JobsFolder, job: InBatch) -> Iterator[str]:
     elif job.result is not None:
         yield f"It came to {job.result.outcome}, and the broker has not confirmed its answer yet."
         yield "If the pilot ends before that, a pass sends it."
+    elif job.cancel is not None:
+        yield f"{screen.plain(job.cancel.by)} asked at {screen.when(job.cancel.at)} to cancel it."
+        if job.state == LOCKED:
+            yield f"Its pilot will end it within seconds, and answer `cancelled`{_where(jobs, job)}."
+            yield "If the pilot ends before that, the next pass answers."
+        else:
+            yield "The next pass takes its batch and answers it `cancelled`."
     elif job.started_at is not None and job.state == LOCKED:
         yield f"It runs since {screen.when(job.started_at)}{_where(jobs, job)}."
         yield "If its pilot ends before it, the next pass makes it a job of its own, with that as its first attempt."

@@ -78,6 +78,23 @@ def test_a_request_to_stop_is_heard_at_once_where_it_is_allowed(number: signal.S
     assert not interrupted.value.by_clock
 
 
+def test_an_attempt_is_ended_alone_where_it_is_asked_for_and_the_next_one_goes_on() -> None:
+    asked = True
+    with Interrupts(LONG, lambda: asked) as interrupts:
+        with pytest.raises(Interrupted) as interrupted, interrupts.allowed():
+            send(signal.SIGUSR2)
+            time.sleep(LONG)
+        ended = interrupts.cancelled
+        interrupts.off()
+
+        asked = False
+        interrupts.begin_another(LONG)
+        with interrupts.allowed():
+            send(signal.SIGUSR2)
+
+    assert ended and not interrupted.value.by_clock and not interrupts.cancelled
+
+
 def test_a_request_to_stop_waits_until_it_is_allowed() -> None:
     with Interrupts(LONG) as interrupts:
         send(signal.SIGTERM)
