@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 if TYPE_CHECKING:
     from scheduler import Informant, SpentOn, Traits
 
-    from .deliveries import Answers, Delivery
+    from .deliveries import Answers, Delivery, Store
     from .ends import Ends
     from .settings import Config, Site
     from .sources import Source
@@ -102,6 +102,23 @@ def _spool(config: Config) -> End:
 
 
 _ENDS: dict[str, Callable[[Config], End]] = {"rabbitmq": _rabbitmq, "embedded": _embedded, "spool": _spool}
+
+
+def open_store(site: Site) -> Store:
+    """How results are put into an answer: so far, for each kind of source, as the body of one message."""
+    import time
+
+    from .deliveries.in_message import InMessage
+    from .folder.answer import largest_answer
+
+    def most_for(size: int) -> int:
+        return site.replies.max_bytes if size <= _TAKEN_EVERYWHERE else largest_answer(site, time.time())
+
+    return InMessage(most_for)
+
+
+_TAKEN_EVERYWHERE = 1 << 20
+"""Bytes that any broker takes, as a rule (RabbitMQ 4: 16 MiB); no file is looked at for smaller answers."""
 
 
 def open_answers(config: Config, kind: str, changed: Callable[[], None]) -> Answers:

@@ -1,12 +1,36 @@
-"""How an answer reaches its requester: what any way must offer, and how it says no."""
+"""How results and answers reach their requester: what any way must offer, and how it says no."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     from ..job.outcome import Reply
+
+
+class Collected(Protocol):
+    """One output of a job that succeeded. `size` in bytes, `type` a media type."""
+
+    name: str
+    size: int
+
+    @property
+    def file(self) -> str: ...
+
+    @property
+    def type(self) -> str: ...
+
+    def pieces(self, most: int) -> Iterator[bytes]:
+        """What is in it, `most` bytes at a time. Raises StepFailed and OSError."""
+
+
+class Store(Protocol):
+    """The first half of the way home, on the compute node: before anything is answered."""
+
+    def store(self, outputs: Sequence[Collected], body: BinaryIO) -> None:
+        """Writes the body of the answer, and reads each output once, to its end. Raises StepFailed where it can't go this
+        way, and OSError."""
 
 
 class Delivery(Protocol):
