@@ -5,7 +5,18 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from tests.worker.model.machine import ANSWERED, AT_WORK, FATES, TIMES, Life, fates, messages, passes_after, switch
+from tests.worker.model.machine import (
+    ANSWERED,
+    AT_WORK,
+    FATES,
+    GOOD,
+    TIMES,
+    Life,
+    fates,
+    messages,
+    passes_after,
+    switch,
+)
 from tests.worker.model.power import Event, Trouble
 
 AT_A_CLAIM = tuple(
@@ -41,3 +52,21 @@ class Directed(Life):
             *(ANSWERED if answered else ()),
         ]
         self.is_cut_off(moment, first, sees_memory, elsewhere, [begins])
+
+
+class SentTwice(Directed):
+    """More answers leave twice than in the other stories."""
+
+    @rule(moment=st.sampled_from(("before publish", "after publish", "before delivered.json")), by_a_pass=switch)
+    def whoever_sends_an_answer_is_killed(self, moment: str, by_a_pass: bool) -> None:
+        killed = (Trouble(moment, "crash"),)
+        self.happen(("mend",))
+        self.happen(("publish", GOOD[0]))
+        self.happen(("one_pass", True))
+        self.happen(("broker_away", by_a_pass))
+        self.happen(("job_begins", 0, "well", True, () if by_a_pass else killed))
+        self.happen(("mend",))
+        self.happen(("slurm_ends", 0, "COMPLETED"))
+        self.happen(("one_pass", True, killed if by_a_pass else ()))
+        for each in passes_after((130.0, 130.0)):
+            self.happen(each)

@@ -24,6 +24,6 @@ def test_whatever_happens_each_message_gets_one_true_answer() -> None:
 @pytest.mark.parametrize("part", range(4))
 def test_whatever_happens_in_many_histories_each_message_gets_one_true_answer(part: int) -> None:
     """Each part has histories of its own, the same in each run. To make one of them shorter would take longer than all."""
-    many = settings(CALM, max_examples=100, stateful_step_count=50, phases=[Phase.generate])
+    many = settings(CALM, max_examples=75, stateful_step_count=50, phases=[Phase.generate])
     life = seed(part)(type(f"Life{part}", (Life,), {}))
     run_state_machine_as_test(life, settings=many)
