@@ -16,6 +16,7 @@ from typing import Optional
 
 from ..config import parse_duration
 from ..errors import Damaged
+from ..folder import paths
 from ..folder.facts import JobFolder
 from ..folder.jobs import JobsFolder
 from ..folder.outline import stage_at, stage_put_away
@@ -155,9 +156,10 @@ def count(place: Path) -> int:
 
 
 def names(place: Path) -> list[str]:
+    """Nothing where something else stands in its place: that is reported by passes and by doctor."""
     try:
-        return [name for name in os.listdir(place) if not name.startswith(".")]
-    except (FileNotFoundError, NotADirectoryError):
+        return [name for name in paths.names_in(place) if not name.startswith(".")]
+    except Damaged:
         return []
 
 
