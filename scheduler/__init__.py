@@ -61,6 +61,8 @@ class JobView:
     node_refused: bool = False
     """Its node was to begin it and could not (a Prolog that fails, say), unless its script has run: the scheduler's words
     don't tell a job that an administrator ended from one that never began."""
+    hopeless: str = ""
+    """For WAITING: why it will not start by waiting alone, in words for people; empty where it may."""
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,7 @@ def _view(slurm_id: str, name: str, state: str, end: str, reason: str = "", exit
         state=word,
         end=_ENDS.get(word),
         reason=reason,
+        hopeless=(hopeless(reason) or "") if phase is Phase.WAITING else "",
         ended_at=float(end) if phase is Phase.ENDED and end.isdigit() else None,
         exit_code=exit_code,
         node=node,

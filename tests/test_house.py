@@ -100,7 +100,7 @@ def test_nobody_imports_across_the_borders(name: str) -> None:
         "worker/": ["tests", "workloads", "check"],
         "worker/login/": ["worker.in_job"],
         "worker/in_job/": ["worker.login", "slurm"],
-        "worker/job/": ["worker.build"],
+        "worker/job/": ["worker.build", "slurm"],
         "worker/folder/": ["worker.build"],
         "worker/sources/": ["worker.deliveries", "worker.login", "worker.in_job", "worker.build"],
         "worker/deliveries/": ["worker.sources", "worker.login", "worker.in_job", "worker.build"],
@@ -188,9 +188,7 @@ def test_what_both_sides_use_knows_neither(name: str) -> None:
     if shared or name.startswith(("worker/job/", "worker/folder/")):
         assert not reaches(name, "worker.login") and not reaches(name, "worker.in_job")
         # What a site adds to sbatch's options is checked where its file is read, and Slurm's words stand in slurm/ alone.
-        at_home = name in ("worker/job/judge.py", "worker/build.py") or (
-            name == "worker/contradictions.py" and reaches(name, "slurm.options")
-        )
+        at_home = name == "worker/build.py" or (name == "worker/contradictions.py" and reaches(name, "slurm.options"))
         assert at_home or not reaches(name, "slurm")
 
 

@@ -131,10 +131,13 @@ class Absent:
 
 @dataclass(frozen=True)
 class Stuck:
-    """Slurm holds the job back for a reason that does not pass by itself; since when."""
+    """The scheduler holds the job back for a reason that does not pass by itself; since when."""
 
     reason: str
+    """The scheduler's word, or one of the judge's."""
     since: float
+    words: str = ""
+    """The same for people, where there are any."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import Optional, Union
 
 from scheduler import JobView, Phase, SlurmJobId
-from slurm import states
 
 from ..settings import Timing
 from . import sentences
@@ -184,7 +183,7 @@ def observe(
                                   view.node_refused)  # fmt: skip
     reason = _why_it_never_starts(a, view)
     if reason and (a.stuck is None or a.stuck.reason != reason):
-        observed["stuck"] = Stuck(reason=reason, since=now)
+        observed["stuck"] = Stuck(reason=reason, since=now, words=view.hopeless)
     if not reason and a.stuck is not None and a.stuck.reason != _REQUEUED and view.phase is not Phase.ENDED:
         observed["stuck"] = None
     return observed
@@ -216,7 +215,7 @@ def _why_it_never_starts(a: AttemptFacts, view: JobView) -> str:
         return _REQUEUED
     if view.node_refused:
         return _NODE_REFUSED
-    return view.reason if states.hopeless(view.reason) is not None else ""
+    return view.reason if view.hopeless else ""
 
 
 def strays(a: AttemptFacts, seen: Sequence[JobView]) -> list[SlurmJobId]:
@@ -381,7 +380,7 @@ def given_up(a: AttemptFacts, timing: Timing, clock: Clock) -> Optional[Cancel]:
     if a.stuck is not None and a.stuck.reason == _NODE_REFUSED:
         return Cancel("failed", sentences.node_refused(), clock.now, "start")
     if a.stuck is not None and clock.now - a.stuck.since >= timing.hopeless_after:
-        reason = sentences.hopeless(states.hopeless(a.stuck.reason) or a.stuck.reason)
+        reason = sentences.hopeless(a.stuck.words or a.stuck.reason)
         return Cancel("rejected", reason, clock.now)
     if a.submission is not None and is_lost(a, timing):
         return Cancel("lost", sentences.of_end("lost"), clock.now)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from scheduler import JobView, Phase
-from slurm import states
 
 from ..errors import Damaged
 from ..folder.paths import contents, write_note
@@ -151,7 +150,7 @@ def _row(name: str, element: int, slurm_id: str, state: str, again_at: float) ->
 def _ordinary(view: JobView) -> str:
     """Slurm's word for a job that runs, or that waits for its turn (for which there are many reasons, and they change all
     the time); empty for any other."""
-    may_start = view.phase is Phase.WAITING and states.hopeless(view.reason) is None
+    may_start = view.phase is Phase.WAITING and not view.hopeless
     return view.state if may_start or view.phase is Phase.RUNNING else ""
 
 

@@ -698,13 +698,12 @@ def test_while_an_attempt_runs_there_is_no_other() -> None:
 
 
 def test_a_reason_that_does_not_pass_is_noted_with_its_time() -> None:
-    view = seen("PENDING", reason="BadConstraints")
+    view = replace(seen("PENDING", reason="BadConstraints"), hopeless="no node has that")
+    stuck = Stuck("BadConstraints", NOW, "no node has that")
 
-    assert observe(submitted(), [view], True, TIMING, NOW) == {"stuck": Stuck("BadConstraints", NOW)}
+    assert observe(submitted(), [view], True, TIMING, NOW) == {"stuck": stuck}
     assert observe(submitted(stuck=Stuck("BadConstraints", NOW - 9)), [view], True, TIMING, NOW) == {}
-    assert observe(submitted(stuck=Stuck("InvalidQOS", NOW - 9)), [view], True, TIMING, NOW) == {
-        "stuck": Stuck("BadConstraints", NOW)
-    }
+    assert observe(submitted(stuck=Stuck("InvalidQOS", NOW - 9)), [view], True, TIMING, NOW) == {"stuck": stuck}
 
 
 @pytest.mark.parametrize("view", [
@@ -715,7 +714,7 @@ def test_a_reason_that_has_passed_is_forgotten(view: Any) -> None:
 
 
 def test_a_job_that_can_never_start_is_cancelled_after_a_while_and_told_why() -> None:
-    stuck = submitted(stuck=Stuck("PartitionTimeLimit", NOW - 3600))
+    stuck = submitted(stuck=Stuck("PartitionTimeLimit", NOW - 3600, "it asks for more time than the partition allows"))
 
     next_step = step(job(stuck))
 
