@@ -109,21 +109,6 @@ def parse_sacct(text: str, own: str = "") -> list[JobView]:
     ]
 
 
-def elements(slurm_id: SlurmJobId) -> Optional[set[int]]:
-    """Which elements of an array a row is about; None for a job that is no array.
-
-    sacct has one row for all elements that never began: "12_[0-3,7%2]", and a step where they have one: "12_[0-20:2]".
-    """
-    listed = slurm_id.partition("_")[2].strip("[]").partition("%")[0]
-    found: set[int] = set()
-    for part in listed.split(",") if listed else ():
-        span, _, step = part.partition(":")
-        first, _, last = span.partition("-")
-        if first.isdigit() and (last or first).isdigit() and (step or "1").isdigit():
-            found.update(range(int(first), int(last or first) + 1, max(1, int(step or 1))))
-    return found or None
-
-
 def left_to_history(view: JobView) -> JobView:
     """squeue's row of a job whose end accounting tells better. Its CANCELLED is true all the same; its PREEMPTED may be
     followed by a requeue."""

@@ -98,7 +98,7 @@ def test_nobody_imports_across_the_borders(name: str) -> None:
         "scheduler/": ["slurm", "worker", "tests"],
         "slurm/": ["worker", "tests"],
         "worker/": ["tests", "workloads", "check"],
-        "worker/login/": ["worker.in_job"],
+        "worker/login/": ["worker.in_job", "slurm"],
         "worker/in_job/": ["worker.login", "slurm"],
         "worker/job/": ["worker.build", "slurm"],
         "worker/folder/": ["worker.build"],

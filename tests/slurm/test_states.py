@@ -6,8 +6,8 @@ from typing import Optional
 
 import pytest
 
-from scheduler import JobView, Phase, SlurmJobId
-from slurm.states import elements, hopeless, parse_sacct, parse_squeue, passing
+from scheduler import JobView, Phase, SlurmJobId, elements
+from slurm.states import hopeless, parse_sacct, parse_squeue, passing
 
 WAITING = ["PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"]
 RUNNING = ["CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING"]

@@ -11,8 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Optional, Union
 
-from scheduler import JobView, Phase, SlurmJobId, TooWide, Unavailable, element_id, is_element
-from slurm import states
+from scheduler import JobView, Phase, SlurmJobId, TooWide, Unavailable, element_id, elements, is_element
 
 from ..errors import Damaged, InvalidSpec, Transient, UnknownWorkload
 from ..folder import answer, fence, paths
@@ -454,8 +453,8 @@ Seen = dict[tuple[str, Optional[int]], dict[SlurmJobId, JobView]]
 def _indexed(views: Sequence[JobView]) -> Seen:
     seen: Seen = {}
     for view in views:
-        array, elements = SlurmJobId(view.slurm_id.partition("_")[0]), states.elements(view.slurm_id)
-        for element in elements or [None]:
+        array = SlurmJobId(view.slurm_id.partition("_")[0])
+        for element in elements(view.slurm_id) or [None]:
             slurm_id = view.slurm_id if element is None else element_id(array, element)
             own = view if slurm_id == view.slurm_id else replace(view, slurm_id=slurm_id)
             seen.setdefault((view.name, element), {})[slurm_id] = own

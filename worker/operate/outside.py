@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
-from scheduler import JobView
-from slurm import states
+from scheduler import JobView, elements
 
 from ..errors import Transient
 from ..folder.jobs import JobsFolder
@@ -69,6 +68,4 @@ def _ask_slurm(outside: Outside, tools: Tools) -> None:
         outside.slurm_away = "its commands are used up for now (slurm.commands_per_second)"
         return
     outside.slurm_away = tools.slurm_away
-    outside.views = {
-        (view.name, element): view for view in views for element in states.elements(view.slurm_id) or [None]
-    }
+    outside.views = {(view.name, element): view for view in views for element in elements(view.slurm_id) or [None]}
