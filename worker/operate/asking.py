@@ -87,10 +87,11 @@ def perform(config: Config, options: argparse.Namespace, action: Action) -> int:
     if not want.jobs:
         planned = [(target, row) for target, row in planned if row.done]
     rows = [replace(row, done=False) for _, row in planned]
+    hint = "" if action.in_batch else " (one that a pilot has can't be chosen here)"
     nothing_said = not (want.jobs or options.all or places.wanted(options).filters)
     possible = [target for target, row in planned if row.done]
     if options.dry_run or nothing_said or not possible:
-        _show(rows, unknown, options.json)
+        _show(rows, unknown, options.json, hint)
         if possible and not options.json:
             print(f"Nothing was done. To do it: ./check.py {action.verb} JOB..., or filters, or --all"
                   if nothing_said else "Nothing was done: --dry-run.")  # fmt: skip
@@ -99,7 +100,7 @@ def perform(config: Config, options: argparse.Namespace, action: Action) -> int:
         return os.EX_OK
     else:
         rows = [_done(jobs, action.verb, target) if row.done else row for target, row in planned]
-        _show(rows, unknown, options.json)
+        _show(rows, unknown, options.json, hint)
     refused = want.jobs and not all(row.done for _, row in planned)
     return os.EX_DATAERR if unknown or refused or (possible and _failed(rows, options, nothing_said)) else os.EX_OK
 
@@ -173,14 +174,14 @@ def _agreed(rows: Sequence[Row], verb: str, options: argparse.Namespace) -> bool
     return answer.strip().lower() in ("y", "yes")
 
 
-def _show(rows: Sequence[Row], unknown: Sequence[str], as_json: bool) -> None:
+def _show(rows: Sequence[Row], unknown: Sequence[str], as_json: bool, hint: str = "") -> None:
     if as_json:
         print(json.dumps({"jobs": [asdict(row) for row in rows], "unknown": list(unknown)}, indent=1))
         return
     for row in rows:
         print(f"{row.job}  {row.state:11}  {screen.plain(row.words)}")
     for name in unknown:
-        print(places.no_such(name))
+        print(places.no_such(name) + hint)
     if not rows and not unknown:
         print("There is no such job.")
 
