@@ -569,3 +569,11 @@ def test_what_is_kept_fits_into_the_bytes_that_it_may_have(tmp_path: Path) -> No
     paths.keep_files(source, target, 60, {"declared", "too large"})
 
     assert {file.name for file in target.iterdir()} == {"declared", "small"}
+
+
+def test_what_is_no_folder_is_not_waited_for_where_a_folder_is_to_go(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+
+    paths.remove_tree(tmp_path / "fifo")
+
+    assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode)

@@ -20,7 +20,6 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -261,7 +260,7 @@ def sync_places(pool: Pool) -> bool:
 def remove_half_made(pool: Pool) -> None:
     """What a pass that was killed had not yet claimed: its messages were never acked."""
     for batch in pool.batches(pool.new):
-        shutil.rmtree(batch.path, ignore_errors=True)
+        paths.remove_tree(batch.path)
 
 
 def _claimed_line(claimed: Claimed) -> bytes:

@@ -316,7 +316,11 @@ def _plain_files(place: Path, inside: Counter[tuple[int, int]]) -> Iterator[tupl
 
 
 def remove_tree(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)
+    """As far as that goes. What is no folder stays: shutil.rmtree would open it, and at a fifo wait for a writer (until
+    Python 3.12)."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def sync_folder(path: Path) -> None:

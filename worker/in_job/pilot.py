@@ -12,7 +12,6 @@ import logging
 import multiprocessing
 import os
 import selectors
-import shutil
 import signal
 import time
 from collections import deque
@@ -29,7 +28,7 @@ from ..folder.batches import Batch, Claimed, Pool
 from ..folder.facts import JobFolder
 from ..folder.jobs import JobsFolder
 from ..folder.journal import Came, Journal, TakenAway, looks_ours, read_progress
-from ..folder.paths import GONE, look_anew
+from ..folder.paths import GONE, look_anew, remove_tree
 from ..job import sentences
 from ..job.facts import Started, Unfit
 from ..job.names import JobId
@@ -134,7 +133,7 @@ def _work_there(
     try:
         pilot.run(working_place)
     finally:
-        shutil.rmtree(working_place, ignore_errors=True)
+        remove_tree(working_place)
 
 
 def _working_place(config: Config, crew: JobFolder) -> contextlib.AbstractContextManager[Path]:

@@ -13,7 +13,6 @@ import logging
 import math
 import os
 import secrets
-import shutil
 import signal
 import time
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from ..errors import Damaged, InvalidSpec, UnknownWorkload
+from ..folder import paths
 from ..folder.batches import Claimed
 from ..folder.facts import AttemptFolder
 from ..job import sentences
@@ -151,7 +151,7 @@ class Runner:
             _remove_tree(str(place))
             return
         except OSError:
-            shutil.rmtree(place, ignore_errors=True)
+            paths.remove_tree(place)
         if place.exists():
             log.warning("left behind, it can't be removed path=%s", place)
             self._attempt_folder = AttemptFolder(self._place / f"job-{secrets.token_hex(4)}", 1)

@@ -10,7 +10,6 @@ import fcntl
 import logging
 import os
 import re
-import shutil
 import socket
 import stat
 import tempfile
@@ -118,7 +117,7 @@ def _remove_if_left(path: Path) -> None:
         descriptor = _locked(path)
         if descriptor is not None:
             log.info("removing what a killed worker left path=%s", path)
-            shutil.rmtree(path, ignore_errors=True)
+            paths.remove_tree(path)
             os.close(descriptor)
 
 
