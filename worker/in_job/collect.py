@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import mimetypes
 import os
 import stat
 from collections.abc import Iterator
@@ -17,12 +16,9 @@ from ..job.outcome import Output
 from ..job.sentences import outputs_too_large
 from ..job.spec import JobSpec
 
-_TYPES = mimetypes.MimeTypes()
-"""By the end of a file's name, and not by what this host has in /etc/mime.types."""
-
 
 @dataclass
-class Collected:
+class OutputFile:
     """One output, for a delivery to read. `size` in bytes; `type` is a media type (RFC 6838); `sha256`, in hexadecimal, is
     there once it was read to its end."""
 
@@ -37,7 +33,10 @@ class Collected:
 
     @property
     def type(self) -> str:
-        return _TYPES.guess_type(self.file)[0] or "application/octet-stream"
+        """By the end of its name, whatever this host has in /etc/mime.types."""
+        import mimetypes  # which reads that file all the same
+
+        return mimetypes.MimeTypes().guess_type(self.file)[0] or "application/octet-stream"
 
     def pieces(self, most: int) -> Iterator[bytes]:
         """Each of `most` bytes but the last one; as many in all as were found, also where the file still grows. Raises
@@ -54,19 +53,20 @@ class Collected:
         self.sha256 = digest.hexdigest()
 
 
-def collect(spec: JobSpec, outputs: Path, most: int) -> list[Collected]:
+def collect(spec: JobSpec, outputs: Path, most: int) -> list[OutputFile]:
     """`most`: bytes that all of them may have together. Raises StepFailed for one that is missing or is no plain file, and
     where they are too large; and OSError."""
-    found = []
+    found, left = [], most
     for name, file in spec.outputs.items():
         with _open_plain(name, outputs / file) as source:
-            found.append(Collected(name, outputs / file, os.fstat(source.fileno()).st_size))
-        if sum(each.size for each in found) > most:
+            found.append(OutputFile(name, outputs / file, os.fstat(source.fileno()).st_size))
+        left -= found[-1].size
+        if left < 0:
             raise StepFailed("pack", outputs_too_large(most))
     return found
 
 
-def manifest(collected: list[Collected]) -> dict[str, Output]:
+def manifest(collected: list[OutputFile]) -> dict[str, Output]:
     """Once all were read."""
     return {each.name: Output(each.size, each.sha256) for each in collected}
 

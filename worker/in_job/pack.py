@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ..deliveries import Store
+from ..build import open_store
 from ..errors import StepFailed
 from ..folder import disk, paths
 from ..folder.facts import AttemptFolder
@@ -29,24 +29,24 @@ class Packed:
     outputs: Mapping[str, Output]
 
 
-def pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site, store: Store) -> Packed:
+def pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site) -> Packed:
     """The body survives a power failure where it lies then. A disk that is away is waited for; one that is full is not: that
     is an answer. Raises StepFailed, as `pack_into`."""
     return while_the_disk_is_away(
         "the outputs wait",
         site.timing.publish_patience,
-        lambda: _pack(spec, outputs, attempt, site.limits.output_bytes, store),
+        lambda: _pack(spec, outputs, attempt, site),
         lambda error: isinstance(error, _NotStored) and error.away,
     )
 
 
-def _pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, most: int, store: Store) -> Packed:
+def _pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site) -> Packed:
     stem = f"reply-{secrets.token_hex(4)}"
     body = attempt.reply_body(stem)
     try:
         # Not written aside and renamed: its name is in no fact before it is complete and synced.
         with _stored(), open(os.open(body, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as reply:
-            packed = pack_into(reply, spec, outputs, most, store)
+            packed = pack_into(reply, spec, outputs, site)
             reply.flush()
             os.fsync(reply.fileno())
             paths.sync_folder(body.parent)
@@ -57,12 +57,11 @@ def _pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, most: int, store
     return Packed(stem, packed)
 
 
-def pack_into(reply: BinaryIO, spec: JobSpec, outputs: Path, most: int, store: Store) -> dict[str, Output]:
-    """`most`: bytes that all outputs may have together. Raises StepFailed for an output that is missing, is no plain file, or
-    is too large."""
+def pack_into(reply: BinaryIO, spec: JobSpec, outputs: Path, site: Site) -> dict[str, Output]:
+    """Raises StepFailed for an output that is missing, is no plain file, or is too large."""
     with _stored():
-        collected = collect(spec, outputs, most)
-        store.store(collected, reply)
+        collected = collect(spec, outputs, site.limits.output_bytes)
+        open_store(site).store(collected, reply)
     return manifest(collected)
 
 

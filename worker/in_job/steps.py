@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from ..build import open_store, traits
+from ..build import traits
 from ..errors import Damaged, StepFailed
 from ..folder import paths
 from ..folder.facts import AttemptFolder
@@ -185,10 +185,9 @@ def _fetch(work: Work, inputs: Path) -> int:
 
 
 def _pack(work: Work, outputs: Path) -> Packed:
-    site = work.config.site
     if work.pilot is None:
-        return pack(work.spec, outputs, work.attempt, site, open_store(site))
-    return Packed("", pack_into(work.pilot.body, work.spec, outputs, site.limits.output_bytes, open_store(site)))
+        return pack(work.spec, outputs, work.attempt, work.config.site)
+    return Packed("", pack_into(work.pilot.body, work.spec, outputs, work.config.site))
 
 
 def _progress_watched(work: Work, scratch: Path) -> contextlib.AbstractContextManager[None]:

@@ -24,7 +24,7 @@ from ..job.outcome import Result
 from ..job.stage import ERROR, LOCKED, TODO, Stage, stage_in_batch
 from ..settings import Config
 from . import screen
-from .timeline import Event, resources
+from .timeline import Event, asked_for, resources
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,7 @@ def timeline(job: InBatch) -> list[Event]:
         asks = resources(job.claimed.resources)
         events.append(Event(job.started_at, "started", f"in {job.batch.pilot or 'a pilot'}, asks for {asks}", 1))
     if job.cancel is not None:
-        reason = f": {screen.plain(job.cancel.reason)}" if job.cancel.reason else ""
-        events.append(Event(job.cancel.at, "cancel", f"asked for by {screen.plain(job.cancel.by)}{reason}"))
+        events.append(asked_for("cancel", job.cancel))
     if job.result is not None:
         reason = f": {screen.plain(job.result.reason)}" if job.result.reason else ""
         words = f"{job.result.outcome}{reason}"

@@ -133,7 +133,7 @@ def put_away(jobs: JobsFolder, words: Sequence[str] = tuple(ENDED_STATES)) -> It
 
 
 def _in(place: Path, word: str) -> Iterator[Found]:
-    for name in sorted(names(place)):
+    for name in names(place):
         found = _put_away(place / name, word)
         if found is not None:
             yield found
@@ -156,7 +156,7 @@ def count(place: Path) -> int:
 
 
 def names(place: Path) -> list[str]:
-    """Nothing where something else stands in its place: that is reported by passes and by doctor."""
+    """In order; nothing where something else stands in its place: that is reported by passes and by doctor."""
     try:
         return [name for name in paths.names_in(place) if not name.startswith(".")]
     except Damaged:

@@ -9,6 +9,7 @@ from typing import Optional
 from ..folder.acts import earlier
 from ..folder.facts import AttemptFolder, JobFolder, read_result
 from ..job.facts import (
+    Asked,
     Started,
 )
 from ..job.outcome import Result, Used
@@ -65,10 +66,14 @@ def _asked(job: JobFolder) -> Iterator[Event]:
     for fact, verb in ((job.cancel_asked, "cancel"), (job.retry_asked, "retry")):
         asked = fact.read()
         if asked is not None:
-            reason = f": {screen.plain(asked.reason)}" if asked.reason else ""
-            yield Event(asked.at, verb, f"asked for by {screen.plain(asked.by)}{reason}")
+            yield asked_for(verb, asked)
     for again in earlier(job):
         yield Event(again.at, again.verb, f"as {again.job}, by {screen.plain(again.by)}")
+
+
+def asked_for(verb: str, asked: Asked) -> Event:
+    reason = f": {screen.plain(asked.reason)}" if asked.reason else ""
+    return Event(asked.at, verb, f"asked for by {screen.plain(asked.by)}{reason}")
 
 
 def _declined(a: AttemptFolder) -> Iterator[Event]:

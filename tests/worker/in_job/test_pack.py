@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from tests.memory import most_memory
 from tests.worker.examples import SPEC
-from worker.build import open_store
 from worker.errors import StepFailed
 from worker.folder import paths
 from worker.folder.facts import AttemptFolder, largest_answer_of
@@ -53,14 +52,14 @@ def put(attempt: AttemptFolder, **files: bytes) -> Path:
 
 
 def body(attempt: AttemptFolder, spec: JobSpec = TWO, where: Site = site()) -> bytes:  # noqa: B008  # frozen
-    packed = pack(spec, attempt.work / "outputs", attempt, where, open_store(where))
+    packed = pack(spec, attempt.work / "outputs", attempt, where)
     return attempt.reply_body(packed.stem).read_bytes()
 
 
 def refusal(attempt: AttemptFolder, spec: JobSpec = SPEC, where: Site = site()) -> str:  # noqa: B008  # frozen
     """The sentence; and nothing of the reply stays behind."""
     with pytest.raises(StepFailed) as failed:
-        pack(spec, attempt.work / "outputs", attempt, where, open_store(where))
+        pack(spec, attempt.work / "outputs", attempt, where)
     assert failed.value.step == "pack"
     assert [path.name for path in attempt.path.iterdir()] == ["work"]
     return failed.value.reason
@@ -77,7 +76,7 @@ def test_pieces_join_without_a_seam(attempt: AttemptFolder, size: int) -> None:
     content = os.urandom(size)
     put(attempt, **{"00_Copy.png": content})
 
-    packed = pack(SPEC, attempt.work / "outputs", attempt, site(), open_store(site()))
+    packed = pack(SPEC, attempt.work / "outputs", attempt, site())
 
     reply = json.loads(attempt.reply_body(packed.stem).read_bytes())
     assert base64.b64decode(reply["Copy"], validate=True) == content
@@ -100,7 +99,7 @@ def test_any_name_is_escaped(names: dict[str, str]) -> None:
 def test_the_reply_is_for_our_eyes_only(attempt: AttemptFolder) -> None:
     put(attempt, **{"00_Copy.png": b"x"})
 
-    packed = pack(SPEC, attempt.work / "outputs", attempt, site(), open_store(site()))
+    packed = pack(SPEC, attempt.work / "outputs", attempt, site())
 
     assert attempt.reply_body(packed.stem).stat().st_mode & 0o777 == 0o600
 
@@ -108,10 +107,7 @@ def test_the_reply_is_for_our_eyes_only(attempt: AttemptFolder) -> None:
 def test_two_packings_do_not_meet(attempt: AttemptFolder) -> None:
     outputs = put(attempt, **{"00_Copy.png": b"x"})
 
-    assert (
-        pack(SPEC, outputs, attempt, site(), open_store(site())).stem
-        != pack(SPEC, outputs, attempt, site(), open_store(site())).stem
-    )
+    assert pack(SPEC, outputs, attempt, site()).stem != pack(SPEC, outputs, attempt, site()).stem
 
 
 def test_an_output_that_is_missing_is_named(attempt: AttemptFolder) -> None:
@@ -197,7 +193,7 @@ def test_a_file_that_still_grows_is_packed_as_it_was_found(
         return found
 
     monkeypatch.setattr(os, "fstat", fstat_and_grow)
-    packed = pack(SPEC, path.parent, attempt, site(), open_store(site()))
+    packed = pack(SPEC, path.parent, attempt, site())
 
     grown_once = base64.b64encode(b"abcmore").decode()
     assert json.loads(attempt.reply_body(packed.stem).read_bytes()) == {"Copy": grown_once}
@@ -263,4 +259,4 @@ def test_memory_does_not_grow_with_the_outputs(attempt: AttemptFolder) -> None:
 
 def pack_it(folder: str) -> None:
     attempt = AttemptFolder(Path(folder), 1)
-    pack(SPEC, attempt.work / "outputs", attempt, site(), open_store(site()))
+    pack(SPEC, attempt.work / "outputs", attempt, site())

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from tests.worker.examples import SPEC, config_for
-from worker.build import open_store
 from worker.errors import StepFailed
 from worker.folder import paths
 from worker.folder.answer import record
@@ -111,9 +110,9 @@ def test_outputs_wait_for_a_disk_that_is_away_and_not_for_room(
     fails(monkeypatch, "fsync", 2, code)
 
     if stored:
-        packed = pack(SPEC, outputs, attempt, site, open_store(site))
+        packed = pack(SPEC, outputs, attempt, site)
         assert os.listdir(attempt.path) == [f"{packed.stem}.bin"] and len(waited) == 2
     else:
         with pytest.raises(StepFailed, match="could not be stored"):
-            pack(SPEC, outputs, attempt, site, open_store(site))
+            pack(SPEC, outputs, attempt, site)
         assert os.listdir(attempt.path) == [] and waited == []

@@ -3,16 +3,15 @@ batch afterwards knows that it has left."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.worker.login.test_passes import GOOD, Login, PowerFailure
-from worker.folder import acts, batches, paths
+from tests.worker.login.killing import killed_at_each_step
+from tests.worker.login.test_passes import GOOD, Login
+from worker.folder import acts, batches
 from worker.folder.acts import NotPossible
 from worker.folder.batches import Claimed, Pool
 from worker.folder.journal import read_progress
@@ -52,18 +51,9 @@ def _claimed(queue: str, job_id: JobId) -> Claimed:
 def test_wherever_the_pass_is_killed_it_is_answered_once_and_nobody_runs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for killed_at in itertools.count(1):
-        login, left = Piloted(tmp_path / f"site-{killed_at}"), [killed_at]
-
-        def count(step: str, left: list[int] = left) -> None:
-            left[0] -= 1
-            if left[0] == 0:
-                raise PowerFailure(step)
-
-        monkeypatch.setattr(paths, "crash_point", count)
-        with contextlib.suppress(PowerFailure):
-            login.one_pass()
-        monkeypatch.setattr(paths, "crash_point", lambda step: None)
+    for killed_at, login in killed_at_each_step(
+        monkeypatch, lambda step: Piloted(tmp_path / f"site-{step}"), Piloted.one_pass
+    ):
         for _ in range(3):
             login.one_pass()
 
@@ -72,8 +62,6 @@ def test_wherever_the_pass_is_killed_it_is_answered_once_and_nobody_runs_it(
         assert read_progress(batch).handed == {DOOMED} and batch.count == 1, f"killed at step {killed_at}"
         assert len(told[DOOMED]) == 1 and b"It is not needed." in told[DOOMED].pop() and not told[OTHER]
         assert not login.pool.asked_to_cancel()
-        if left[0] > 0:
-            break
     assert killed_at > 20
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import itertools
 import os
 from pathlib import Path
 
 import pytest
 
-from tests.worker.login.test_passes import GOOD, Login, PowerFailure
-from worker.folder import paths
+from tests.worker.login.killing import killed_at_each_step
+from tests.worker.login.test_passes import GOOD, Login
 from worker.folder.records import Exclusive
 
 MESSAGES = 3
@@ -32,24 +30,13 @@ def claimed(login: Login) -> int:
 def test_none_is_lost_and_none_is_doubled_wherever_the_pass_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drain: bool
 ) -> None:
-    for killed_at in itertools.count(1):
-        login, left = asked(tmp_path / f"site-{killed_at}"), [killed_at]
-
-        def count(step: str, left: list[int] = left) -> None:
-            left[0] -= 1
-            if left[0] == 0:
-                raise PowerFailure(step)
-
-        monkeypatch.setattr(paths, "crash_point", count)
-        with contextlib.suppress(PowerFailure):
-            login.one_pass(drain)
-        monkeypatch.setattr(paths, "crash_point", lambda step: None)
+    for killed_at, login in killed_at_each_step(
+        monkeypatch, lambda step: asked(tmp_path / f"site-{step}"), lambda login: login.one_pass(drain)
+    ):
         for _ in range(MESSAGES + 1):
             login.one_pass(drain)
 
         assert claimed(login) == MESSAGES and not login.broker.queued, f"killed at step {killed_at}"
-        if left[0] > 0:
-            break
     assert killed_at > 10
 
 

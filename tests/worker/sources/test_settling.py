@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.both import ends_of
-from tests.worker.login.test_passes import GOOD, Login, PowerFailure, answers
+from tests.worker.login.killing import killed_at_each_step
+from tests.worker.login.test_passes import GOOD, Login, answers
 from tests.worker.sources.disputed import SOURCE, Disputed, Document, Table
-from worker.folder import paths
 from worker.job.facts import Message
 from worker.job.names import JobId
 from worker.job.stage import NOT_OURS
@@ -143,23 +142,13 @@ def test_what_was_left_to_others_is_known_for_as_long_as_done_jobs_are(site: Sit
 def test_wherever_it_is_killed_it_is_submitted_once_if_it_is_ours_and_else_never(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: type[Disputed]
 ) -> None:
-    for killed_at in itertools.count(1):
-        site = Site(tmp_path / f"site-{killed_at}")
+    def make(step: int) -> Site:
+        site = Site(tmp_path / f"site-{step}")
         site.source = whose(site.table)
         site.table.put(GOOD)
-        left = [killed_at]
+        return site
 
-        def count(step: str, left: list[int] = left) -> None:
-            left[0] -= 1
-            if left[0] == 0:
-                raise PowerFailure(step)
-
-        monkeypatch.setattr(paths, "crash_point", count)
-        try:
-            site.one_pass()
-        except PowerFailure:
-            pass
-        monkeypatch.setattr(paths, "crash_point", lambda step: None)
+    for killed_at, site in killed_at_each_step(monkeypatch, make, Site.one_pass):
         submitted = len(site.cluster.jobs)
         if submitted:
             assert list(site.jobs.active.glob("*/settled.json")), "what is submitted was settled before"
@@ -168,6 +157,4 @@ def test_wherever_it_is_killed_it_is_submitted_once_if_it_is_ours_and_else_never
 
         assert len(site.cluster.jobs) == (whose is Disputed), f"killed at step {killed_at}"
         assert len(site.put_away()) == (whose is not Disputed) and site.table.sent == []
-        if left[0] > 0:
-            break
     assert killed_at > 8
