@@ -162,7 +162,8 @@ class _Pilot:
         self._stopping = False
         """Those that run are being stopped."""
         self._looked = self._told_to_stop = self._looked_for_cancels = 0.0
-        self._busy = time.monotonic()
+        self._idle: Optional[float] = None
+        """Since when it has nothing to do, and each look finds no batch."""
         self._oldest_line: Optional[float] = None
         self._mean = 1.0
         """Seconds that a job took lately."""
@@ -207,8 +208,6 @@ class _Pilot:
         if now >= self._end:
             self._leave("its time is over")
             self._stopping = True
-        elif not self._leases and now - self._busy >= self._rules.idle:
-            self._leave("there is nothing to do")
         if self._stopping and now - self._told_to_stop >= 1:
             self._told_to_stop = now
             self._signal_hands(signal.SIGTERM)
@@ -285,8 +284,11 @@ class _Pilot:
     # --- jobs
 
     def _take(self) -> None:
-        """Another batch, while fewer jobs are left than runners could take at once."""
+        """Another batch, while fewer jobs are left than runners could take at once. Only a look that found none says that
+        there is nothing to do: how long the start, the broker or a frozen machine took does not."""
         now = time.monotonic()
+        if self._leases:
+            self._idle = None
         if self._leaving is not None or sum(len(lease.left) for lease in self._leases) >= 2 * len(self._hands):
             return
         if now - self._looked < _LOOK and not self._leases:
@@ -304,6 +306,10 @@ class _Pilot:
             except Damaged as error:
                 log.error("damaged, left alone batch=%s why=%r", taken, str(error))
             return
+        if not self._leases:
+            self._idle = now if self._idle is None else self._idle
+            if now - self._idle >= self._rules.idle:
+                self._leave("there is nothing to do")
 
     def _hand_out(self) -> None:
         ahead = min(_MOST_AT_HAND, int(_AT_HAND / max(self._mean, 0.001)))
@@ -392,7 +398,6 @@ class _Pilot:
     def _note(self, hand: _Hand, done: Done) -> None:
         lease, claimed = hand.given.popleft()
         lease.running -= 1
-        self._busy = time.monotonic()
         result = done.result
         if result is None:
             lease.unknown = True
