@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
+import pika
 import pytest
 
 from tests.scene import Scene, make_scene
@@ -26,7 +27,7 @@ from tests.services.upstream import Upstream
 
 _SHARED = {"rabbitmq", "slurm"}
 _PRIVATE = {"private_rabbitmq", "private_slurm"}
-_START_SECONDS = 180.0
+_START_SECONDS = 600.0
 _NOT_RUN = "NOT RUN: "
 _EXIT_NOT_RUN = 3
 # How the first process of a run tells the workers of pytest-xdist where the services are, and whose they are.
@@ -41,6 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # A busy machine is no fault of the code: nothing here is timed.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+pika.connection.Parameters.DEFAULT_SOCKET_TIMEOUT = pika.connection.Parameters.DEFAULT_STACK_TIMEOUT = 120.0
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -148,9 +148,11 @@ def test_a_pending_job_that_slurm_forgot_is_lost_and_never_runs(own: Scene, reco
 @pytest.mark.long(seconds=110)
 @pytest.mark.fault(what="slurmctld comes back with an older state", moment="while a job runs that accounting knows")
 def test_a_running_job_that_only_accounting_remembers_is_lost(own: Scene, record: Path) -> None:
+    change_slurm(own, "MinJobAge=300", "MinJobAge=300\nOverTimeLimit=UNLIMITED")  # its limit is not what ends it here
     older = saved_state(own)
     limit = {"Maximum time (D-HH:MM)": "0-00:01"}
     correlation_id, slurm_id = own.submit(sleep=300, record=str(record), **limit)
+    assert poll(record.exists)
     assert poll(lambda: "RUNNING" in own.slurm.run("sacct", "-X", "-n", "-P", "-o", "State", "-j", slurm_id))
 
     set_back(own, older)
@@ -620,10 +622,16 @@ def set_back(scene: Scene, older: Path) -> None:
 
 def forget_ended_jobs(scene: Scene) -> None:
     """As Slurm does by itself after MinJobAge, here 300 s."""
-    configuration = Path(scene.slurm.environment()["SLURM_CONF"])
-    configuration.write_text(configuration.read_text().replace("MinJobAge=300", "MinJobAge=2"))
-    scene.slurm.run("scontrol", "reconfigure")
+    change_slurm(scene, "MinJobAge=300", "MinJobAge=2")
     assert poll(lambda: not slurm_jobs(scene))
+
+
+def change_slurm(scene: Scene, before: str, after: str) -> None:
+    configuration = Path(scene.slurm.environment()["SLURM_CONF"])
+    text = configuration.read_text()
+    assert before in text
+    configuration.write_text(text.replace(before, after))
+    scene.slurm.run("scontrol", "reconfigure")
 
 
 def worker_of(scene: Scene, slurm_id: str) -> psutil.Process:

@@ -124,7 +124,7 @@ def _gone(process: psutil.Process) -> bool:
         return True
 
 
-def wait_until(ready: Callable[[], bool], daemon: Daemon, seconds: float) -> None:
+def wait_until(ready: Callable[[], bool], daemon: Daemon, seconds: float = 300) -> None:
     """Returns when `ready()`; DidNotStart if `daemon` ends or `seconds` pass before that."""
     if not poll(lambda: ready() or not daemon.alive(), seconds) or not daemon.alive():
         why = "is silent" if daemon.alive() else "ended"

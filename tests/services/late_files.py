@@ -88,7 +88,7 @@ class LateFiles:
         self.late()
         self.fails("login")
         self._server.start()
-        wait_until(lambda: self.login.is_mount() and self.compute.is_mount(), self._server, 30)
+        wait_until(lambda: self.login.is_mount() and self.compute.is_mount(), self._server)
         return self
 
     def __exit__(

@@ -147,7 +147,9 @@ class RabbitMQ:
 
     def _start_broker(self) -> None:
         self._broker.start()
-        wait_until(lambda: lets_in(self.host, self.port, self.user, self.password), self._broker, 60.0)
+        # It listens for TLS last.
+        wait_until(lambda: lets_in(self.host, self.port, self.user, self.password), self._broker, 120)
+        wait_until(lambda: self.tls_port is None or accepts(self.tls_port), self._broker)
 
     def stop(self) -> None:
         """As an administrator stops it: what it has confirmed is on disk."""

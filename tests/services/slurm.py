@@ -102,14 +102,14 @@ class SlurmCluster:
 
     def start_controller(self) -> None:
         self._controller.start()
-        wait_until(lambda: accepts(self.layout.controller_port), self._controller, 30)
+        wait_until(lambda: accepts(self.layout.controller_port), self._controller)
 
     def stop_accounting(self) -> None:
         self._accounting.stop()
 
     def start_accounting(self) -> None:
         self._accounting.start()
-        wait_until(lambda: accepts(self.layout.accounting_port), self._accounting, 60)
+        wait_until(lambda: accepts(self.layout.accounting_port), self._accounting)
 
     def wait_ready(self, seconds: float = 300) -> None:
         """Returns when all three nodes can take jobs."""
@@ -136,8 +136,8 @@ class SlurmCluster:
         self._munge.start()
         self._make_database()
         self._database.start()
-        wait_until((self._home / "munge.socket").exists, self._munge, 10)
-        wait_until(lambda: accepts(self.layout.database_port), self._database, 30)
+        wait_until((self._home / "munge.socket").exists, self._munge)
+        wait_until(lambda: accepts(self.layout.database_port), self._database)
         self.start_accounting()
         if not self.run("sacctmgr", "-n", "-P", "show", "cluster", self.layout.cluster):
             self.run("sacctmgr", "-i", "add", "cluster", self.layout.cluster)
