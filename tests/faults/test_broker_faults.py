@@ -526,7 +526,7 @@ def states_of_connections(broker: RabbitMQ) -> list[str]:
 
 def control(broker: RabbitMQ, *words: str) -> str:
     """rabbitmqctl. The one in sbin switches to the user rabbitmq, who knows nothing of this broker."""
-    (pid,) = (pid for pid in broker.pids() if name_of(pid) == "beam.smp")
+    pid = next(pid for pid in broker.pids() if name_of(pid) == "beam.smp")  # what it forks has its name for a moment
     program = ["/usr/lib/rabbitmq/bin/rabbitmqctl", *words]
     environment = psutil.Process(pid).environ()
     done = subprocess.run(program, env=environment, check=True, capture_output=True, text=True, timeout=300)

@@ -83,7 +83,7 @@ def test_a_claimed_job_waits_for_a_controller_that_went_away(own: Scene, record:
 @pytest.mark.long(seconds=30)
 @pytest.mark.fault(what="slurmctld frozen and thawed", moment="between claim and sbatch")
 def test_a_submission_that_a_frozen_controller_takes_later_runs_once(own: Scene, record: Path) -> None:
-    (controller,) = [p for p in map(psutil.Process, own.slurm.pids()) if p.name() == "slurmctld"]
+    controller = next(p for p in map(psutil.Process, own.slurm.pids()) if p.name() == "slurmctld")
     correlation_id = own.ask(record=str(record))
     shims = Shims(own, timeout=30)
 
