@@ -577,11 +577,15 @@ def test_an_alarm_of_the_broker_is_waited_out(
     delivered = [files(op, "delivered.json") for op in (by_pass, by_job)]
     control(private_rabbitmq, *ends)
     printed, _ = waits.communicate(timeout=300)
-    gave_up = "Blocked connection timeout" in printed  # a minute has passed meanwhile, on a machine with much else to do
+    gave_up = (
+        "Blocked connection timeout" in printed
+    )  # a minute has passed meanwhile, on a machine with much else to do
 
     assert taken.code == os.EX_OK and "submitted" in taken.log
     assert delivered == [[], []]
-    assert gave_up or (waits.returncode == os.EX_OK and "delivered" in printed and "broker away" not in printed), printed
+    assert gave_up or (waits.returncode == os.EX_OK and "delivered" in printed and "broker away" not in printed), (
+        printed
+    )
     assert answered(by_pass, rejected, copies=[1, 2] if gave_up else [1]).error == NO_SUCH_WORKLOAD
     assert answered(by_job, good).headers["outcome"] == "succeeded" and runs(record) == 1
 
