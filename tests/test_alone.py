@@ -57,14 +57,14 @@ class Alone:
     def answer(self, correlation_id: str, seconds: float = 300) -> dict[str, str]:
         """Exactly one, after which nothing is left to do."""
         answers: list[tuple[Any, bytes]] = []
-        self.installation.passes_until(lambda: self._take(answers), seconds)
+        self.installation.passes_until(lambda: self.take(answers), seconds)
         self.installation.passes_until(lambda: not self.installation.active())
-        self._take(answers)
+        self.take(answers)
         assert [properties.correlation_id for properties, _ in answers] == [correlation_id]
         body: dict[str, str] = json.loads(answers[0][1])
         return body
 
-    def _take(self, answers: list[tuple[Any, bytes]]) -> bool:
+    def take(self, answers: list[tuple[Any, bytes]]) -> bool:
         while (delivery := one(self.broker, "results")) is not None:
             self.broker.ack([delivery])
             answers.append((delivery.properties, delivery.body))

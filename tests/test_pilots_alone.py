@@ -47,12 +47,12 @@ class Piloted(Alone):
         answers: list[tuple[Any, bytes]] = []
 
         def all_there() -> bool:
-            self._take(answers)
+            self.take(answers)
             return len({properties.correlation_id for properties, _ in answers}) >= len(correlation_ids)
 
         self.installation.passes_until(all_there, seconds)
         self.installation.passes_until(lambda: not (self.installation.active() or self.crew()))
-        self._take(answers)
+        self.take(answers)
         if killed:
             answers = list({(p.message_id, body): (p, body) for p, body in answers}.values())
         assert sorted(p.correlation_id for p, _ in answers) == sorted(correlation_ids)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Optional
 
-from .config import read_config
+from .config import read_config, read_frozen
 from .errors import Damaged, Misconfigured
 from .folder.batches import pilot_folder
 from .folder.facts import JobFolder
@@ -32,15 +32,15 @@ def main() -> int:
     options = _parser().parse_args()
     os.umask(0o077)  # inputs, outputs and all between are for nobody else; the workload inherits it
     try:
-        config = read_config(Path.cwd(), options.site, options.credentials)
-        patience = config.site.timing.visible_after
-        group = _appears(Fact(options.group, Group), patience)
+        group = _group(options)
+        config = read_frozen(Path.cwd(), options.site, options.credentials, group.site if group else "")
     except (Misconfigured, Damaged) as error:
         print(f"worker: {error}", file=sys.stderr)
         return os.EX_CONFIG
     if group is None or str(options.element) not in group.members:
         print(f"worker: no element {options.element} in {options.group}", file=sys.stderr)
         return os.EX_NOINPUT
+    patience = config.site.timing.visible_after
     job_id, number = group.members[str(options.element)]
     place = Placement(options.scheduler_id, options.restarts, options.node, options.confined == "yes")
     pilot = pilot_folder(JobsFolder(config.site.jobs_dir), job_id)
@@ -74,6 +74,15 @@ def _be_a_pilot(config: Config, crew: JobFolder, place: Placement) -> int:
         logging.error("pilot ends: %s", error)
         return os.EX_CONFIG
     return os.EX_OK
+
+
+def _group(options: argparse.Namespace) -> Optional[Group]:
+    """Where it is late, the site file says for how long it is waited for. Raises Misconfigured and Damaged."""
+    fact = Fact(options.group, Group)
+    at_once = _read(fact)
+    if at_once is not None:
+        return at_once
+    return _appears(fact, read_config(Path.cwd(), options.site, options.credentials).site.timing.visible_after)
 
 
 def _appears(fact: Fact[T], patience: float) -> Optional[T]:

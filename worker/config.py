@@ -45,10 +45,31 @@ _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 def read_config(root: Path, site_file: Path, credentials_file: Path) -> Config:
     """Reads both files. Raises Misconfigured with every fault found in either."""
-    site, credentials, faults = read_separately(root, site_file, credentials_file)
-    if site is None or credentials is None or faults:
+    faults: list[str] = []
+    text = _text_of(site_file, faults)
+    site = None if text is None else parse_site(root, site_file.name, text, faults)
+    credentials = _read_credentials(credentials_file, _without_broker(site), faults)
+    if site is None or text is None or credentials is None or faults:
         raise Misconfigured(faults)
-    return Config(root, site_file, credentials_file, site, credentials)
+    return Config(root, site_file, credentials_file, site, credentials, text)
+
+
+def read_frozen(root: Path, site_file: Path, credentials_file: Path, frozen: str) -> Config:
+    """What a job needs is what the site file said when it was submitted: whatever people write there since, and be it a slip,
+    harms no submitted job. Addresses and secrets are those of today. Where nothing was frozen, or an earlier version's is not
+    understood any more, the site file counts. Raises Misconfigured."""
+    site = parse_site(root, "frozen", frozen, []) if frozen else None
+    if site is None:
+        return read_config(root, site_file, credentials_file)
+    text = _text_of(site_file, [])
+    today = None if text is None else parse_site(root, site_file.name, text, [])
+    if today is not None:
+        site = replace(site, api=today.api, ca_file=today.ca_file)
+    faults: list[str] = []
+    credentials = _read_credentials(credentials_file, _without_broker(site), faults)
+    if credentials is None or faults:
+        raise Misconfigured(faults)
+    return Config(root, site_file, credentials_file, site, credentials, frozen)
 
 
 def read_separately(
@@ -56,9 +77,9 @@ def read_separately(
 ) -> tuple[Optional[Site], Optional[Credentials], list[str]]:
     """What can be read of either file, whatever the other is like, and every fault found in both."""
     faults: list[str] = []
-    site = _read_site(root, site_file, faults)
-    without_broker = site is not None and (site.broker == "embedded" or not site.has_broker)
-    return site, _read_credentials(credentials_file, without_broker, faults), faults
+    text = _text_of(site_file, faults)
+    site = None if text is None else parse_site(root, site_file.name, text, faults)
+    return site, _read_credentials(credentials_file, _without_broker(site), faults), faults
 
 
 def parse_duration(value: object) -> float:
@@ -119,29 +140,36 @@ class _Flaws:
         return [f"{words} (line {line})" if line else words for line, words in found]
 
 
-def _read_site(root: Path, path: Path, faults: list[str]) -> Optional[Site]:
+def _without_broker(site: Optional[Site]) -> bool:
+    return site is not None and (site.broker == "embedded" or not site.has_broker)
+
+
+def _text_of(path: Path, faults: list[str]) -> Optional[str]:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         faults.append(_unreadable(path, error, "site.example.toml"))
-        return None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         faults.append(f"{path.name}: is not UTF-8 text (line {line})")
-        return None
+    return None
+
+
+def parse_site(root: Path, name: str, text: str, faults: list[str]) -> Optional[Site]:
+    """None where it can't be used; what is wrong with it, also where it can, is added to `faults`."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         from .toml_lines import syntax_faults
 
-        found = [f"{path.name}: {fault.words} (line {fault.line})" for fault in syntax_faults(text)]
-        faults.extend(found or [f"{path.name}: {error}"])
+        found = [f"{name}: {fault.words} (line {fault.line})" for fault in syntax_faults(text)]
+        faults.extend(found or [f"{name}: {error}"])
         return None
     flaws = _Flaws()
-    site = _build(Site, table, _Place(path.name), flaws)
+    site = _build(Site, table, _Place(name), flaws)
     if isinstance(site, Site) and not flaws.serious:
         known = [*contradictions(site), *_homeless(site)]
-        flaws.found += [(where, f"{path.name}: {words}") for where, words in known]
+        flaws.found += [(where, f"{name}: {words}") for where, words in known]
     faults.extend(flaws.with_lines(text))
     return None if flaws.serious or not isinstance(site, Site) else _settle(site, root)
 

@@ -423,6 +423,8 @@ class Config:
     credentials_file: Path
     site: Site
     credentials: Credentials
+    site_text: str = ""
+    """The site file as it was read, to be frozen with what is submitted."""
 
     @property
     def ca_file(self) -> Optional[str]:

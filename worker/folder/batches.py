@@ -162,6 +162,8 @@ class Batch:
         self.count = int(count) if _COUNT.fullmatch(count) else 0
         """Jobs that were open when it was last put into todo."""
         self.jobs = path / "jobs.jsonl"
+        self.site = path / "site.toml"
+        """As it was when they were claimed: a pilot outlives the settings that it began with."""
 
     taken = fact("taken.json", Taken)
     put_back = fact("put_back.json", Handed)
@@ -225,8 +227,9 @@ def pilot_file(pilot: JobFolder) -> Fact[Pilot]:
 # --- claiming
 
 
-def add(pool: Pool, claimed: Sequence[Claimed], now: float) -> Batch:
-    """After the return, these jobs survive a power failure: three syncs, however many they are. Raises OSError."""
+def add(pool: Pool, claimed: Sequence[Claimed], now: float, site: str = "") -> Batch:
+    """After the return, these jobs survive a power failure: four syncs, however many they are. `site`: the site file, which
+    is frozen for them. Raises OSError."""
     name = f"{time.strftime('%Y%m%d%H%M%S', time.gmtime(now))}-{secrets.token_hex(4)}.{len(claimed)}"
     aside = Batch(pool.new / name)
     paths.make_folder(aside.path)
@@ -235,7 +238,10 @@ def add(pool: Pool, claimed: Sequence[Claimed], now: float) -> Batch:
             file.write(_claimed_line(each))
         file.flush()
         os.fsync(file.fileno())
-    paths.sync_folder(aside.path)
+    if site:
+        paths.write_bytes(aside.site, site.encode())
+    else:
+        paths.sync_folder(aside.path)
     return move(aside, pool.todo / name)
 
 

@@ -142,6 +142,7 @@ class JobFolder:
     retry_asked = fact("retry_asked.json", Asked)
     origin = fact("origin.json", Origin)
     held = fact("held.json", Held)
+    site = place("site.toml")
     attempts = place("attempts")
 
     def attempt(self, number: int) -> AttemptFolder:

@@ -22,7 +22,7 @@ from typing import Optional
 
 from ..build import kind_of, open_answers, traits
 from ..errors import Damaged, Misconfigured, StepFailed
-from ..folder import batches
+from ..folder import batches, frozen
 from ..folder.answer import reply_of
 from ..folder.batches import Batch, Claimed, Pool
 from ..folder.facts import JobFolder
@@ -77,6 +77,8 @@ class _Lease:
     unsaid: list[Reply] = field(default_factory=list)
     """Answers that wait for that."""
     unconfirmed: set[str] = field(default_factory=set)
+    site: str = ""
+    """The site file as it was when its jobs were claimed."""
     unknown: bool = False
     """Of one of its jobs only the scheduler can tell why it was stopped: the batch stays until it does."""
 
@@ -87,6 +89,8 @@ class _Hand:
     def __init__(self, pid: int, pipe: Connection) -> None:
         self.pid, self.pipe = pid, pipe
         self.given: deque[tuple[_Lease, Claimed]] = deque()
+        self.site: Optional[str] = None
+        """What it was told last that the site file was."""
 
     @property
     def cpus(self) -> int:
@@ -335,7 +339,8 @@ class _Pilot:
         lease.journal.started(claimed.id, time.time())
         hand.given.append((lease, claimed))
         try:
-            hand.pipe.send(claimed)
+            hand.pipe.send((claimed, None if hand.site == lease.site else lease.site))
+            hand.site = lease.site
         except OSError:
             self._lose(hand)
 
@@ -489,7 +494,7 @@ def _open(taken: Batch) -> _Lease:
         for place, claimed in enumerate(batches.read_jobs(taken))
         if claimed.id not in progress.came and claimed.id not in progress.handed
     ]
-    lease = _Lease(taken, Journal(taken), deque(left))
+    lease = _Lease(taken, Journal(taken), deque(left), site=frozen.read(taken.site))
     _sync(lease)
     return lease
 

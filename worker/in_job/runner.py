@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Callable, Optional
 
+from ..config import parse_site
 from ..errors import Damaged, InvalidSpec, UnknownWorkload
 from ..folder import paths
 from ..folder.batches import Claimed
@@ -60,7 +61,8 @@ class Runner:
         self, config: Config, placement: Placement, place: Path, token_file: Path, alone: bool,
         cancel_asked: Callable[[JobId], Optional[Asked]],
     ) -> None:  # fmt: skip
-        self._config, self._placement, self._place = config, placement, place
+        self._pilots = self._config = config
+        self._placement, self._place = placement, place
         self._token_file, self._alone = token_file, alone
         self._memory = MemoryWatch(placement.confined)
         self._fetcher: Optional[Fetcher] = None
@@ -77,12 +79,24 @@ class Runner:
             self._interrupts.off()
             while not self._interrupts.asked_to_stop:
                 try:
-                    claimed: Optional[Claimed] = pipe.recv()
-                    if claimed is None:
+                    given: Optional[tuple[Claimed, Optional[str]]] = pipe.recv()
+                    if given is None:
                         return
+                    claimed, frozen = given
+                    if frozen is not None:
+                        self._be_configured(frozen)
                     pipe.send(self._run(claimed))
                 except (EOFError, BrokenPipeError):
                     return
+
+    def _be_configured(self, frozen: str) -> None:
+        """As the site file was when the next jobs were claimed; where that is not known, or not understood, as when the pilot
+        began. Addresses are as they were then."""
+        site = parse_site(self._pilots.root, "frozen", frozen, []) if frozen else None
+        today = self._pilots.site
+        self._config = self._pilots
+        if site is not None:
+            self._config = replace(self._pilots, site=replace(site, api=today.api, ca_file=today.ca_file))
 
     def _is_cancelled(self) -> bool:
         """The signal may have been meant for the job before: so it is looked at what stands there for this one."""
@@ -116,7 +130,7 @@ class Runner:
             log.warning("no place to work on this node why=%r", str(error))
             return Done(claimed.id, _unrun("failed", sentences.no_place_to_work(error.strerror or ""), now))
         if self._fetcher is None:
-            self._fetcher = Fetcher(self._config, self._token_file)
+            self._fetcher = Fetcher(self._pilots, self._token_file)
         self._memory.begin()
         self._current, self._asked = claimed.id, None
         self._interrupts.begin_another(claimed.resources.time_seconds)

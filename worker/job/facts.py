@@ -285,6 +285,9 @@ class Group:
 
     members: Mapping[str, tuple[Name, int]]
     """Element (a number, as JSON has it: a string) -> (job id, attempt)."""
+    site: str = ""
+    """site.toml when it was submitted: a worker goes by this, whatever people write there since. Empty in groups of versions
+    before, whose workers read the file itself."""
 
 
 @dataclass(frozen=True)

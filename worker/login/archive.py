@@ -39,6 +39,7 @@ def archive(jobs: JobsFolder, job: JobFolder, facts: JobFacts, site: Site, now: 
         paths.keep_files(attempt.work / "outputs", attempt.outputs, site.limits.output_bytes, declared)
         _clear(jobs, job, attempt)
     paths.remove_half_written(job.path)
+    paths.remove(job.site)
     day = jobs.done / time.strftime("%Y-%m-%d", time.gmtime(now))
     place = jobs.rejected if facts.spec is None else jobs.undelivered if facts.undeliverable else day
     if place is day:

@@ -20,9 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
+from ..config import parse_site
 from ..errors import Damaged, InvalidSpec
 from ..fit import unfit_for_pilots
-from ..folder import batches, fence, paths
+from ..folder import batches, fence, frozen, paths
 from ..folder.answer import record
 from ..folder.batches import PILOT, Batch, Claimed, Handed, Pilot, Pool
 from ..folder.facts import AttemptFolder, JobFolder, write_reply
@@ -96,7 +97,7 @@ def claim_batch(tools: Tools, queue: Queue, pool: Pool, messages: Sequence[Taken
                     queue.name, count, why)  # fmt: skip
     if batch:
         pool.prepare()
-        added = batches.add(pool, list(batch.values()), now)
+        added = batches.add(pool, list(batch.values()), now, tools.config.site_text)
         tools.pilot_ids.setdefault(pool.path, set()).update(batch)
         log.info("claimed batch=%s queue=%s jobs=%d", added.id, queue.name, len(batch))
     return others
@@ -198,7 +199,7 @@ def _tend_pool(tools: Tools, queue: Queue, pool: Pool, standing: Standing) -> No
     if os.path.lexists(pool.put_back_asked.path):
         from ..operate.pilots import obey
 
-        obey(pool)
+        obey(pool, tools.config.site_text)
     _take_back_orphans(tools, pool)
     asked = pool.asked_to_cancel()
     _take_asked(pool, asked, standing)
@@ -386,6 +387,7 @@ def _finish(tools: Tools, pool: Pool, batch: Batch, ids: Sequence[str], came: Ma
         paths.make_folder(day)
         _done_ids(tools, pool).forget_before(tools.now() - tools.config.site.timing.keep_done)
     numbers = (came["succeeded"], came["failed"], came["left"])
+    paths.remove(batch.site)
     batches.move(batch, day / batches.closed_name(batch, *numbers))
     log.info("batch done batch=%s succeeded=%d failed=%d left=%d", batch.id, *numbers)
 
@@ -424,8 +426,11 @@ def _hand_on(tools: Tools, batch: Batch, claimed: Claimed, came: Optional[Came],
         return
     job = tools.jobs.job(claimed.id)
     paths.make_folder(job.path)
-    if came is not None and came.reply is None and claimed.workload not in ("", *tools.config.site.workloads):
+    config = _frozen_for(tools.config, batch, claimed)
+    if came is not None and came.reply is None and claimed.workload not in ("", *config.site.workloads):
         came = None  # without its workload it can't be understood, so it waits for it and begins anew
+    if frozen.read(batch.site):
+        paths.link_first(batch.site, job.site)  # on disk when message.json is
     if came is not None:
         attempt = job.attempt(1)
         paths.make_folder(attempt.path)
@@ -439,7 +444,7 @@ def _hand_on(tools: Tools, batch: Batch, claimed: Claimed, came: Optional[Came],
         else:
             record(attempt, came.result)
         if came.result.outcome != "rejected":
-            _understand(tools, job, claimed)
+            _understand(config, job, claimed)
     if came is None or came.reply is None:
         _hand_on_cancel(Pool(tools.jobs, claimed.message.queue).wish(claimed.id), job)
     if claimed.rerun_of:
@@ -452,14 +457,21 @@ def _hand_on(tools: Tools, batch: Batch, claimed: Claimed, came: Optional[Came],
     reconcile.settle(tools, job, standing)
 
 
-def _understand(tools: Tools, job: JobFolder, claimed: Claimed) -> None:
+def _frozen_for(config: Config, batch: Batch, claimed: Claimed) -> Config:
+    """What the job was claimed with, where the site file does not have it any more."""
+    known = claimed.workload in config.site.workloads and config.queue(claimed.message.queue) is not None
+    site = None if known else parse_site(config.root, "frozen", frozen.read(batch.site), [])
+    return config if site is None else replace(config, site=site)
+
+
+def _understand(config: Config, job: JobFolder, claimed: Claimed) -> None:
     """Without its spec it would not be tried again, and be put away as a rejected one; one that the site no longer allows
     is not."""
     message = claimed.message
-    queue = tools.config.queue(message.queue)
+    queue = config.queue(message.queue)
     if queue is not None:
         with contextlib.suppress(InvalidSpec):
-            reconcile.write_spec(tools.config, queue, job, message.properties.get("reply_to"), message.body_bytes)
+            reconcile.write_spec(config, queue, job, message.properties.get("reply_to"), message.body_bytes)
 
 
 def _hand_on_all(tools: Tools, batch: Batch, standing: Standing) -> None:

@@ -14,7 +14,7 @@ from typing import Optional, Union
 from scheduler import JobView, Phase, SlurmJobId, TooWide, Unavailable, element_id, elements, is_element
 
 from ..errors import Damaged, InvalidSpec, Transient, UnknownWorkload
-from ..folder import answer, fence, paths
+from ..folder import answer, fence, frozen, paths
 from ..folder.facts import JobFolder, read_result
 from ..folder.snapshot import read_attempt, read_facts
 from ..job import judge
@@ -164,7 +164,7 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, step: judge.Step, 
     site = tools.config.site
     if isinstance(step, judge.Submit):
         why = tools.why_stopped(step.workload)
-        if why:
+        if why and not frozen.suffices(tools.jobs, job, step.workload, site):
             return hold(tools, job, step.attempt, facts.message.queue, standing, why)
         if facts.held:
             let_go(job)

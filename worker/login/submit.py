@@ -19,7 +19,9 @@ from typing import NamedTuple, Optional
 from scheduler import BatchRequest, Declined, Refused, SlurmJobId, Unavailable, element_id
 
 from ..folder import paths
+from ..folder.batches import PILOT
 from ..folder.facts import JobFolder, cluster_of, group_of
+from ..folder.frozen import of_last_attempt
 from ..folder.jobs import JobsFolder
 from ..job import facts
 from ..job.facts import Cluster, Group, Intent, Submission
@@ -41,6 +43,8 @@ def next_batch(tools: Tools, ready: Sequence[Ready], most: int = 0) -> list[Read
     """The first one, and those that can be submitted together with it: of its group, or new ones of equal needs, at most
     `most` of them (0 for any number)."""
     like = _kind(ready[0][1])
+    if not _is_of_today(tools.config, ready[0][1]):
+        return [ready[0]]  # what it needs was frozen with its last attempt, and with no other job's
     alike = [each for each in ready if _kind(each[1]) == like]
     if len(alike) == 1 or ready[0][1].again:
         return alike
@@ -79,7 +83,8 @@ def submit(tools: Tools, batch: Sequence[Ready]) -> Said:
     steps = {job.id: step for job, step in batch}
     numbers = {job.id: step.attempt for job, step in batch}
     try:
-        group = _write_group(tools, intended[0][1].group, [(i.element, j.id, numbers[j.id]) for j, i in intended])
+        members = [(i.element, j.id, numbers[j.id]) for j, i in intended]
+        group = _write_group(tools, intended[0][1].group, members, _needs(tools, *batch[0]))
         elements = [intent.element for _, intent in intended] if set(group.members) != {"0"} else []
         tools.check_lease()
         paths.crash_point("before sbatch")
@@ -202,9 +207,19 @@ def _intend(tools: Tools, job: JobFolder, step: Submit, new: Intent) -> Intent |
     return None
 
 
-def _write_group(tools: Tools, name: str, members: Sequence[tuple[int, str, int]]) -> Group:
+def _is_of_today(config: Config, step: Submit) -> bool:
+    """Whether its workload is in the site file; a pilot has none."""
+    return step.workload in config.site.workloads or step.workload.startswith(PILOT)
+
+
+def _needs(tools: Tools, job: JobFolder, step: Submit) -> str:
+    """What is frozen with its group. Raises Damaged."""
+    return tools.config.site_text if _is_of_today(tools.config, step) else of_last_attempt(tools.jobs, job)
+
+
+def _write_group(tools: Tools, name: str, members: Sequence[tuple[int, str, int]], site: str) -> Group:
     """After the intents that name it, so that a crash in between leaves no group that nobody knows of."""
-    before = group_of(tools.jobs, name).read() or Group({})
+    before = group_of(tools.jobs, name).read() or Group({}, site)
     added = {str(element): (job_id, number) for element, job_id, number in members}
     group = replace(before, members={**before.members, **added})
     if group != before:

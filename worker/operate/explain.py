@@ -17,6 +17,7 @@ from scheduler import JobView, Outlook, SlurmJobId, Unavailable
 from slurm import states
 
 from ..errors import Damaged
+from ..folder import frozen
 from ..folder.facts import JobFolder, read_progress, read_result, site_fault_of
 from ..folder.jobs import JobsFolder
 from ..folder.snapshot import read_facts
@@ -327,7 +328,7 @@ def _held(scene: _Scene) -> Iterator[str]:
     site, spec = scene.config.site, scene.facts.spec
     held = scene.job.held.read()
     why = why_stopped(scene.config.root, site, spec.workload) if spec else held.why if held else ""
-    if not why:
+    if not why or (spec and frozen.suffices(scene.jobs, scene.job, spec.workload, site)):
         return
     since = held.since if held else scene.now
     yield f"It is held since {screen.when(since)}, because its workload can't be begun: {why}. Other workloads go on."

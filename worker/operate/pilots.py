@@ -225,8 +225,8 @@ def _ask_to_put_back(
 ) -> int:
     """Only one process at a time may do it. Where that is a pass, or a watch, it is told so by a file, and does it."""
     if options.dry_run:
-        return _put_back_all(jobs, pools, True, options.json)
-    code = guarded(config, lambda tools: _put_back_all(jobs, pools, False, options.json))
+        return _put_back_all(config, pools, True, options.json)
+    code = guarded(config, lambda tools: _put_back_all(config, pools, False, options.json))
     if code != os.EX_TEMPFAIL:
         return code
     for _, pool in pools:
@@ -236,16 +236,17 @@ def _ask_to_put_back(
     return os.EX_OK
 
 
-def obey(pool: Pool) -> None:
+def obey(pool: Pool, site: str) -> None:
     """What was asked for while a pass was running. The asking is removed last: doing it twice changes nothing."""
     if os.path.lexists(pool.put_back_asked.path):
-        count = sum(_put_back(pool, batch, False) for batch in pool.closed())
+        count = sum(_put_back(pool, batch, site, False) for batch in pool.closed())
         log.info("put back to todo, as an operator asked pool=%s jobs=%d", pool.path.name, count)
         remove(pool.put_back_asked.path)
 
 
-def _put_back_all(jobs: JobsFolder, pools: list[tuple[str, Pool]], dry_run: bool, as_json: bool) -> int:
-    put_back = {queue: sum(_put_back(pool, batch, dry_run) for batch in pool.closed()) for queue, pool in pools}
+def _put_back_all(config: Config, pools: list[tuple[str, Pool]], dry_run: bool, as_json: bool) -> int:
+    site, jobs = config.site_text, JobsFolder(config.site.jobs_dir)
+    put_back = {queue: sum(_put_back(pool, batch, site, dry_run) for batch in pool.closed()) for queue, pool in pools}
     for queue, count in put_back.items():
         if count and not dry_run:
             asking.audit(jobs, "put-back", f"{count} of {queue}", asking.asker(), "put back to todo, as new jobs")
@@ -257,7 +258,7 @@ def _put_back_all(jobs: JobsFolder, pools: list[tuple[str, Pool]], dry_run: bool
     return os.EX_OK
 
 
-def _put_back(pool: Pool, batch: Batch, dry_run: bool) -> int:
+def _put_back(pool: Pool, batch: Batch, site: str, dry_run: bool) -> int:
     """The note comes last. Whoever is killed before it puts the same jobs back once more, under the same ids; a batch
     that is there already is left as it is."""
     note = batch.put_back
@@ -274,7 +275,7 @@ def _put_back(pool: Pool, batch: Batch, dry_run: bool) -> int:
         open_ids = pool.open_ids()
         fresh = [each for each in again if each.id not in open_ids]
         if fresh:
-            batches.add(pool, fresh, now)
+            batches.add(pool, fresh, now, site)
         note.write(Handed(tuple(each.id for each in again)))
     return len(again)
 
