@@ -34,7 +34,7 @@ def main() -> int:
     try:
         config = read_config(Path.cwd(), options.site, options.credentials)
         patience = config.site.timing.visible_after
-        group = _appears(Fact(options.group, Group), patience)
+        group, _ = _appears(Fact(options.group, Group), patience)
     except (Misconfigured, Damaged) as error:
         print(f"worker: {error}", file=sys.stderr)
         return os.EX_CONFIG
@@ -63,7 +63,7 @@ def main() -> int:
 def _be_a_pilot(config: Config, crew: JobFolder, place: Placement) -> int:
     from .in_job import pilot
 
-    if _appears(crew.attempt(1).intent, config.site.timing.visible_after) is None:
+    if _appears(crew.attempt(1).intent, config.site.timing.visible_after)[0] is None:
         print(f"worker: the pilot {crew.id} is not wanted any more; nothing to do", file=sys.stderr)
         return os.EX_NOINPUT
     _log_to(crew.attempt(1).log)
@@ -76,11 +76,11 @@ def _be_a_pilot(config: Config, crew: JobFolder, place: Placement) -> int:
     return os.EX_OK
 
 
-def _appears(fact: Fact[T], patience: float) -> Optional[T]:
-    """What it says: a network file system may show late what the login node wrote. Its folder is looked at anew a few times
-    only, because all elements of an array share it. Raises Damaged."""
+def _appears(fact: Fact[T], patience: float) -> tuple[Optional[T], float]:
+    """What it says, and when that was written: a network file system may show late what the login node wrote. Its folder is
+    looked at anew a few times only, because all elements of an array share it. Raises Damaged."""
     begun, looks = time.monotonic(), [*(each for each in _LOOKS if each < patience), patience]
-    while (said := _read(fact)) is None:
+    while (said := _read(fact))[0] is None:
         if time.monotonic() - begun < looks[0]:
             time.sleep(1)
             continue
@@ -91,13 +91,13 @@ def _appears(fact: Fact[T], patience: float) -> Optional[T]:
     return said
 
 
-def _read(fact: Fact[T]) -> Optional[T]:
+def _read(fact: Fact[T]) -> tuple[Optional[T], float]:
     try:
-        return fact.read()
+        return fact.read_dated()
     except OSError as error:
         if error.errno not in GONE:
             raise
-        return None
+        return None, 0
 
 
 def _log_to(path: Path) -> None:
