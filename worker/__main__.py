@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Optional
 
-from .config import read_config, read_frozen
+from .config import read_frozen, read_separately
 from .errors import Damaged, Misconfigured
 from .folder.batches import pilot_folder
 from .folder.facts import JobFolder
@@ -22,7 +22,7 @@ from .in_job.run import read_intended, run
 from .in_job.steps import Placement
 from .job.facts import Group
 from .job.names import JobId
-from .settings import Config
+from .settings import Config, Timing
 
 _LOOKS = (5.0, 15.0, 45.0)
 """Seconds after which a folder is looked at anew for what should be there."""
@@ -63,7 +63,7 @@ def main() -> int:
 def _be_a_pilot(config: Config, crew: JobFolder, place: Placement) -> int:
     from .in_job import pilot
 
-    if _appears(crew.attempt(1).intent, config.site.timing.visible_after) is None:
+    if _appears(crew.attempt(1).intent, config.site.timing.visible_after)[0] is None:
         print(f"worker: the pilot {crew.id} is not wanted any more; nothing to do", file=sys.stderr)
         return os.EX_NOINPUT
     _log_to(crew.attempt(1).log)
@@ -77,19 +77,20 @@ def _be_a_pilot(config: Config, crew: JobFolder, place: Placement) -> int:
 
 
 def _group(options: argparse.Namespace) -> Optional[Group]:
-    """Where it is late, the site file says for how long it is waited for. Raises Misconfigured and Damaged."""
+    """Where it is late, the site file says for how long it is waited for, if it can be read. Raises Damaged."""
     fact = Fact(options.group, Group)
-    at_once = _read(fact)
-    if at_once is not None:
-        return at_once
-    return _appears(fact, read_config(Path.cwd(), options.site, options.credentials).site.timing.visible_after)
+    group = _read(fact)[0]
+    if group is None:
+        site, _, _ = read_separately(Path.cwd(), options.site, options.credentials)
+        group = _appears(fact, (site.timing if site else Timing()).visible_after)[0]
+    return group
 
 
-def _appears(fact: Fact[T], patience: float) -> Optional[T]:
-    """What it says: a network file system may show late what the login node wrote. Its folder is looked at anew a few times
-    only, because all elements of an array share it. Raises Damaged."""
+def _appears(fact: Fact[T], patience: float) -> tuple[Optional[T], float]:
+    """What it says, and when that was written: a network file system may show late what the login node wrote. Its folder is
+    looked at anew a few times only, because all elements of an array share it. Raises Damaged."""
     begun, looks = time.monotonic(), [*(each for each in _LOOKS if each < patience), patience]
-    while (said := _read(fact)) is None:
+    while (said := _read(fact))[0] is None:
         if time.monotonic() - begun < looks[0]:
             time.sleep(1)
             continue
@@ -100,13 +101,13 @@ def _appears(fact: Fact[T], patience: float) -> Optional[T]:
     return said
 
 
-def _read(fact: Fact[T]) -> Optional[T]:
+def _read(fact: Fact[T]) -> tuple[Optional[T], float]:
     try:
-        return fact.read()
+        return fact.read_dated()
     except OSError as error:
         if error.errno not in GONE:
             raise
-        return None
+        return None, 0
 
 
 def _log_to(path: Path) -> None:

@@ -22,7 +22,7 @@ from worker.in_job import run, steps
 from worker.in_job.publish import publish as publish_answer
 from worker.in_job.steps import Placement
 from worker.job import facts, judge, retry
-from worker.job.facts import Ended, Outcome, Started
+from worker.job.facts import Ended, Message, Outcome, Started
 from worker.job.judge import Observed, Step
 from worker.job.names import JobId
 from worker.job.outcome import Reply, Result
@@ -108,16 +108,17 @@ def exit_code_0_is_believed_when_memory_ran_out(patch: pytest.MonkeyPatch) -> No
 
 @bug
 def an_answer_is_sent_before_it_is_the_outcome(patch: pytest.MonkeyPatch) -> None:
-    def wrong(job: JobFolder, attempt: AttemptFolder, result: Result, replies: Replies, by: str, now: float) -> Outcome:
+    def wrong(job: JobFolder, attempt: AttemptFolder, result: Result, replies: Replies, by: str, now: float,
+              message: Optional[Message] = None) -> Outcome:  # fmt: skip
         with pytest.MonkeyPatch.context() as late:
             claim = Exclusive.claim
             late.setattr(Exclusive, "claim", lambda fact, said: fact.name == "outcome.json" or claim(fact, said))
-            return conclude(job, attempt, result, replies, by, now)
+            return conclude(job, attempt, result, replies, by, now, message)
 
     right = publish_answer
 
-    def publish(config: Any, job: JobFolder, outcome: Outcome) -> None:
-        right(config, job, outcome)
+    def publish(config: Any, job: JobFolder, outcome: Outcome, message: Message) -> None:
+        right(config, job, outcome, message)
         job.outcome.claim(outcome)
 
     patch.setattr(run, "conclude", wrong)

@@ -32,7 +32,7 @@ def test_a_node_finds_what_it_had_looked_for_in_vain(tmp_path: Path, monkeypatch
     group = Fact(tmp_path / "group.json", Group)
     monkeypatch.setattr(worker, "look_anew", look)
 
-    assert worker._appears(group, 0.1) == Group({})
+    assert worker._appears(group, 0.1)[0] == Group({})
 
     assert looked == [tmp_path]
 
@@ -43,6 +43,6 @@ def test_a_node_looks_a_few_times_only_and_gives_up(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("worker.__main__.time.sleep", lambda seconds: now.append(now.pop() + seconds))
     monkeypatch.setattr(worker, "look_anew", lambda _: looked.append(now[0]))
 
-    assert worker._appears(Fact(tmp_path / "group.json", Group), 90) is None
+    assert worker._appears(Fact(tmp_path / "group.json", Group), 90)[0] is None
 
     assert looked == [5, 15, 45, 90]

@@ -47,9 +47,12 @@ def record(attempt: AttemptFolder, result: Result) -> Result:
     return first
 
 
-def conclude(job: JobFolder, attempt: AttemptFolder, result: Result, replies: Replies, by: str, now: float) -> Outcome:
-    """Makes `result` the job's outcome, unless it has one; returns the one that counts."""
-    message = job.message.read()
+def conclude(
+    job: JobFolder, attempt: AttemptFolder, result: Result, replies: Replies, by: str, now: float,
+    message: Optional[Message] = None,
+) -> Outcome:  # fmt: skip
+    """Makes `result` the job's outcome, unless it has one; returns the one that counts. `message`: for who has read it."""
+    message = message or job.message.read()
     if message is None:
         raise Damaged("message.json is missing")
     earlier = _earlier(job, attempt.number)
@@ -77,13 +80,15 @@ def conclude(job: JobFolder, attempt: AttemptFolder, result: Result, replies: Re
 
 
 def deliver(
-    job: JobFolder, outcome: Outcome, delivery_of: Callable[[str], Delivery], site: Site, now: Callable[[], float]
-) -> None:
-    """Sends the stored reply and notes the confirm. `delivery_of`: how answers go to a message's source. Raises Transient.
+    job: JobFolder, outcome: Outcome, delivery_of: Callable[[str], Delivery], site: Site, now: Callable[[], float],
+    message: Optional[Message] = None,
+) -> None:  # fmt: skip
+    """Sends the stored reply and notes the confirm. `delivery_of`: how answers go to a message's source; `message`: for who
+    has read it. Raises Transient.
 
     A reply that can never arrive ends as `undeliverable.json`; one whose queue is gone is kept until the site's limit.
     """
-    message = job.message.read()
+    message = message or job.message.read()
     if message is None:
         raise Damaged("message.json is missing")
     reply = read_reply(job.attempt(outcome.attempt), outcome.reply)

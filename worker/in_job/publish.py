@@ -12,13 +12,13 @@ from ..build import open_ends
 from ..errors import Transient
 from ..folder.answer import deliver
 from ..folder.facts import JobFolder
-from ..job.facts import Outcome
+from ..job.facts import Message, Outcome
 from ..settings import Config
 
 log = logging.getLogger(__name__)
 
 
-def publish(config: Config, job: JobFolder, outcome: Outcome) -> None:
+def publish(config: Config, job: JobFolder, outcome: Outcome, message: Message) -> None:
     ends = open_ends(config)
     retrying = Retrying(
         retry=retry_if_exception_type(Transient),
@@ -28,7 +28,7 @@ def publish(config: Config, job: JobFolder, outcome: Outcome) -> None:
         reraise=True,
     )
     try:
-        retrying(deliver, job, outcome, ends.delivery, config.site, time.time)
+        retrying(deliver, job, outcome, ends.delivery, config.site, time.time, message)
     except Transient as error:
         log.warning("broker away, the answer is kept for the next pass job=%s why=%r", job.id, str(error))
     finally:

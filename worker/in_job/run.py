@@ -41,19 +41,24 @@ class Intended:
 
 
 class Reader(Protocol):
-    def __call__(self, fact: Fact[T]) -> Optional[T]: ...
+    """What a fact says, and when it was written."""
+
+    def __call__(self, fact: Fact[T]) -> tuple[Optional[T], float]: ...
 
 
-def _read(fact: Fact[T]) -> Optional[T]:
-    return fact.read()
+def _read(fact: Fact[T]) -> tuple[Optional[T], float]:
+    return fact.read_dated()
 
 
 def read_intended(job: JobFolder, attempt: AttemptFolder, read: Reader = _read) -> Optional[Intended]:
     """None where any of it is missing. `read`: how, for who has the patience to wait. Raises Damaged."""
-    message, spec, intent = read(job.message), read(job.spec), read(attempt.intent)
+    claimed = read(job.message)
+    message, claimed_at = claimed
+    spec = read(job.spec)[0]
+    intent = read(attempt.intent)[0]
     if message is None or spec is None or intent is None:
         return None
-    return Intended(message, job.message.written_at(), spec, intent)
+    return Intended(message, claimed_at, spec, intent)
 
 
 def run(config: Config, job: JobFolder, number: int, place: Placement, intended: Optional[Intended] = None) -> None:
@@ -86,7 +91,8 @@ def _live(config: Config, job: JobFolder, number: int, place: Placement, intende
         is_there, result = while_the_disk_is_away(
             "the result waits", timing.publish_patience, lambda: _store(job, attempt, kept, came_to)
         )
-        _answer(config, job, attempt, result, is_there and is_final(result, spec, intent.resources))
+        if is_there and is_final(result, spec, intent.resources):
+            _answer(config, job, attempt, result, intended.message)
 
 
 def _store(job: JobFolder, attempt: AttemptFolder, kept: Kept, result: Result) -> tuple[bool, Result]:
@@ -94,7 +100,8 @@ def _store(job: JobFolder, attempt: AttemptFolder, kept: Kept, result: Result) -
     paths.make_again(attempt.path)  # the program may have deleted it
     is_there = _put_back(job, attempt, kept)
     counts = record(attempt, result)
-    paths.remove(attempt.token)
+    if result.used is None or "fetch" not in result.used.steps:  # else it went when it was read
+        paths.remove(attempt.token)
     return is_there, counts
 
 
@@ -136,10 +143,10 @@ def _start(job: JobFolder, attempt: AttemptFolder, place: Placement) -> Optional
     return None
 
 
-def _answer(config: Config, job: JobFolder, attempt: AttemptFolder, result: Result, final: bool) -> None:
-    """A result that is not final, or that only the scheduler can judge, is left for the next pass."""
-    if result.needs_verdict or not final:
+def _answer(config: Config, job: JobFolder, attempt: AttemptFolder, result: Result, message: Message) -> None:
+    """A result that only the scheduler can judge is left for the next pass, as one is that is not final."""
+    if result.needs_verdict:
         return
-    outcome = conclude(job, attempt, result, config.site.replies, "job", time.time())
+    outcome = conclude(job, attempt, result, config.site.replies, "job", time.time(), message)
     if outcome.by == "job" and outcome.attempt == attempt.number:
-        publish(config, job, outcome)
+        publish(config, job, outcome, message)
