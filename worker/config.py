@@ -17,7 +17,7 @@ from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from .contradictions import contradictions
-from .errors import Misconfigured
+from .errors import Fault, Misconfigured
 from .settings import Config, Credentials, Pattern, Seconds, Secret, Site
 
 if sys.version_info >= (3, 11):
@@ -53,9 +53,9 @@ def read_config(root: Path, site_file: Path, credentials_file: Path) -> Config:
 
 def read_separately(
     root: Path, site_file: Path, credentials_file: Path
-) -> tuple[Optional[Site], Optional[Credentials], list[str]]:
+) -> tuple[Optional[Site], Optional[Credentials], list[Fault]]:
     """What can be read of either file, whatever the other is like, and every fault found in both."""
-    faults: list[str] = []
+    faults: list[Fault] = []
     site = _read_site(root, site_file, faults)
     without_broker = site is not None and (site.broker == "embedded" or not site.has_broker)
     return site, _read_credentials(credentials_file, without_broker, faults), faults
@@ -101,25 +101,29 @@ class _Place:
 class _Flaws:
     """What is wrong with the site file, and where."""
 
-    def __init__(self) -> None:
-        self.found: list[tuple[_Path, str]] = []
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._found: list[tuple[_Path, str, str]] = []
         self.serious = False
         """Whether the values that were read can't be looked at any further."""
 
-    def add(self, place: _Place, words: str, serious: bool = True) -> None:
-        self.found.append((place.path, f"{place.words}: {words}"))
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, place: _Place, words: str, serious: bool = True, fix: str = "") -> None:
+        self._found.append((place.path, f"{place.words}: {words}", fix))
         self.serious = self.serious or serious
 
-    def with_lines(self, text: str) -> list[str]:
-        if not self.found:
+    def with_lines(self, text: str) -> list[Fault]:
+        if not self._found:
             return []
         from .toml_lines import line_of
 
-        found = sorted(((line_of(text, path) or 0, words) for path, words in self.found), key=lambda each: each[0])
-        return [f"{words} (line {line})" if line else words for line, words in found]
+        found = [Fault(self._file, words, line_of(text, path) or 0, fix) for path, words, fix in self._found]
+        return sorted(found, key=lambda fault: fault.line)
 
 
-def _read_site(root: Path, path: Path, faults: list[str]) -> Optional[Site]:
+def _read_site(root: Path, path: Path, faults: list[Fault]) -> Optional[Site]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -127,21 +131,23 @@ def _read_site(root: Path, path: Path, faults: list[str]) -> Optional[Site]:
         return None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        faults.append(f"{path.name}: is not UTF-8 text (line {line})")
+        faults.append(Fault(path, f"{path.name}: is not UTF-8 text", line))
         return None
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         from .toml_lines import syntax_faults
 
-        found = [f"{path.name}: {fault.words} (line {fault.line})" for fault in syntax_faults(text)]
-        faults.extend(found or [f"{path.name}: {error}"])
+        found = [Fault(path, f"{path.name}: {fault.words}", fault.line) for fault in syntax_faults(text)]
+        faults.extend(found or [Fault(path, f"{path.name}: {error}")])
         return None
-    flaws = _Flaws()
+    flaws = _Flaws(path)
     site = _build(Site, table, _Place(path.name), flaws)
     if isinstance(site, Site) and not flaws.serious:
-        known = [*contradictions(site), *_homeless(site)]
-        flaws.found += [(where, f"{path.name}: {words}") for where, words in known]
+        for where, words in contradictions(site):
+            flaws.add(_Place(path.name, where), words, serious=False)
+        for where, words in _homeless(site):
+            flaws.add(_Place(path.name, where), words, serious=False, fix="Write it in full")
     faults.extend(flaws.with_lines(text))
     return None if flaws.serious or not isinstance(site, Site) else _settle(site, root)
 
@@ -163,7 +169,7 @@ def _homeless(site: Site) -> Iterator[tuple[_Path, str]]:
     for name in ("jobs_dir", "python", "broker_file"):
         path = getattr(site, name)
         if str(_at_home(path)).startswith("~"):
-            yield (name,), f"{name}: it is not known here which folder {path.parts[0]} is. Write it in full"
+            yield (name,), f"{name}: it is not known here which folder {path.parts[0]} is"
 
 
 def _build(cls: Any, table: object, where: _Place, flaws: _Flaws) -> object:
@@ -192,9 +198,9 @@ def _build(cls: Any, table: object, where: _Place, flaws: _Flaws) -> object:
 
 def _checked(kind: Any, rules: Mapping[str, Any], given: Any, where: _Place, flaws: _Flaws) -> Any:
     """The value, which must be of its kind, one of the choices, and neither less than the least nor more than the most."""
-    before = len(flaws.found)
+    before = len(flaws)
     value = _value(kind, given, where, flaws)
-    if len(flaws.found) > before:
+    if len(flaws) > before:
         return value
     if "choices" in rules and value not in rules["choices"]:
         flaws.add(where, f"must be one of {', '.join(rules['choices'])}")
@@ -263,14 +269,14 @@ def _scalar(kind: Any, value: Any, where: _Place, flaws: _Flaws) -> Any:
 # --- credentials.env
 
 
-def _read_credentials(path: Path, without_broker: bool, faults: list[str]) -> Optional[Credentials]:
+def _read_credentials(path: Path, without_broker: bool, faults: list[Fault]) -> Optional[Credentials]:
     try:
         mode = path.stat()
     except OSError as error:
         faults.append(_unreadable(path, error, "credentials.env.example"))
         return None
     if mode.st_uid != os.getuid() or mode.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        faults.append(f"{path.name} can be read by others. Run: chmod 600 {path.name}")
+        faults.append(Fault(path, f"{path.name} can be read by others", fix=f"Run: chmod 600 {path.name}"))
         return None
     try:
         given = read_variables(path)
@@ -278,15 +284,15 @@ def _read_credentials(path: Path, without_broker: bool, faults: list[str]) -> Op
         faults.append(_unreadable(path, error, "credentials.env.example"))
         return None
     except UnicodeDecodeError:
-        faults.append(f"{path.name} is not UTF-8 text")
+        faults.append(Fault(path, f"{path.name} is not UTF-8 text"))
         return None
     for older, newer in OLDER_NAMES.items():
         given[newer] = given.get(newer) or given.get(older, "")
     of_broker = () if without_broker else ("RABBITMQ_HOST", "RABBITMQ_USER", "RABBITMQ_PASSWORD")
     for name in (*of_broker, "API_URL", "API_USER", "API_PASSWORD"):
         if not given.get(name):
-            faults.append(f"{path.name}: {name} is missing ({VARIABLES[name]})")
-    tls, port = _tls_and_port(given, path.name, faults)
+            faults.append(Fault(path, f"{path.name}: {name} is missing ({VARIABLES[name]})"))
+    tls, port = _tls_and_port(given, path, faults)
     return Credentials(
         rabbitmq_host=given.get("RABBITMQ_HOST", ""),
         rabbitmq_port=port,
@@ -294,7 +300,7 @@ def _read_credentials(path: Path, without_broker: bool, faults: list[str]) -> Op
         rabbitmq_password=Secret(given.get("RABBITMQ_PASSWORD", "")),
         rabbitmq_vhost=given.get("RABBITMQ_VHOST") or "/",
         rabbitmq_tls=tls,
-        api_url=_api_url(given.get("API_URL", ""), path.name, faults),
+        api_url=_api_url(given.get("API_URL", ""), path, faults),
         api_user=given.get("API_USER", ""),
         api_password=Secret(given.get("API_PASSWORD", "")),
         proxy_user=given.get("PROXY_USER", ""),
@@ -302,11 +308,12 @@ def _read_credentials(path: Path, without_broker: bool, faults: list[str]) -> Op
     )
 
 
-def _unreadable(path: Path, error: OSError, example: str) -> str:
+def _unreadable(path: Path, error: OSError, example: str) -> Fault:
     if isinstance(error, FileNotFoundError):
-        return f"{path.name} is not there yet. Run: ./check.py init (or copy {example} and fill it in)"
-    why = f"{path.name} can't be read ({error.strerror})"
-    return f"{why}. Run, as its owner: chmod 600 {path.name}" if isinstance(error, PermissionError) else why
+        fix = f"Run: ./check.py init (or copy {example} and fill it in)"
+        return Fault(path, f"{path.name} is not there yet", fix=fix)
+    fix = f"Run, as its owner: chmod 600 {path.name}" if isinstance(error, PermissionError) else ""
+    return Fault(path, f"{path.name} can't be read ({error.strerror})", fix=fix)
 
 
 def read_variables(path: Path) -> dict[str, str]:
@@ -334,23 +341,24 @@ def credentials_text(values: Mapping[str, str]) -> str:
     return text
 
 
-def _tls_and_port(given: Mapping[str, str], where: str, faults: list[str]) -> tuple[bool, int]:
+def _tls_and_port(given: Mapping[str, str], file: Path, faults: list[Fault]) -> tuple[bool, int]:
     """TLS unless it is turned off by name, or the broker is on this machine and not on the TLS port."""
     port, tls = given.get("RABBITMQ_PORT") or "", given.get("RABBITMQ_TLS", "").lower()
     if port and not (port.isdecimal() and 0 < int(port) < 65536):
-        faults.append(f"{where}: RABBITMQ_PORT must be a port number")
+        faults.append(Fault(file, f"{file.name}: RABBITMQ_PORT must be a port number"))
         port = ""
     if tls not in ("", "true", "false"):
-        faults.append(f"{where}: RABBITMQ_TLS must be true or false")
+        faults.append(Fault(file, f"{file.name}: RABBITMQ_TLS must be true or false"))
     local = given.get("RABBITMQ_HOST") in LOOPBACK and port != "5671"
     on = tls == "true" or (tls == "" and not local)
     return on, int(port or (5671 if on else 5672))
 
 
-def _api_url(value: str, where: str, faults: list[str]) -> str:
+def _api_url(value: str, file: Path, faults: list[Fault]) -> str:
     url = value.rstrip("/") if "://" in value else f"https://{value.rstrip('/')}"
     if value and not _is_origin(url):
-        faults.append(f"{where}: API_URL must be a scheme and a host, such as https://service.example.org")
+        found = f"{file.name}: API_URL must be a scheme and a host, such as https://service.example.org"
+        faults.append(Fault(file, found))
     return url
 
 

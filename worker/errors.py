@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 
 class InvalidSpec(Exception):
@@ -43,11 +45,26 @@ class StepFailed(Exception):
         """True where the cause lies outside the job, e.g. an API that was away: another attempt may succeed."""
 
 
+@dataclass(frozen=True)
+class Fault:
+    """Of one of the site's own files."""
+
+    file: Path
+    found: str
+    line: int = 0
+    """0 for the file as a whole."""
+    fix: str = ""
+    """What to do about it; empty where that is to correct the line."""
+
+    def __str__(self) -> str:
+        return f"{self.found}{f'. {self.fix}' if self.fix else ''}{f' (line {self.line})' if self.line else ''}"
+
+
 class Misconfigured(Exception):
     """The site's own files are at fault; nothing was touched. Carries every fault found, not just the first."""
 
-    def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__("; ".join(faults))
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(map(str, faults)))
         self.faults = tuple(faults)
 
 
