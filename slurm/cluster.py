@@ -34,9 +34,9 @@ log = logging.getLogger(__name__)
 _STANDARD_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 _FIX_BIN_DIR = (
-    "Set bin_dir in [slurm] of site.toml to the folder of sbatch (`which sbatch` tells it, with modules loaded)."
+    "Set bin_dir in [slurm] of site.toml to the folder of sbatch (`which sbatch` tells it, with modules loaded)"
 )
-_FIX_CONF = "Set SLURM_CONF in the crontab, as it is in your login shell."
+_FIX_CONF = "Set SLURM_CONF in the crontab, as it is in your login shell"
 
 
 class Slurm:
@@ -152,8 +152,7 @@ class Slurm:
             fix = _FIX_CONF if argv[0] == "sbatch" else ""
             raise Unavailable(f"{argv[0]} gave no answer within {self._timeout:.0f} s", fix) from None
         except OSError as error:
-            words = f"{argv[0]} could not be started: {error.strerror}. Is slurm.bin_dir set?"
-            raise Unavailable(words, _FIX_BIN_DIR) from None
+            raise Unavailable(f"{argv[0]} could not be started: {error.strerror}", _FIX_BIN_DIR) from None
 
 
 def _no(argv: Sequence[str], answer: subprocess.CompletedProcess[str]) -> Exception:

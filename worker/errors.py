@@ -7,6 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+@dataclass(frozen=True)
+class Advice:
+    """What was found, and what an operator does about it."""
+
+    found: str
+    fix: str
+    """A sentence without its full stop; empty where it may pass by itself, or nobody here can tell."""
+
+    def __str__(self) -> str:
+        return f"{self.found}. {self.fix}" if self.fix else self.found
+
+
 class InvalidSpec(Exception):
     """The message is no job that can run here: reject and answer. The text is a sentence for the requester."""
 
@@ -20,14 +32,14 @@ class UnknownWorkload(InvalidSpec):
 
 
 class Transient(Exception):
-    """It may work later: the next pass tries again. The text is for the operator's log."""
+    """It may work later: the next pass tries again. The text is for the operator's log: what was found, then the fix."""
 
-    def __init__(self, message: str, retry_after: float = 0, fix: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, found: str, retry_after: float = 0, fix: str = "") -> None:
+        super().__init__(str(Advice(found, fix)))
+        self.found = found
         self.retry_after = retry_after
         """Seconds the other side asked us to wait; 0 where it did not."""
         self.fix = fix
-        """What an operator does about it, in a sentence; empty where it may pass by itself, or nobody here can tell."""
 
 
 class LoginRefused(Transient):

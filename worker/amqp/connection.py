@@ -25,9 +25,9 @@ OUR_FAULT = 400
 """Reply codes from here on blame what was sent; 320 is a broker that is being stopped."""
 _NOT_ALLOWED = 530
 """The reply code of a virtual host that is not there."""
-FIX_LOGIN = "Correct RABBITMQ_USER and RABBITMQ_PASSWORD in credentials.env."
-_FIX_VHOST = "Correct RABBITMQ_VHOST in credentials.env, or ask for access to it."
-_FIX_BLOCKED = "It takes no messages now (a memory or disk alarm of its own): tell its administrators."
+FIX_LOGIN = "Correct RABBITMQ_USER and RABBITMQ_PASSWORD in credentials.env"
+_FIX_VHOST = "Correct RABBITMQ_VHOST in credentials.env, or ask for access to it"
+_FIX_BLOCKED = "It takes no messages now (a memory or disk alarm of its own): tell its administrators"
 
 
 class TolerantProperties(spec.BasicProperties):  # type: ignore[misc]  # pika publishes no types

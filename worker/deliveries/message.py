@@ -13,10 +13,10 @@ from pika import exceptions, spec
 
 from ..amqp.connection import OUR_FAULT, Connection, largest_in, translated
 from ..amqp.making import (
+    UNSAID_FOR_REPLY,
     how_to_make_for_reply,
     instead_of_transient,
     refused_because_transient,
-    unsaid_warning_for_reply,
 )
 from ..errors import TooLarge, Unroutable
 from ..settings import Replies
@@ -70,7 +70,7 @@ class Messages:
     def _make_for_reply(self, name: str) -> None:
         how = how_to_make_for_reply(self._replies)
         if how.unsaid:
-            log.warning("queue made without a word in site.toml queue=%s why=%r", name, unsaid_warning_for_reply())
+            log.warning("queue made without a word in site.toml queue=%s why=%r", name, str(UNSAID_FOR_REPLY))
         try:
             self._connection.confirming().queue_declare(name, durable=how.durable)
         except (exceptions.ChannelClosedByBroker, exceptions.ConnectionClosedByBroker) as error:

@@ -24,7 +24,7 @@ def look_at_files(report: Report, subject: Subject) -> None:
         if not faults:
             report.ok("read, and nothing is wrong with it")
     for each in advice(subject.site, traits(subject.site)) if subject.site else ():
-        report.warn(each.found, each.mend)
+        report.warn(each.found, f"{each.fix}.")
     _look_at_ca_file(report, subject)
     report.begin("who may change the code")
     names = ("", "check.py", "run_check", "worker", "scheduler", "slurm", "slurm/job.sh")
