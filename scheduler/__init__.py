@@ -165,10 +165,11 @@ class Declined(Exception):
 
 class Unavailable(Exception):
     """The scheduler gave no clear answer. After a submission this means: it may have been accepted, or not. `fix`: what an
-    operator does about it, in a sentence; empty where nobody here can tell."""
+    operator does about it; empty where nobody here can tell. The text says both."""
 
-    def __init__(self, words: str, fix: str = "") -> None:
-        super().__init__(words)
+    def __init__(self, found: str, fix: str = "") -> None:
+        super().__init__(f"{found}. {fix}" if fix else found)
+        self.found = found
         self.fix = fix
 
 

@@ -1,4 +1,4 @@
-"""What sbatch's no means: three answers, told apart by its words. Pure.
+"""What a no of Slurm's commands means, told by its words. Of sbatch's there are three. Pure.
 
 - It blames the job (`blame`): no node will ever have what it asks for. A short list, because such a job is not tried again.
 - It is unclear (`is_unclear`): the words are those of a connection or of a retry, so that sbatch, or the site's wrapper
@@ -106,3 +106,8 @@ def words_of(said: str) -> str:
 def lacks_configuration(said: str) -> bool:
     """Whether a command of Slurm says that it does not know its cluster."""
     return re.search(_NO_CONFIGURATION, said) is not None
+
+
+def knows_no_such_job(said: str) -> bool:
+    """Whether squeue was asked about a job that it does not show any more: slurm_errno.c, ESLURM_INVALID_JOB_ID."""
+    return "Invalid job id" in said

@@ -33,10 +33,11 @@ log = logging.getLogger(__name__)
 
 _STANDARD_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
+_TIMES = {"SLURM_TIME_FORMAT": "%s"}
 _FIX_BIN_DIR = (
-    "Set bin_dir in [slurm] of site.toml to the folder of sbatch (`which sbatch` tells it, with modules loaded)."
+    "Set bin_dir in [slurm] of site.toml to the folder of sbatch (`which sbatch` tells it, with modules loaded)"
 )
-_FIX_CONF = "Set SLURM_CONF in the crontab, as it is in your login shell."
+_FIX_CONF = "Set SLURM_CONF in the crontab, as it is in your login shell"
 
 
 class Slurm:
@@ -113,12 +114,11 @@ class Slurm:
         return details.parse_usage(self._ask(commands.usage(slurm_id))) if self._accounting else None
 
     def outlook(self, slurm_id: SlurmJobId) -> Optional[Outlook]:
-        try:
-            seen = details.parse_outlook(self._ask(commands.outlook(slurm_id)))
-        except Unavailable as error:
-            if "Invalid job id" in str(error):
-                return None
-            raise
+        asked = commands.outlook(slurm_id)
+        answer = self._run(asked, **_TIMES)
+        if answer.returncode != 0 and answers.knows_no_such_job(answer.stderr):
+            return None
+        seen = details.parse_outlook(_stdout(asked, answer))
         if seen is None or not seen.partition:
             return seen
         return replace(seen, stock=details.parse_nodes(self._ask(commands.nodes(seen.partition))))
@@ -130,12 +130,7 @@ class Slurm:
             raise Unavailable(f"{argv[0]}: {error}") from None
 
     def _ask(self, argv: list[str]) -> str:
-        answer = self._run(argv, SLURM_TIME_FORMAT="%s")
-        if commands.is_too_wide(answer.stderr):
-            raise TooWide(_complaint(argv, answer))
-        if answer.returncode != 0:
-            raise Unavailable(_complaint(argv, answer), _FIX_CONF if answers.lacks_configuration(answer.stderr) else "")
-        return answer.stdout
+        return _stdout(argv, self._run(argv, **_TIMES))
 
     def _run(self, argv: list[str], **more: str) -> subprocess.CompletedProcess[str]:
         with self._spent_on(argv[0]):
@@ -152,8 +147,16 @@ class Slurm:
             fix = _FIX_CONF if argv[0] == "sbatch" else ""
             raise Unavailable(f"{argv[0]} gave no answer within {self._timeout:.0f} s", fix) from None
         except OSError as error:
-            words = f"{argv[0]} could not be started: {error.strerror}. Is slurm.bin_dir set?"
-            raise Unavailable(words, _FIX_BIN_DIR) from None
+            raise Unavailable(f"{argv[0]} could not be started: {error.strerror}", _FIX_BIN_DIR) from None
+
+
+def _stdout(argv: Sequence[str], answer: subprocess.CompletedProcess[str]) -> str:
+    """Raises Unavailable."""
+    if commands.is_too_wide(answer.stderr):
+        raise TooWide(_complaint(argv, answer))
+    if answer.returncode != 0:
+        raise Unavailable(_complaint(argv, answer), _FIX_CONF if answers.lacks_configuration(answer.stderr) else "")
+    return answer.stdout
 
 
 def _no(argv: Sequence[str], answer: subprocess.CompletedProcess[str]) -> Exception:

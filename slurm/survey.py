@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Optional
 
-from scheduler import Unavailable
+from scheduler import TooWide, Unavailable
 
 from . import commands
 from .cluster import Slurm
@@ -67,9 +67,8 @@ class Survey(Slurm):
         try:
             self._ask(asked)
             return ""
-        except Unavailable as error:
-            if not commands.is_too_wide(str(error)):
-                raise
+        except TooWide:
+            pass
         self._ask(commands.sacct(["bf-doctor"], 600))
         try:
             self._ask([*asked, "--jobs=1"])

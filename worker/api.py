@@ -23,6 +23,8 @@ from .job.spec import Input, may_fetch
 from .settings import Config
 from .web import Answer, Web
 
+_FIX_LOGIN = "Mend API_USER and API_PASSWORD in credentials.env"
+_FIX_PATH = "Is login_path in [api] of site.toml right? Else ask the service's administrators"
 _LARGEST_LOGIN = 1 << 20
 """Bytes."""
 _REDIRECTS = 5
@@ -58,16 +60,15 @@ class Api:
         url = self._credentials.api_url + self._settings.login_path
         with self._web.exchange("POST", url, form=form) as answer:
             if answer.status in (401, 403):
-                mend = "mend API_USER, API_PASSWORD in credentials.env"
-                raise LoginRefused(f"the API refuses our user or password (HTTP {answer.status}): {mend}")
+                raise LoginRefused(f"the API refuses our user or password (HTTP {answer.status})", fix=_FIX_LOGIN)
             if answer.status != 200:
-                raise Transient(f"login at the API: {_said(answer)}{_to(url, answer)}", _retry_after(answer))
+                raise _no_login(url, answer)
             body = _small(answer)
         try:
             token = json.loads(body)["token"]
         except (ValueError, KeyError, TypeError, RecursionError):
             what = ", it is a web page" if body.lstrip().startswith(b"<") else ""
-            raise Transient(f"login at the API: the answer holds no token{what}") from None
+            raise Transient(f"login at the API: the answer holds no token{what}", fix=_FIX_PATH) from None
         if not isinstance(token, str) or not token.isprintable() or not token.isascii() or not token:
             raise Transient("login at the API: the token in the answer can't be used")
         return token
@@ -149,12 +150,15 @@ def _said(answer: Answer) -> str:
     return f"HTTP {answer.status}{f', {words}' if words else ''}"
 
 
-def _to(url: str, answer: Answer) -> str:
-    """Where a login is sent to: most often to https, or to the host's other name. Never followed with a password."""
+def _no_login(url: str, answer: Answer) -> Transient:
+    """A login is sent elsewhere most often to https, or to the host's other name; it is never followed with a password."""
+    found, fix = f"login at the API: {_said(answer)}", _FIX_PATH
     parts = urlsplit(redirected(url, answer.all("Location")))
-    if answer.status not in _LEADS_ELSEWHERE or not parts.hostname or "@" in parts.netloc:
-        return ""
-    return f", it sends us to {parts.scheme}://{parts.netloc}: is API_URL right?"
+    if answer.status in _LEADS_ELSEWHERE and parts.hostname and "@" not in parts.netloc:
+        found, fix = f"{found}, it sends us to {parts.scheme}://{parts.netloc}", "Mend API_URL in credentials.env"
+    elif answer.status in _WORDS or answer.status in _MAY_PASS or answer.status >= 500:
+        fix = ""
+    return Transient(found, _retry_after(answer), fix)
 
 
 def _small(answer: Answer) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from .contradictions import contradictions
-from .errors import Misconfigured
+from .errors import Fault, Misconfigured
 from .settings import Config, Credentials, Pattern, Seconds, Secret, Site
 
 if sys.version_info >= (3, 11):
@@ -45,9 +45,9 @@ _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 def read_config(root: Path, site_file: Path, credentials_file: Path) -> Config:
     """Reads both files. Raises Misconfigured with every fault found in either."""
-    faults: list[str] = []
+    faults: list[Fault] = []
     text = _text_of(site_file, faults)
-    site = None if text is None else parse_site(root, site_file.name, text, faults)
+    site = None if text is None else parse_site(root, site_file, text, faults)
     credentials = _read_credentials(credentials_file, _without_broker(site), faults)
     if site is None or text is None or credentials is None or faults:
         raise Misconfigured(faults)
@@ -58,14 +58,14 @@ def read_frozen(root: Path, site_file: Path, credentials_file: Path, frozen: str
     """What a job needs is what the site file said when it was submitted: whatever people write there since, and be it a slip,
     harms no submitted job. Addresses and secrets are those of today. Where nothing was frozen, or an earlier version's is not
     understood any more, the site file counts. Raises Misconfigured."""
-    site = parse_site(root, "frozen", frozen, []) if frozen else None
+    site = parse_site(root, site_file, frozen, []) if frozen else None
     if site is None:
         return read_config(root, site_file, credentials_file)
     text = _text_of(site_file, [])
-    today = None if text is None else parse_site(root, site_file.name, text, [])
+    today = None if text is None else parse_site(root, site_file, text, [])
     if today is not None:
         site = replace(site, api=today.api, ca_file=today.ca_file)
-    faults: list[str] = []
+    faults: list[Fault] = []
     credentials = _read_credentials(credentials_file, _without_broker(site), faults)
     if credentials is None or faults:
         raise Misconfigured(faults)
@@ -74,11 +74,11 @@ def read_frozen(root: Path, site_file: Path, credentials_file: Path, frozen: str
 
 def read_separately(
     root: Path, site_file: Path, credentials_file: Path
-) -> tuple[Optional[Site], Optional[Credentials], list[str]]:
+) -> tuple[Optional[Site], Optional[Credentials], list[Fault]]:
     """What can be read of either file, whatever the other is like, and every fault found in both."""
-    faults: list[str] = []
+    faults: list[Fault] = []
     text = _text_of(site_file, faults)
-    site = None if text is None else parse_site(root, site_file.name, text, faults)
+    site = None if text is None else parse_site(root, site_file, text, faults)
     return site, _read_credentials(credentials_file, _without_broker(site), faults), faults
 
 
@@ -122,54 +122,61 @@ class _Place:
 class _Flaws:
     """What is wrong with the site file, and where."""
 
-    def __init__(self) -> None:
-        self.found: list[tuple[_Path, str]] = []
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._found: list[tuple[_Path, str, str]] = []
         self.serious = False
         """Whether the values that were read can't be looked at any further."""
 
-    def add(self, place: _Place, words: str, serious: bool = True) -> None:
-        self.found.append((place.path, f"{place.words}: {words}"))
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, place: _Place, words: str, serious: bool = True, fix: str = "") -> None:
+        self._found.append((place.path, f"{place.words}: {words}", fix))
         self.serious = self.serious or serious
 
-    def with_lines(self, text: str) -> list[str]:
-        if not self.found:
+    def with_lines(self, text: str) -> list[Fault]:
+        if not self._found:
             return []
         from .toml_lines import line_of
 
-        found = sorted(((line_of(text, path) or 0, words) for path, words in self.found), key=lambda each: each[0])
-        return [f"{words} (line {line})" if line else words for line, words in found]
+        found = [Fault(self._file, words, line_of(text, path) or 0, fix) for path, words, fix in self._found]
+        return sorted(found, key=lambda fault: fault.line)
 
 
 def _without_broker(site: Optional[Site]) -> bool:
     return site is not None and (site.broker == "embedded" or not site.has_broker)
 
 
-def _text_of(path: Path, faults: list[str]) -> Optional[str]:
+def _text_of(path: Path, faults: list[Fault]) -> Optional[str]:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         faults.append(_unreadable(path, error, "site.example.toml"))
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        faults.append(f"{path.name}: is not UTF-8 text (line {line})")
+        faults.append(Fault(path, f"{path.name}: is not UTF-8 text", line))
     return None
 
 
-def parse_site(root: Path, name: str, text: str, faults: list[str]) -> Optional[Site]:
-    """None where it can't be used; what is wrong with it, also where it can, is added to `faults`."""
+def parse_site(root: Path, file: Path, text: str, faults: list[Fault]) -> Optional[Site]:
+    """None where it can't be used; what is wrong with it, also where it can, is added to `faults`. `file`: where the text
+    stands, for the faults."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         from .toml_lines import syntax_faults
 
-        found = [f"{name}: {fault.words} (line {fault.line})" for fault in syntax_faults(text)]
-        faults.extend(found or [f"{name}: {error}"])
+        found = [Fault(file, f"{file.name}: {fault.words}", fault.line) for fault in syntax_faults(text)]
+        faults.extend(found or [Fault(file, f"{file.name}: {error}")])
         return None
-    flaws = _Flaws()
-    site = _build(Site, table, _Place(name), flaws)
+    flaws = _Flaws(file)
+    site = _build(Site, table, _Place(file.name), flaws)
     if isinstance(site, Site) and not flaws.serious:
-        known = [*contradictions(site), *_homeless(site)]
-        flaws.found += [(where, f"{name}: {words}") for where, words in known]
+        for where, words in contradictions(site):
+            flaws.add(_Place(file.name, where), words, serious=False)
+        for where, words in _homeless(site):
+            flaws.add(_Place(file.name, where), words, serious=False, fix="Write it in full")
     faults.extend(flaws.with_lines(text))
     return None if flaws.serious or not isinstance(site, Site) else _settle(site, root)
 
@@ -191,7 +198,7 @@ def _homeless(site: Site) -> Iterator[tuple[_Path, str]]:
     for name in ("jobs_dir", "python", "broker_file"):
         path = getattr(site, name)
         if str(_at_home(path)).startswith("~"):
-            yield (name,), f"{name}: it is not known here which folder {path.parts[0]} is. Write it in full"
+            yield (name,), f"{name}: it is not known here which folder {path.parts[0]} is"
 
 
 def _build(cls: Any, table: object, where: _Place, flaws: _Flaws) -> object:
@@ -220,9 +227,9 @@ def _build(cls: Any, table: object, where: _Place, flaws: _Flaws) -> object:
 
 def _checked(kind: Any, rules: Mapping[str, Any], given: Any, where: _Place, flaws: _Flaws) -> Any:
     """The value, which must be of its kind, one of the choices, and neither less than the least nor more than the most."""
-    before = len(flaws.found)
+    before = len(flaws)
     value = _value(kind, given, where, flaws)
-    if len(flaws.found) > before:
+    if len(flaws) > before:
         return value
     if "choices" in rules and value not in rules["choices"]:
         flaws.add(where, f"must be one of {', '.join(rules['choices'])}")
@@ -291,14 +298,14 @@ def _scalar(kind: Any, value: Any, where: _Place, flaws: _Flaws) -> Any:
 # --- credentials.env
 
 
-def _read_credentials(path: Path, without_broker: bool, faults: list[str]) -> Optional[Credentials]:
+def _read_credentials(path: Path, without_broker: bool, faults: list[Fault]) -> Optional[Credentials]:
     try:
         mode = path.stat()
     except OSError as error:
         faults.append(_unreadable(path, error, "credentials.env.example"))
         return None
     if mode.st_uid != os.getuid() or mode.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        faults.append(f"{path.name} can be read by others. Run: chmod 600 {path.name}")
+        faults.append(Fault(path, f"{path.name} can be read by others", fix=f"Run: chmod 600 {path.name}"))
         return None
     try:
         given = read_variables(path)
@@ -306,15 +313,15 @@ def _read_credentials(path: Path, without_broker: bool, faults: list[str]) -> Op
         faults.append(_unreadable(path, error, "credentials.env.example"))
         return None
     except UnicodeDecodeError:
-        faults.append(f"{path.name} is not UTF-8 text")
+        faults.append(Fault(path, f"{path.name} is not UTF-8 text"))
         return None
     for older, newer in OLDER_NAMES.items():
         given[newer] = given.get(newer) or given.get(older, "")
     of_broker = () if without_broker else ("RABBITMQ_HOST", "RABBITMQ_USER", "RABBITMQ_PASSWORD")
     for name in (*of_broker, "API_URL", "API_USER", "API_PASSWORD"):
         if not given.get(name):
-            faults.append(f"{path.name}: {name} is missing ({VARIABLES[name]})")
-    tls, port = _tls_and_port(given, path.name, faults)
+            faults.append(Fault(path, f"{path.name}: {name} is missing ({VARIABLES[name]})"))
+    tls, port = _tls_and_port(given, path, faults)
     return Credentials(
         rabbitmq_host=given.get("RABBITMQ_HOST", ""),
         rabbitmq_port=port,
@@ -322,7 +329,7 @@ def _read_credentials(path: Path, without_broker: bool, faults: list[str]) -> Op
         rabbitmq_password=Secret(given.get("RABBITMQ_PASSWORD", "")),
         rabbitmq_vhost=given.get("RABBITMQ_VHOST") or "/",
         rabbitmq_tls=tls,
-        api_url=_api_url(given.get("API_URL", ""), path.name, faults),
+        api_url=_api_url(given.get("API_URL", ""), path, faults),
         api_user=given.get("API_USER", ""),
         api_password=Secret(given.get("API_PASSWORD", "")),
         proxy_user=given.get("PROXY_USER", ""),
@@ -330,11 +337,12 @@ def _read_credentials(path: Path, without_broker: bool, faults: list[str]) -> Op
     )
 
 
-def _unreadable(path: Path, error: OSError, example: str) -> str:
+def _unreadable(path: Path, error: OSError, example: str) -> Fault:
     if isinstance(error, FileNotFoundError):
-        return f"{path.name} is not there yet. Run: ./check.py init (or copy {example} and fill it in)"
-    why = f"{path.name} can't be read ({error.strerror})"
-    return f"{why}. Run, as its owner: chmod 600 {path.name}" if isinstance(error, PermissionError) else why
+        fix = f"Run: ./check.py init (or copy {example} and fill it in)"
+        return Fault(path, f"{path.name} is not there yet", fix=fix)
+    fix = f"Run, as its owner: chmod 600 {path.name}" if isinstance(error, PermissionError) else ""
+    return Fault(path, f"{path.name} can't be read ({error.strerror})", fix=fix)
 
 
 def read_variables(path: Path) -> dict[str, str]:
@@ -362,23 +370,24 @@ def credentials_text(values: Mapping[str, str]) -> str:
     return text
 
 
-def _tls_and_port(given: Mapping[str, str], where: str, faults: list[str]) -> tuple[bool, int]:
+def _tls_and_port(given: Mapping[str, str], file: Path, faults: list[Fault]) -> tuple[bool, int]:
     """TLS unless it is turned off by name, or the broker is on this machine and not on the TLS port."""
     port, tls = given.get("RABBITMQ_PORT") or "", given.get("RABBITMQ_TLS", "").lower()
     if port and not (port.isdecimal() and 0 < int(port) < 65536):
-        faults.append(f"{where}: RABBITMQ_PORT must be a port number")
+        faults.append(Fault(file, f"{file.name}: RABBITMQ_PORT must be a port number"))
         port = ""
     if tls not in ("", "true", "false"):
-        faults.append(f"{where}: RABBITMQ_TLS must be true or false")
+        faults.append(Fault(file, f"{file.name}: RABBITMQ_TLS must be true or false"))
     local = given.get("RABBITMQ_HOST") in LOOPBACK and port != "5671"
     on = tls == "true" or (tls == "" and not local)
     return on, int(port or (5671 if on else 5672))
 
 
-def _api_url(value: str, where: str, faults: list[str]) -> str:
+def _api_url(value: str, file: Path, faults: list[Fault]) -> str:
     url = value.rstrip("/") if "://" in value else f"https://{value.rstrip('/')}"
     if value and not _is_origin(url):
-        faults.append(f"{where}: API_URL must be a scheme and a host, such as https://service.example.org")
+        found = f"{file.name}: API_URL must be a scheme and a host, such as https://service.example.org"
+        faults.append(Fault(file, found))
     return url
 
 

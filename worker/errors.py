@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What was found, and what an operator does about it."""
+
+    found: str
+    fix: str
+    """A sentence without its full stop; empty where it may pass by itself, or nobody here can tell."""
+
+    def __str__(self) -> str:
+        return f"{self.found}. {self.fix}" if self.fix else self.found
 
 
 class InvalidSpec(Exception):
@@ -18,14 +32,14 @@ class UnknownWorkload(InvalidSpec):
 
 
 class Transient(Exception):
-    """It may work later: the next pass tries again. The text is for the operator's log."""
+    """It may work later: the next pass tries again. The text is for the operator's log: what was found, then the fix."""
 
-    def __init__(self, message: str, retry_after: float = 0, fix: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, found: str, retry_after: float = 0, fix: str = "") -> None:
+        super().__init__(str(Advice(found, fix)))
+        self.found = found
         self.retry_after = retry_after
         """Seconds the other side asked us to wait; 0 where it did not."""
         self.fix = fix
-        """What an operator does about it, in a sentence; empty where it may pass by itself, or nobody here can tell."""
 
 
 class LoginRefused(Transient):
@@ -43,11 +57,26 @@ class StepFailed(Exception):
         """True where the cause lies outside the job, e.g. an API that was away: another attempt may succeed."""
 
 
+@dataclass(frozen=True)
+class Fault:
+    """Of one of the site's own files."""
+
+    file: Path
+    found: str
+    line: int = 0
+    """0 for the file as a whole."""
+    fix: str = ""
+    """What to do about it; empty where that is to correct the line."""
+
+    def __str__(self) -> str:
+        return f"{self.found}{f'. {self.fix}' if self.fix else ''}{f' (line {self.line})' if self.line else ''}"
+
+
 class Misconfigured(Exception):
     """The site's own files are at fault; nothing was touched. Carries every fault found, not just the first."""
 
-    def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__("; ".join(faults))
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(map(str, faults)))
         self.faults = tuple(faults)
 
 

@@ -109,7 +109,7 @@ def test_it_makes_both_files_from_a_file_of_answers_and_they_are_taken(newcomer:
     assert newcomer.made() == ["credentials.env", "site.toml"]
     assert stat.S_IMODE(newcomer.credentials.stat().st_mode) == 0o600
     site, credentials, faults = read_separately(ROOT, newcomer.site, newcomer.credentials)
-    assert [fault for fault in faults if "there is no program" not in fault] == []  # the workload is set up later
+    assert [fault for fault in faults if "there is no program" not in fault.found] == []  # the workload is set up later
     assert site is not None and credentials is not None
     assert (site.queues[0].name, site.jobs_dir.name, site.slurm.accounting) == (newcomer.queue, "jobs", True)
     assert (site.queues[0].make, site.queues[0].durable, float(site.replies.expiration)) == (False, None, 3600.0)

@@ -11,8 +11,8 @@ import pytest
 
 from tests.worker.examples import SITE, read
 from worker import advice as advices
-from worker.advice import Advice
 from worker.build import traits
+from worker.errors import Advice
 from worker.fit import default_resources, unfit_for_pilots
 from worker.settings import GpuRule, PilotRules, Queue, ResourceRules, Seconds, Site, Timing
 
@@ -58,7 +58,7 @@ def test_a_queue_whose_jobs_no_pilot_can_take_is_told_why(
 
     said = [each for each in advice(replace(read(tmp_path).site, queues=(queue,))) if "pilot" in each.found]
 
-    assert [words in each.found and "tiny" in each.mend for each in said] == ([True] if words else [])
+    assert [words in each.found and "tiny" in each.fix for each in said] == ([True] if words else [])
 
 
 def test_a_workload_that_is_for_pilots_on_a_queue_that_is_not(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from worker.toml_lines import line_of
 def faults(folder: Path, site: str = SITE, credentials: str = CREDENTIALS, mode: int = 0o600) -> list[str]:
     with pytest.raises(Misconfigured) as error:
         read(folder, site, credentials, mode)
-    return list(error.value.faults)
+    return [str(fault) for fault in error.value.faults]
 
 
 def with_line(line: str, after: str) -> str:

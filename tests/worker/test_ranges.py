@@ -47,7 +47,7 @@ def faults(folder: Path, table: str, name: str, value: Any) -> list[str]:
     (folder / "credentials.env").write_text(CREDENTIALS)
     (folder / "credentials.env").chmod(0o600)
     found = read_separately(folder, folder / "site.toml", folder / "credentials.env")[2]
-    return [fault for fault in found if "there is no program" not in fault]
+    return [str(fault) for fault in found if "there is no program" not in fault.found]
 
 
 def line_of(folder: Path, name: str) -> set[int]:

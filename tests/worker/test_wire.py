@@ -226,7 +226,7 @@ def endless(piece: bytes) -> Iterable[bytes]:
     (sized(b'{"token": ' * 10**4, "Content-Type: text/html"), "the answer holds no token"),
     (sized(b"<html>Back soon"), "the answer holds no token, it is a web page"),
     (ok("Location: https://www.example.org/login?secret", body=b"", first="HTTP/1.1 301 Moved"),
-     "HTTP 301, it sends us to https://www.example.org: is API_URL right?"),
+     "HTTP 301, it sends us to https://www.example.org. Mend API_URL in credentials.env"),
     (ok("Proxy-Authenticate: Basic", body=b"", first="HTTP/1.1 407 X"), "HTTP 407, a proxy asks for a user and a password"),
     (ok(body=b"", first="HTTP/1.1 511 X"), "HTTP 511, the network there asks for a login"),
 ])  # fmt: skip

@@ -23,11 +23,12 @@ from ..settings import Credentials
 
 OUR_FAULT = 400
 """Reply codes from here on blame what was sent; 320 is a broker that is being stopped."""
+_PRECONDITION_FAILED = 406
 _NOT_ALLOWED = 530
 """The reply code of a virtual host that is not there."""
-FIX_LOGIN = "Correct RABBITMQ_USER and RABBITMQ_PASSWORD in credentials.env."
-_FIX_VHOST = "Correct RABBITMQ_VHOST in credentials.env, or ask for access to it."
-_FIX_BLOCKED = "It takes no messages now (a memory or disk alarm of its own): tell its administrators."
+FIX_LOGIN = "Correct RABBITMQ_USER and RABBITMQ_PASSWORD in credentials.env"
+_FIX_VHOST = "Correct RABBITMQ_VHOST in credentials.env, or ask for access to it"
+_FIX_BLOCKED = "It takes no messages now (a memory or disk alarm of its own): tell its administrators"
 
 
 class TolerantProperties(spec.BasicProperties):  # type: ignore[misc]  # pika publishes no types
@@ -145,6 +146,11 @@ def parameters(
         blocked_connection_timeout=blocked_timeout,
         client_properties={"connection_name": "batchferry"},
     )
+
+
+def is_too_large(code: int, words: str) -> bool:
+    """Whether a broker refuses a message for its size: "PRECONDITION_FAILED - message size 17 is larger than ..."."""
+    return code == _PRECONDITION_FAILED and "larger than" in words
 
 
 def largest_in(refusal: str) -> int:

@@ -10,11 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
+from ..errors import Advice
 from ..settings import Queue, Replies
 
 _TRANSIENT_REFUSED = 541
 """INTERNAL_ERROR: how RabbitMQ 4.3 and later refuse queues that are not durable, unless they are told to permit them."""
-_SAY = "Write make = false under its name in site.toml if the service declares it itself, or else durable = true"
+UNSAID = Advice(
+    "it is not durable, so what waits in it is gone when the broker restarts",
+    "Write make = false under its name in site.toml if the service declares it itself, or else durable = true",
+)
+UNSAID_FOR_REPLY = Advice(
+    "it is not durable, so answers in it are gone when the broker restarts", "Write create_durable under [replies]"
+)
 
 
 @dataclass(frozen=True)
@@ -25,20 +32,16 @@ class Make:
     """The site file is of the time when queues were made in this way without a word."""
 
 
-@dataclass(frozen=True)
-class LeaveIt:
-    why: str
-
-
-def how_to_make(queue: Queue) -> Union[Make, LeaveIt]:
+def how_to_make(queue: Queue) -> Union[Make, Advice]:
+    """Advice where it is not to be made by us."""
     if queue.make is False:
-        return LeaveIt("does not exist yet, and the service makes it (make = false). Check its name in site.toml")
+        found = "does not exist yet, and the service makes it (make = false)"
+        return Advice(found, "Check its name in site.toml")
     if queue.durable is not None:
         return Make(queue.durable, queue.arguments)
     if queue.make:
-        return LeaveIt(
-            "does not exist, and site.toml does not say how to make it. Write durable = true under its name there"
-        )
+        found = "does not exist, and site.toml does not say how to make it"
+        return Advice(found, "Write durable = true under its name there")
     return Make(False, queue.arguments, unsaid=True)
 
 
@@ -46,18 +49,11 @@ def how_to_make_for_reply(replies: Replies) -> Make:
     return Make(bool(replies.create_durable), unsaid=replies.create_durable is None)
 
 
-def unsaid_warning() -> str:
-    return f"it is not durable, so what waits in it is gone when the broker restarts. {_SAY}"
-
-
-def unsaid_warning_for_reply() -> str:
-    return "it is not durable, so answers in it are gone when the broker restarts. Write create_durable under [replies]"
-
-
 def refused_because_transient(code: int, words: str) -> bool:
     return code == _TRANSIENT_REFUSED or "transient_nonexcl_queues" in words
 
 
-def instead_of_transient(setting: str) -> str:
-    """What to write where the broker refuses queues that are not durable."""
-    return f"this broker refuses queues that are not durable. Write {setting} = true in site.toml, or make it by hand"
+def instead_of_transient(setting: str) -> Advice:
+    """Where the broker refuses queues that are not durable."""
+    fix = f"Write {setting} = true in site.toml, or make it by hand"
+    return Advice("this broker refuses queues that are not durable", fix)

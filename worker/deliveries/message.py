@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pika
 from pika import exceptions, spec
 
-from ..amqp.connection import OUR_FAULT, Connection, largest_in, translated
+from ..amqp.connection import OUR_FAULT, Connection, is_too_large, largest_in, translated
 from ..amqp.making import (
+    UNSAID_FOR_REPLY,
     how_to_make_for_reply,
     instead_of_transient,
     refused_because_transient,
-    unsaid_warning_for_reply,
 )
 from ..errors import TooLarge, Unroutable
 from ..settings import Replies
@@ -46,7 +46,7 @@ class Messages:
             except (exceptions.UnroutableError, exceptions.NackError):
                 raise Unroutable(f"the reply queue {reply.routing_key} does not exist, or is full") from None
             except exceptions.ChannelClosedByBroker as error:
-                if error.reply_code == 406 and "larger than" in error.reply_text:
+                if is_too_large(error.reply_code, error.reply_text):
                     raise TooLarge(error.reply_text, largest_in(error.reply_text)) from None
                 raise Unroutable(f"the broker refuses it: {error.reply_text}") from None
             except exceptions.ConnectionClosedByBroker as error:
@@ -70,7 +70,7 @@ class Messages:
     def _make_for_reply(self, name: str) -> None:
         how = how_to_make_for_reply(self._replies)
         if how.unsaid:
-            log.warning("queue made without a word in site.toml queue=%s why=%r", name, unsaid_warning_for_reply())
+            log.warning("queue made without a word in site.toml queue=%s why=%r", name, str(UNSAID_FOR_REPLY))
         try:
             self._connection.confirming().queue_declare(name, durable=how.durable)
         except (exceptions.ChannelClosedByBroker, exceptions.ConnectionClosedByBroker) as error:

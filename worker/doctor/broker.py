@@ -9,10 +9,10 @@ from pathlib import Path
 from time import monotonic
 
 from ..amqp.connection import FIX_LOGIN
-from ..amqp.making import LeaveIt, how_to_make, instead_of_transient, unsaid_warning
+from ..amqp.making import UNSAID, how_to_make, instead_of_transient
 from ..amqp.management import Management
 from ..amqp.trial import Seen, Trial
-from ..errors import Damaged, Transient
+from ..errors import Advice, Damaged, Transient
 from ..folder.facts import JobFolder
 from ..folder.jobs import JobsFolder
 from ..settings import Credentials, Queue, Site
@@ -51,7 +51,7 @@ def look_at_broker(report: Report, subject: Subject) -> None:
             if _log_in(report, trial, credentials):
                 _look_inside(report, trial, site, Management(credentials, subject.ca_file))
         except Transient as error:
-            report.fault(str(error), error.fix or "See the broker's log for why it closed the connection.")
+            report.failed(error, "See the broker's log for why it closed the connection.")
         finally:
             trial.close()
 
@@ -88,7 +88,7 @@ def _log_in(report: Report, trial: Trial, credentials: Credentials) -> bool:
     try:
         product, version = trial.server()
     except Transient as error:
-        report.fault(str(error), error.fix or _fix_login(credentials))
+        report.failed(error, _fix_login(credentials))
         return False
     report.ok(f"{where}; {product} {version}")
     return True
@@ -97,7 +97,7 @@ def _log_in(report: Report, trial: Trial, credentials: Credentials) -> bool:
 def _fix_login(credentials: Credentials) -> str:
     if not credentials.rabbitmq_tls:
         return "Is this its TLS port? Then set RABBITMQ_TLS=true in credentials.env. Else see the broker's log."
-    return f"See the broker's log. {FIX_LOGIN}"
+    return f"See the broker's log. {FIX_LOGIN}."
 
 
 def _look_inside(report: Report, trial: Trial, site: Site, management: Management) -> None:
@@ -148,8 +148,8 @@ def _look_at_replies(report: Report, trial: Trial, site: Site) -> None:
 def _try_making_reply_queues(report: Report, trial: Trial, site: Site) -> None:
     report.begin("queues for answers")
     if site.replies.create and not site.replies.create_durable and not trial.makes_transient():
-        found, _, mend = instead_of_transient("create_durable").partition(". ")
-        report.fault(f"replies.create names queues to be made, and {found}", f"{mend}.")
+        instead = instead_of_transient("create_durable")
+        report.fault(f"replies.create names queues to be made, and {instead.found}", f"{instead.fix}.")
 
 
 def _reply_queues(site: Site) -> list[str]:
@@ -181,15 +181,14 @@ def _tell_queue(report: Report, trial: Trial, queue: Queue, seen: Seen) -> None:
 
 def _tell_missing(report: Report, trial: Trial, queue: Queue) -> None:
     how = how_to_make(queue)
-    if isinstance(how, LeaveIt):
-        found, _, mend = how.why.partition(". ")
-        report.warn(found, f"{mend}.") if queue.make is False else report.fault(found, f"{mend}.")
+    if isinstance(how, Advice):
+        tell = report.warn if queue.make is False else report.fault
+        tell(how.found, f"{how.fix}.")
     elif not how.durable and not trial.makes_transient():
-        found, _, mend = instead_of_transient("durable").partition(". ")
-        report.fault(f"does not exist, and {found}", f"{mend}.")
+        instead = instead_of_transient("durable")
+        report.fault(f"does not exist, and {instead.found}", f"{instead.fix}.")
     elif how.unsaid:
-        found, _, mend = unsaid_warning().partition(". ")
-        report.warn(f"does not exist; the first pass makes it: {found}", f"{mend}.")
+        report.warn(f"does not exist; the first pass makes it: {UNSAID.found}", f"{UNSAID.fix}.")
     else:
         made = f"durable={str(how.durable).lower()}{''.join(f', {k}={v}' for k, v in how.arguments.items())}"
         report.warn(f"does not exist; the first pass makes it ({made})",
@@ -209,8 +208,7 @@ def _tell_what_it_is(report: Report, queue: Queue, seen: Seen) -> None:
         report.warn(f"{found}; {dead}={seen.arguments[dead]}: the broker may drop jobs that wait",
                     "Ask the service for a queue without it, if no job may be lost before we take it.")  # fmt: skip
     elif seen.known and not seen.durable and queue.make is None and queue.durable is None:
-        lost, _, mend = unsaid_warning().partition(". ")
-        report.warn(f"{found}; {lost}, and a pass makes it so if it is missing", f"{mend}.")
+        report.warn(f"{found}; {UNSAID.found}, and a pass makes it so if it is missing", f"{UNSAID.fix}.")
     else:
         report.ok(found)
 

@@ -39,9 +39,7 @@ def look_at_slurm(report: Report, subject: Subject) -> None:
         settings = slurm.settings()
         report.ok(f"cluster {settings.get('ClusterName', '')} answers")
     except Unavailable as error:
-        report.fault(
-            str(error), error.fix or "Run the command by hand; if it fails there too, ask the cluster's administrators."
-        )
+        report.failed(error, "Run the command by hand; if it fails there too, ask the cluster's administrators.")
         return
     _look_at_settings(report, site, settings)
     _look_at_accounting(report, slurm, site.slurm)
@@ -102,7 +100,7 @@ def _look_at_accounting(report: Report, slurm: Survey, s: SlurmSettings) -> None
         limited = slurm.ask_accounting()
         report.ok(f"sacct answers{f', {limited}: a pass asks piece by piece' if limited else ''}")
     except Unavailable as error:
-        report.fault(str(error), "If there is no accounting here, set accounting = false in [slurm] of site.toml.")
+        report.failed(error, "If there is no accounting here, set accounting = false in [slurm] of site.toml.")
 
 
 def _look_at_account(report: Report, slurm: Survey, s: SlurmSettings, settings: Mapping[str, str]) -> None:
@@ -110,7 +108,7 @@ def _look_at_account(report: Report, slurm: Survey, s: SlurmSettings, settings: 
     try:
         accounts = slurm.accounts()
     except Unavailable as error:
-        report.skip(str(error))
+        report.skip(error.found)
         return
     if not s.account:
         report.ok(f"Slurm's default{f' ({accounts[0]})' if accounts else ''}")
@@ -128,7 +126,7 @@ def _look_at_partition(report: Report, slurm: Survey, s: SlurmSettings) -> Optio
     try:
         partitions = slurm.partitions()
     except Unavailable as error:
-        report.skip(str(error))
+        report.skip(error.found)
         return None
     known = ", ".join(each.name for each in partitions)
     wanted = s.partition or value_of("partition", s.extra_options)
@@ -221,7 +219,7 @@ def _try_out(report: Report, slurm: Survey, subject: Subject, queue: Queue) -> N
         try:
             words = slurm.objection(_request(subject, queue, memory_mb, gres))
         except Unavailable as error:
-            report.fault(str(error), "Run the doctor again; if it stays, ask the cluster's administrators.")
+            report.failed(error, "Run the doctor again; if it stays, ask the cluster's administrators.")
             return
         if words:
             refused.append(f"{what}: {words}")

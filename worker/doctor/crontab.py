@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from .programs import run
+from .programs import Answer, run
 
 _SCHEDULE = re.compile(r"\s*(@\w+|(?:\S+\s+){4}\S+)\s+(.*)")
 _SETTING = re.compile(r"\s*[A-Za-z_]\w*\s*=")
@@ -36,6 +36,11 @@ def read_crontab(scrontab: bool = False) -> Optional[str]:
     if answer is None:
         return None
     return answer.said if answer.code == 0 else ""
+
+
+def has_none_yet(answer: Answer) -> bool:
+    """Of `crontab -l` and `scrontab -l`: "no crontab for mary"."""
+    return answer.code != 0 and "no crontab" in answer.complained.lower()
 
 
 def pass_lines(text: str) -> Iterator[Line]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 from ..advice import advice
 from ..build import traits
+from ..errors import Fault
 from .report import Report
 from .subject import Subject
 
@@ -16,14 +18,13 @@ from .subject import Subject
 def look_at_files(report: Report, subject: Subject) -> None:
     for file in (subject.credentials_file, subject.site_file):
         report.begin(file.name)
-        faults = [fault for fault in subject.faults if fault.startswith(file.name)]
+        faults = [fault for fault in subject.faults if fault.file == file]
         for fault in faults:
-            words, mend = _with_advice(fault, file)
-            report.fault(words, mend)
+            report.fault(str(replace(fault, fix="")), fault.fix or _correct(fault))
         if not faults:
             report.ok("read, and nothing is wrong with it")
     for each in advice(subject.site, traits(subject.site)) if subject.site else ():
-        report.warn(each.found, each.mend)
+        report.warn(each.found, f"{each.fix}.")
     _look_at_ca_file(report, subject)
     report.begin("who may change the code")
     names = ("", "check.py", "run_check", "worker", "scheduler", "slurm", "slurm/job.sh")
@@ -36,16 +37,10 @@ def look_at_files(report: Report, subject: Subject) -> None:
         report.ok("only its owner")
 
 
-def _with_advice(fault: str, file: Path) -> tuple[str, str]:
-    """Some faults end with what to do; the others are mended where they stand."""
-    head, stop, advice = fault.partition(". ")
-    if stop:
-        return head, advice
-    line = fault.rpartition("(line ")[2].rstrip(")") if fault.endswith(")") and "(line " in fault else ""
-    return (
-        fault,
-        f"Mend line {line} of {file}." if line else f"Mend it in {file}; docs/settings.md explains each setting.",
-    )
+def _correct(fault: Fault) -> str:
+    if fault.line:
+        return f"Mend line {fault.line} of {fault.file}."
+    return f"Mend it in {fault.file}; docs/settings.md explains each setting."
 
 
 def _look_at_ca_file(report: Report, subject: Subject) -> None:

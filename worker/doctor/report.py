@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import Callable
+from typing import Callable, Protocol
 
 OK, WARNING, FAULT, SKIPPED = "ok", "warning", "fault", "skipped"
 
@@ -22,6 +22,16 @@ class Finding:
     """What to do about it, in a sentence."""
     node: str = ""
     """The compute node where it was found; empty for this host."""
+
+
+class SaysHowToMend(Protocol):
+    """An error that was made where it is known what was found, and what to do about it."""
+
+    @property
+    def found(self) -> str: ...
+
+    @property
+    def fix(self) -> str: ...
 
 
 class Report:
@@ -43,6 +53,10 @@ class Report:
 
     def fault(self, found: str, mend: str) -> None:
         self._add(FAULT, found, mend)
+
+    def failed(self, error: SaysHowToMend, otherwise: str) -> None:
+        """`otherwise`: what to do where the error does not say."""
+        self.fault(error.found, f"{error.fix}." if error.fix else otherwise)
 
     def skip(self, found: str) -> None:
         self._add(SKIPPED, found, "")

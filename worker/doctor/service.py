@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Optional
 from urllib.parse import urlsplit
 
-from ..errors import Damaged, LoginRefused, StepFailed, Transient
+from ..errors import Damaged, StepFailed, Transient
 from ..folder.jobs import JobsFolder
 from ..settings import Credentials
 from .network import Server, reach
@@ -63,10 +63,8 @@ def _speak(report: Report, subject: Subject, credentials: Credentials) -> None:
     try:
         token = api.authenticate()
         report.ok(f"{credentials.api_user} at {credentials.api_url}{subject.known_site.api.login_path}")
-    except LoginRefused as error:
-        report.fault(str(error).partition(":")[0], "Mend API_USER and API_PASSWORD in credentials.env.")
     except Transient as error:
-        report.fault(str(error), "Is login_path in [api] of site.toml right? Else ask the service's administrators.")
+        report.failed(error, "Ask the service's administrators.")
     _compare_clocks(report, api)
     if token:
         _open_input(report, subject, credentials, api, token)
@@ -77,7 +75,7 @@ def _compare_clocks(report: Report, api: Api) -> None:
     try:
         ahead = api.clock_ahead()
     except Transient as error:
-        report.skip(str(error))
+        report.skip(error.found)
         return
     if ahead is None:
         report.skip("the API does not say what time it is")
@@ -116,7 +114,7 @@ def _open_input(report: Report, subject: Subject, credentials: Credentials, api:
         api.look("input", Input(url, "", may_fetch(url, credentials.api_url, ())), token)
         report.ok(f"{url} can be read")
     except (StepFailed, Transient) as error:
-        words = error.reason if isinstance(error, StepFailed) else str(error)
+        words = error.reason if isinstance(error, StepFailed) else error.found
         if subject.input:
             report.fault(words, f"Ask the service whether {credentials.api_user} may read it.")
         else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from ..errors import Fault
 from ..settings import Config, Credentials, Site
 
 
@@ -17,8 +18,8 @@ class Subject:
     credentials_file: Path
     site: Optional[Site]
     credentials: Optional[Credentials]
-    faults: tuple[str, ...] = ()
-    """Of both files, each with its place."""
+    faults: tuple[Fault, ...] = ()
+    """Of both files."""
     input: str = ""
     """A path or URL of the API that must be readable."""
     on_node: bool = False

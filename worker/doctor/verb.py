@@ -12,8 +12,8 @@ from .packages import MODULES, missing
 SUMMARY = "look at everything, and say how to mend what is wrong"
 HELP = """\
 Looks at everything that Batchferry needs: Python and packages, both files, the jobs folder, the broker and its queues,
-the API, Slurm, clocks, cron. One line per check, with what to do where something is wrong. All checks run, side by
-side, each with a time-out; nothing is taken from a queue, and nothing is left in one.
+the API, Slurm, clocks, cron. One line per check, with what to do where something is wrong; docs/doctor.md lists them.
+All checks run, side by side, each with a time-out; nothing is taken from a queue, and nothing is left in one.
 
 exit codes:
    0  nothing has to be mended; there may be warnings (!)

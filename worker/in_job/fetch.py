@@ -57,7 +57,7 @@ class Fetcher:
         try:
             size = retrying(self._once, name, source, target)
         except Transient as error:
-            reason = sentences.not_fetched(name, self._patience, str(error))
+            reason = sentences.not_fetched(name, self._patience, error.found)
             raise StepFailed("fetch", reason, may_work_again=True) from None
         except OSError as error:
             raise StepFailed(

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..build import kind_of, open_answers, traits
-from ..errors import Damaged, Misconfigured, StepFailed
+from ..errors import Damaged, Fault, Misconfigured, StepFailed
 from ..folder import batches, frozen
 from ..folder.answer import reply_of
 from ..folder.batches import Batch, Claimed, Pool
@@ -113,7 +113,7 @@ def run(config: Config, crew: JobFolder, place: Placement) -> None:
         raise Damaged("this pilot was never intended")
     queue = config.queue(pilot.queue)
     if queue is None:
-        raise Misconfigured([f"the queue {pilot.queue} has left the site file"])
+        raise Misconfigured([Fault(config.site_file, f"the queue {pilot.queue} has left the site file")])
     try:
         with _working_place(config, crew) as working_place:  # before it has started, so that it counts as not begun
             _work_there(config, queue, crew, place, intent.resources.minutes * 60, working_place)

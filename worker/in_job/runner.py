@@ -92,7 +92,7 @@ class Runner:
     def _be_configured(self, frozen: str) -> None:
         """As the site file was when the next jobs were claimed; where that is not known, or not understood, as when the pilot
         began. Addresses are as they were then."""
-        site = parse_site(self._pilots.root, "frozen", frozen, []) if frozen else None
+        site = parse_site(self._pilots.root, self._pilots.site_file, frozen, []) if frozen else None
         today = self._pilots.site
         self._config = self._pilots
         if site is not None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from ..doctor.crontab import pass_lines
+from ..doctor.crontab import has_none_yet, pass_lines
 from ..doctor.programs import run
 from .files import create
 
@@ -105,7 +105,7 @@ def _present_lines(program: str) -> str:
     answer = run([program, "-l"])
     if answer is None:
         raise NotAdded(f"there is no {program} program on this host")
-    if answer.code and "no crontab" not in answer.complained.lower():
+    if answer.code and not has_none_yet(answer):
         raise NotAdded(f"{program} -l failed: {answer.complained.strip() or 'no reason given'}")
     return answer.said if answer.code == 0 else ""
 

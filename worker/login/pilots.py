@@ -460,7 +460,7 @@ def _hand_on(tools: Tools, batch: Batch, claimed: Claimed, came: Optional[Came],
 def _frozen_for(config: Config, batch: Batch, claimed: Claimed) -> Config:
     """What the job was claimed with, where the site file does not have it any more."""
     known = claimed.workload in config.site.workloads and config.queue(claimed.message.queue) is not None
-    site = None if known else parse_site(config.root, "frozen", frozen.read(batch.site), [])
+    site = None if known else parse_site(config.root, config.site_file, frozen.read(batch.site), [])
     return config if site is None else replace(config, site=site)
 
 

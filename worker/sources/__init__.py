@@ -71,10 +71,10 @@ class Settled(enum.Enum):
 
 class QueueFault(Transient):
     """The source works, but this queue can't be read: deleted, not ours to read, made with settings that are refused. The
-    others are not affected. The text says why, and what to do."""
+    others are not affected."""
 
-    def __init__(self, queue: str, words: str) -> None:
-        super().__init__(f"the queue {queue} {words}")
+    def __init__(self, queue: str, words: str, fix: str = "") -> None:
+        super().__init__(f"the queue {queue} {words}", fix=fix)
         self.queue = queue
 
 

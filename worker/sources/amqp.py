@@ -18,7 +18,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from ..amqp import connection as amqp
 from ..amqp.connection import OUR_FAULT, Connection, translated
-from ..errors import Transient
+from ..errors import Advice, Transient
 from ..settings import Queue
 from . import Properties, QueueFault, Settled, Taken
 
@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REFUSALS = {
-    403: "may not be read by our user, or does not exist ({}). Give the user the right to read it, make the queue, or take "
-    "it out of site.toml",
-    404: "does not exist ({}). Make it, or take it out of site.toml",
-    405: "belongs to another connection alone ({}). It has to be made anew, and not as an exclusive one",
-    540: "is a stream; Batchferry needs a classic or quorum queue",
-}
+    403: ("may not be read by our user, or does not exist ({})",
+          "Give the user the right to read it, make the queue, or take it out of site.toml"),
+    404: ("does not exist ({})", "Make it, or take it out of site.toml"),
+    405: ("belongs to another connection alone ({})", "It has to be made anew, and not as an exclusive one"),
+    540: ("is a stream; Batchferry needs a classic or quorum queue", ""),
+}  # fmt: skip
 """By reply code: why a jobs queue can't be read, and what to do. 540 is what a basic.get from a stream is told."""
+_FIX_MAKING = "Correct its settings there, or make it by hand"
 _MOST_PREFETCH = 65_535
 """A short unsigned integer of AMQP."""
 _QUIET = 0.05
@@ -74,14 +75,14 @@ class RabbitMQ:
             return int(answer.method.message_count) + ahead
 
     def _make(self, queue: Queue) -> Any:
-        from ..amqp.making import LeaveIt, how_to_make, instead_of_transient, refused_because_transient, unsaid_warning
+        from ..amqp.making import UNSAID, how_to_make, instead_of_transient, refused_because_transient
 
         how = how_to_make(queue)
-        if isinstance(how, LeaveIt):
-            raise QueueFault(queue.name, how.why)
+        if isinstance(how, Advice):
+            raise QueueFault(queue.name, how.found, how.fix)
         log.info("queue missing, making it queue=%s durable=%s", queue.name, str(how.durable).lower())
         if how.unsaid:
-            log.warning("queue made without a word in site.toml queue=%s why=%r", queue.name, unsaid_warning())
+            log.warning("queue made without a word in site.toml queue=%s why=%r", queue.name, str(UNSAID))
         # What a broker refuses roughly (541) ends the connection, and all that is held on it would go back.
         apart = self._connection.another() if self._held else None
         channel = (apart or self._connection.open()).channel()
@@ -90,12 +91,11 @@ class RabbitMQ:
         except (exceptions.ChannelClosedByBroker, exceptions.ConnectionClosedByBroker) as error:
             if error.reply_code < OUR_FAULT:
                 raise
-            why = (
-                f"can't be made as site.toml says ({error.reply_text}). Correct its settings there, or make it by hand"
-            )
+            found, fix = f"can't be made as site.toml says ({error.reply_text})", _FIX_MAKING
             if not how.durable and refused_because_transient(error.reply_code, error.reply_text):
-                why = f"does not exist, and {instead_of_transient('durable')}"
-            raise QueueFault(queue.name, why) from None
+                instead = instead_of_transient("durable")
+                found, fix = f"does not exist, and {instead.found}", instead.fix
+            raise QueueFault(queue.name, found, fix) from None
         except (exceptions.UnsupportedAMQPFieldException, struct.error, TypeError, ValueError, OverflowError) as error:
             amqp.close(apart or self._connection.open())  # half of it may be sent
             why = f"has arguments in site.toml that can't be sent to a broker ({amqp.in_words(error)})"
@@ -278,8 +278,8 @@ class RabbitMQ:
             except (exceptions.ChannelClosedByBroker, exceptions.ConnectionClosedByBroker) as error:
                 if error.reply_code < OUR_FAULT:
                     raise
-                words = _REFUSALS.get(error.reply_code, "can't be read: the broker refuses ({})")
-                raise QueueFault(queue, words.format(error.reply_text)) from None
+                words, fix = _REFUSALS.get(error.reply_code, ("can't be read: the broker refuses ({})", ""))
+                raise QueueFault(queue, words.format(error.reply_text), fix) from None
 
 
 def _plain(p: spec.BasicProperties) -> Properties:

@@ -56,9 +56,8 @@ class Spool:
             taken = self._read(queue, name) if len(found) < most else None
             found += [taken] if taken else []
         if names and not found:
-            raise QueueFault(
-                queue, f"holds {names[0]}, which is no file that may be read. Correct its mode, or remove it"
-            )
+            holds = f"holds {names[0]}, which is no file that may be read"
+            raise QueueFault(queue, holds, "Correct its mode, or remove it")
         return found
 
     def ack(self, messages: Sequence[Taken]) -> None:
@@ -110,9 +109,8 @@ class Spool:
         except OSError as error:
             if disk.is_away(error):
                 raise Transient(f"{folder} can't be read: {error.strerror}") from None
-            raise QueueFault(
-                queue, f"can't be read: {folder}: {error.strerror}. Make it, or correct its folder"
-            ) from None
+            found = f"can't be read: {folder}: {error.strerror}"
+            raise QueueFault(queue, found, "Make it, or correct its folder") from None
 
     def _read(self, queue: str, name: str) -> Optional[Taken]:
         """None for what is no file, or is gone."""
