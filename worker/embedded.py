@@ -17,16 +17,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from .deliveries import matches
 from .errors import Transient, Unroutable
-from .folder.records import from_json, to_json
-from .job.outcome import Reply
 from .settings import Queue, Replies
 from .sources import Properties, Settled, Taken
 
 if TYPE_CHECKING:
     from .job.facts import Message
     from .job.names import JobId
+    from .job.outcome import Reply
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS queues (name TEXT PRIMARY KEY);
@@ -72,6 +70,8 @@ class Embedded:
             time.sleep(min(left, _LOOK_AGAIN))
 
     def _take(self, queue: str, most: int) -> list[Taken]:
+        from .folder.records import from_json
+
         with self._transaction() as db:
             _tidy(db, queue)
             rows = db.execute(
@@ -116,6 +116,8 @@ class Embedded:
             _give_back(db, "id = ? AND holder = ?", taken.tag, self._holder)
 
     def send(self, reply: Reply) -> None:
+        from .deliveries import matches
+
         properties = Properties(
             correlation_id=reply.correlation_id,
             message_id=reply.message_id,
@@ -135,6 +137,8 @@ class Embedded:
 
     def put(self, queue: str, body: bytes, properties: Properties) -> None:
         """What a requester does too. When it returns, the message survives a power failure. Raises Unroutable."""
+        from .folder.records import to_json
+
         expiration = properties.expiration
         life = int(expiration) / 1000 if isinstance(expiration, str) and expiration.isdigit() else None
         with self._transaction() as db:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -70,6 +70,12 @@ def why_stopped(root: Path, site: Site, name: str) -> str:
         return f"the workload {name} is not in site.toml"
     seen = (need for need in needed(workload, root, site.python) if _is_inside(need.path, root))
     return next(filter(None, map(trouble, seen)), "")
+
+
+def stopped_workloads(site: Site, why_stopped: Callable[[str], str]) -> dict[str, str]:
+    """Of those that the site file names: why nothing of them can be begun."""
+    names = dict.fromkeys([*site.workloads, *(queue.workload for queue in site.queues)])
+    return {name: why for name in names if (why := why_stopped(name))}
 
 
 def workloads_of(site: Site, queue: Queue) -> list[str]:

@@ -17,7 +17,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
-from pathlib import Path
 from typing import Optional
 
 from ..errors import Damaged, InvalidSpec
@@ -544,18 +543,3 @@ def _hire(tools: Tools, queue: Queue) -> JobFolder:
 def _submission(queue: Queue) -> judge.Submit:
     rules = queue.pilot
     return judge.Submit(1, Resources(rules.cpus, rules.memory_mb, int(rules.time)), f"{PILOT}{queue.name}")
-
-
-def idle(jobs: JobsFolder) -> bool:
-    """Whether a pass has nothing to do with pilots: one look for a site without them."""
-    if not jobs.pilots.is_dir():
-        return True
-    places: list[Path] = [batches.crew_of(jobs)]
-    for pool in jobs.pilots.glob("q-*"):
-        places += [pool / "todo", pool / "ended", pool / "locked", pool / "cancel"]
-        if os.path.lexists(pool / "put_back_asked.json"):
-            return False
-    try:
-        return not any(map(paths.names_in, places))
-    except Damaged:  # the pass says so
-        return False

@@ -14,7 +14,7 @@ from ..errors import Damaged, LoginRefused, Transient
 from ..folder import disk, paths
 from ..folder.jobs import JobsFolder
 from ..folder.records import Fact, T
-from ..installed import why_stopped, workloads_of
+from ..installed import stopped_workloads, why_stopped, workloads_of
 from ..settings import Config, Queue
 from .budget import Budget
 from .lease import Lease
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from scheduler import Informant, JobView, Scheduler, Traits
 
-    from ..ends import Ends
+    from ..build import Ends
     from .ids import Ids
     from .known_shapes import Shapes
     from .quiet import Quiet
@@ -67,6 +67,8 @@ class Tools:
     config: Config
     jobs: JobsFolder
     lease: Optional[Lease] = None
+    opened: Optional[Ends] = None
+    """Where jobs come from and answers go, if somebody has looked there already."""
     slurm_away: str = ""
     """What Slurm said in this pass instead of an answer."""
     slurm_answered: bool = False
@@ -169,9 +171,7 @@ class Tools:
         return self.stopped[workload]
 
     def stopped_workloads(self) -> dict[str, str]:
-        """Of those that the site file names."""
-        names = dict.fromkeys([*self.config.site.workloads, *(queue.workload for queue in self.config.site.queues)])
-        return {name: why for name in names if (why := self.why_stopped(name))}
+        return stopped_workloads(self.config.site, self.why_stopped)
 
     def can_begin(self, queue: Queue) -> bool:
         """Whether a job of this queue may come to anything: not where all of its workloads are stopped."""
@@ -271,7 +271,7 @@ class Tools:
         """Where jobs come from, and where answers go."""
         from ..build import open_ends
 
-        return open_ends(self.config)
+        return self.opened or open_ends(self.config)
 
     @cached_property
     def token(self) -> str:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Optional
 from pika import exceptions, spec
 from pika.adapters.blocking_connection import BlockingChannel
 
-from ..amqp import connection as amqp
-from ..amqp.connection import OUR_FAULT, Connection, translated
+from .. import amqp
+from ..amqp import OUR_FAULT, Connection, translated
 from ..errors import Transient
 from ..settings import Queue
 from . import Properties, QueueFault, Settled, Taken
