@@ -19,11 +19,9 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from .errors import Transient, Unroutable
 from .settings import Queue, Replies
-from .sources import Properties, Settled, Taken
+from .sources import Properties, Source, Taken
 
 if TYPE_CHECKING:
-    from .job.facts import Message
-    from .job.names import JobId
     from .job.outcome import Reply
 
 _SCHEMA = """
@@ -44,7 +42,7 @@ _LOOK_AGAIN = 0.05
 """Seconds; a file tells nobody that it has changed."""
 
 
-class Embedded:
+class Embedded(Source):
     """A source and a delivery. `holder` names this process in such a way that others can see whether it still lives."""
 
     def __init__(self, file: Path, replies: Replies) -> None:
@@ -106,10 +104,6 @@ class Embedded:
 
     def ensure_acked(self) -> None:
         """Every ack was committed before it returned."""
-
-    def settle(self, claims: Sequence[tuple[JobId, Message]]) -> list[Settled]:
-        """What one has taken, nobody else has."""
-        return [Settled.OURS] * len(claims)
 
     def give_back(self, taken: Taken) -> None:
         with self._transaction() as db:
