@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -19,7 +18,7 @@ from ..build import Ends, open_ends
 from ..errors import Damaged, NotOurs, Transient
 from ..folder.jobs import JobsFolder, mark_file
 from ..folder.paths import contents, remove
-from ..installed import stopped_workloads, why_stopped
+from ..installed import Workloads
 from ..settings import Config
 from ..sources import QueueFault
 from . import lease
@@ -171,7 +170,7 @@ def _nothing_to_do(config: Config, jobs: JobsFolder, ends: Ends) -> bool:
     be reported."""
     if jobs.active_names() or not jobs.pilots_idle():
         return False
-    if stopped_workloads(config.site, partial(why_stopped, config.root, config.site)):
+    if Workloads(config.root, config.site).stopped():
         return False
     try:
         return all(ends.source(queue).waiting(queue) == 0 for queue in config.site.queues)

@@ -37,10 +37,11 @@ from ..job.spec import JobSpec, Resources
 from ..settings import Config, Queue, Timing
 from ..sources import Taken, digest
 from . import archive, declined, reconcile, tally
+from .away import raise_if_disk
 from .claim import as_message, has_id
 from .ids import Ids
 from .reconcile import Standing
-from .tools import Tools, raise_if_disk
+from .tools import Tools
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ def _for_a_pilot(tools: Tools, queue: Queue, taken: Taken, too_large: Counter[st
         spec = reconcile.understand(config, queue, taken.properties.reply_to, taken.body)
     except InvalidSpec:
         return None
-    if tools.why_stopped(spec.workload):
+    if tools.workloads.why_stopped(spec.workload):
         return None
     mode = config.site.workloads[spec.workload].mode or queue.mode
     if mode != "pilot":
@@ -495,7 +496,7 @@ def want(tools: Tools, standing: Standing) -> None:
     """Makes ready what is to be submitted: never more pilots than jobs justify, those that wait in Slurm included."""
     waiting = {job.id for job, _ in standing.ready}
     for queue, pool in pools(tools.config, tools.jobs):
-        if not _jobs_to_do(pool) or _unfit(tools, pool) is not None or not tools.can_begin(queue):
+        if not _jobs_to_do(pool) or _unfit(tools, pool) is not None or not tools.workloads.can_begin(queue):
             continue
         if not declined.may_try(tools, standing, _submission(queue).resources):
             continue
