@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Optional, Protocol
 
-from worker.amqp.connection import Connection
-from worker.build import End
+from worker.amqp import Connection
+from worker.build import End, Ends
 from worker.deliveries import Delivery
 from worker.deliveries.message import Messages
-from worker.ends import Ends
 from worker.job.outcome import Reply
 from worker.settings import Credentials, Replies, Site
 from worker.sources import Source, Taken

@@ -27,7 +27,7 @@ class Answer:
     @property
     def headers(self) -> dict[str, Any]:
         table = self.properties.headers
-        # Once a test has imported worker.amqp.connection, pika leaves the table as it was on the wire.
+        # Once a test has imported worker.amqp, pika leaves the table as it was on the wire.
         return dict(data.decode_table(table, 0)[0] if isinstance(table, bytes) else table)
 
     def output(self, name: str) -> bytes:

@@ -20,7 +20,7 @@ from tests.services.daemon import poll
 from tests.services.proxy import SERVER, Proxy
 from tests.services.rabbitmq import RabbitMQ as PrivateRabbitMQ
 from tests.services.rabbitmq import version
-from worker.amqp.connection import parameters
+from worker.amqp import parameters
 from worker.amqp.returns import MANY
 from worker.amqp.trial import Trial
 from worker.deliveries.window import Window

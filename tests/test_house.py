@@ -6,16 +6,20 @@ import ast
 import builtins
 import dataclasses
 import importlib
+import json
+import os
 import pkgutil
+import socket
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tests.installation import ROOT
+from tests.installation import ROOT, Installation
 from worker import build
 from worker.job import stage
 from worker.job.outcome import OUTCOMES
@@ -26,7 +30,7 @@ NAMES = [path.relative_to(ROOT).as_posix() for path in MODULES]
 
 ONLY_IN = {
     "pika": {
-        "worker/amqp/connection.py",
+        "worker/amqp/__init__.py",
         "worker/amqp/trial.py",
         "worker/sources/amqp.py",
         "worker/deliveries/message.py",
@@ -311,20 +315,38 @@ HEAVY = {
 }
 
 
-def test_an_empty_pass_imports_only_what_it_needs() -> None:
-    modules = loaded(
-        "import check, worker.config, worker.login.guard, worker.sources.amqp, worker.ends, worker.login.tools"
-    )
+KINDS = {"worker.embedded", "worker.sources.amqp", "worker.sources.spool"}
+NOT_YET = ("worker.job", "worker.deliveries", "worker.folder.records", "worker.folder.facts", "worker.login.one_pass",
+           "scheduler", "slurm")  # fmt: skip
+MOST = 16
 
-    assert "pika" in modules and not modules & (HEAVY - loaded("import pika"))
-    assert not modules & {
-        "worker.login.one_pass",
-        "worker.job.judge",
-        "worker.job.spec",
-        "worker.folder.facts",
-        "worker.deliveries",
-        "scheduler",
-    }, "only where there is work"
+
+@pytest.mark.parametrize(("broker", "kind", "library", "code"), [
+    ("embedded", "worker.embedded", "sqlite3", os.EX_OK),
+    ("rabbitmq", "worker.sources.amqp", "pika", os.EX_UNAVAILABLE),
+])  # fmt: skip
+def test_an_empty_pass_loads_one_source_no_delivery_no_codec_and_few_modules_of_ours(
+    broker: str, kind: str, library: str, code: int, tmp_path: Path
+) -> None:
+    """A RabbitMQ that is away is asked by the same code as one that has nothing."""
+    with socket.socket() as nobody_listens:
+        nobody_listens.bind(("127.0.0.1", 0))
+        away = SimpleNamespace(host="127.0.0.1", user="u", password="p", vhost="/")
+        installation = Installation(tmp_path / "place", away, "http://127.0.0.1:9", "u", "p", {}, "jobs",
+                                    rabbitmq_port=nobody_listens.getsockname()[1])  # fmt: skip
+        broker_file = json.dumps(str(tmp_path / "broker.sqlite"))
+        site = installation.site_file
+        site.write_text(f'broker = "{broker}"\nbroker_file = {broker_file}\n{site.read_text()}')
+        installation.check(expect=code)
+        files = ["--site", str(site), "--credentials", str(installation.credentials_file)]
+
+        modules = loaded(f"import check, sys\nsys.argv[1:] = {files}\nassert check.main() == {code}")
+
+    ours = {name for name in modules if name.split(".")[0] in ("worker", "scheduler", "slurm")}
+    assert len(ours) <= MOST, sorted(ours)
+    assert ours & KINDS == {kind}
+    assert not [name for name in ours if name.startswith(NOT_YET)]
+    assert library in modules and not modules & (HEAVY - loaded(f"import {library}"))
 
 
 def test_reading_the_configuration_needs_no_network() -> None:

@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterator
 from typing import Union
 
-from slurm.options import refusal
-
 from .settings import ApiSettings, Queue, Site, Workload
 
 Path = tuple[Union[str, int], ...]
@@ -52,6 +50,10 @@ def _of_api(api: ApiSettings) -> Iterator[tuple[Path, str]]:
 
 
 def _of_options(site: Site) -> Iterator[tuple[Path, str]]:
+    if not site.slurm.extra_options:
+        return
+    from slurm.options import refusal
+
     taken = {name: f"set {name} in [slurm] alone" for name in ("account", "partition") if getattr(site.slurm, name)}
     if any(queue.resources.max_gpus or queue.resources.gpus_by_memory for queue in site.queues):
         gpus = ("gres", "gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task")

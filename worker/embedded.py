@@ -17,16 +17,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from .deliveries import matches
 from .errors import Transient, Unroutable
-from .folder.records import from_json, to_json
-from .job.outcome import Reply
 from .settings import Queue, Replies
-from .sources import Properties, Settled, Taken
+from .sources import Properties, Source, Taken
 
 if TYPE_CHECKING:
-    from .job.facts import Message
-    from .job.names import JobId
+    from .job.outcome import Reply
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS queues (name TEXT PRIMARY KEY);
@@ -46,7 +42,7 @@ _LOOK_AGAIN = 0.05
 """Seconds; a file tells nobody that it has changed."""
 
 
-class Embedded:
+class Embedded(Source):
     """A source and a delivery. `holder` names this process in such a way that others can see whether it still lives."""
 
     def __init__(self, file: Path, replies: Replies) -> None:
@@ -72,6 +68,8 @@ class Embedded:
             time.sleep(min(left, _LOOK_AGAIN))
 
     def _take(self, queue: str, most: int) -> list[Taken]:
+        from .folder.records import from_json
+
         with self._transaction() as db:
             _tidy(db, queue)
             rows = db.execute(
@@ -107,15 +105,13 @@ class Embedded:
     def ensure_acked(self) -> None:
         """Every ack was committed before it returned."""
 
-    def settle(self, claims: Sequence[tuple[JobId, Message]]) -> list[Settled]:
-        """What one has taken, nobody else has."""
-        return [Settled.OURS] * len(claims)
-
     def give_back(self, taken: Taken) -> None:
         with self._transaction() as db:
             _give_back(db, "id = ? AND holder = ?", taken.tag, self._holder)
 
     def send(self, reply: Reply) -> None:
+        from .deliveries import matches
+
         properties = Properties(
             correlation_id=reply.correlation_id,
             message_id=reply.message_id,
@@ -135,6 +131,8 @@ class Embedded:
 
     def put(self, queue: str, body: bytes, properties: Properties) -> None:
         """What a requester does too. When it returns, the message survives a power failure. Raises Unroutable."""
+        from .folder.records import to_json
+
         expiration = properties.expiration
         life = int(expiration) / 1000 if isinstance(expiration, str) and expiration.isdigit() else None
         with self._transaction() as db:

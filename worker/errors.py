@@ -80,6 +80,14 @@ class Misconfigured(Exception):
         self.faults = tuple(faults)
 
 
+class NotOurs(Exception):
+    """The jobs folder is not the one of earlier passes. `fix`: what to do."""
+
+    def __init__(self, found: str, fix: str) -> None:
+        super().__init__(f"{found}. {fix}")
+        self.found, self.fix = found, fix
+
+
 class Damaged(Exception):
     """A file of a job folder is not what we wrote there, or comes from a newer version: left alone and reported."""
 

@@ -72,6 +72,31 @@ def why_stopped(root: Path, site: Site, name: str) -> str:
     return next(filter(None, map(trouble, seen)), "")
 
 
+class Workloads:
+    """Those that can be begun, and those that are stopped. Each is looked at once, until all are to be looked at again."""
+
+    def __init__(self, root: Path, site: Site) -> None:
+        self._root, self._site = root, site
+        self._seen: dict[str, str] = {}
+
+    def why_stopped(self, name: str) -> str:
+        if name not in self._seen:
+            self._seen[name] = why_stopped(self._root, self._site, name)
+        return self._seen[name]
+
+    def stopped(self) -> dict[str, str]:
+        """Why, of those that the site file names."""
+        names = dict.fromkeys([*self._site.workloads, *(queue.workload for queue in self._site.queues)])
+        return {name: why for name in names if (why := self.why_stopped(name))}
+
+    def can_begin(self, queue: Queue) -> bool:
+        """Whether a job of this queue may come to anything: not where all of its workloads are stopped."""
+        return not all(self.why_stopped(name) for name in workloads_of(self._site, queue))
+
+    def look_again(self) -> None:
+        self._seen.clear()
+
+
 def workloads_of(site: Site, queue: Queue) -> list[str]:
     """Those that its messages ask for: its own, and those that are no queue's own and can only be asked for by name."""
     own = {each.workload for each in site.queues}

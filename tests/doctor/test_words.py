@@ -13,14 +13,14 @@ from pika import exceptions
 from scheduler import Unavailable
 from tests.services.upstream import LOGIN_PATHS, Answer, Upstream
 from tests.worker.examples import CREDENTIALS, SITE, config_for, write_files
-from worker.amqp.connection import Connection
+from worker.amqp import Connection
 from worker.amqp.trial import Seen, Trial
 from worker.doctor import broker, cluster, disk, files, service
 from worker.doctor.report import FAULT, WARNING, Finding, Report
 from worker.doctor.subject import Subject, read_subject
-from worker.errors import Advice, Fault, Transient
+from worker.errors import Advice, Fault, NotOurs, Transient
 from worker.folder.jobs import JobsFolder
-from worker.login.mark import NotOurs, leave_mark
+from worker.login.mark import Marked, keep_mark
 from worker.settings import Pattern, Queue, Replies, SlurmSettings
 
 OTHER = "etwas ganz anderes"
@@ -115,7 +115,7 @@ def folder_of_another(report: Report, folder: Path, _: pytest.MonkeyPatch) -> No
     assert subject.site is not None and subject.credentials is not None
     subject.site.jobs_dir.mkdir(exist_ok=True)
     jobs = JobsFolder(subject.site.jobs_dir)
-    leave_mark(subject.config(subject.credentials), jobs)
+    keep_mark(subject.config(subject.credentials), jobs, Marked.NOT_YET)
     jobs.mark.unlink()
     disk.look_at_jobs_folder(report, subject)
 

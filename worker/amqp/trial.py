@@ -19,7 +19,7 @@ from pika import data, exceptions
 from pika.adapters.blocking_connection import BlockingChannel
 
 from ..settings import Credentials, Queue
-from .connection import Connection, largest_in, translated
+from . import Connection, largest_in, translated
 from .making import refused_because_transient
 
 _REFUSED, _NOT_FOUND, _LOCKED, _OTHER_ARGUMENTS = 403, 404, 405, 406

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pika
 from pika import exceptions, spec
 
-from ..amqp.connection import OUR_FAULT, Connection, is_too_large, largest_in, translated
+from ..amqp import OUR_FAULT, Connection, is_too_large, largest_in, translated
 from ..amqp.making import (
     UNSAID_FOR_REPLY,
     how_to_make_for_reply,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 import pika
 from pika import exceptions
 
-from ..amqp.connection import OUR_FAULT, parameters
+from ..amqp import OUR_FAULT, parameters
 from .message import as_properties, is_direct
 
 if TYPE_CHECKING:

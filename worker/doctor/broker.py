@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from time import monotonic
 
-from ..amqp.connection import FIX_LOGIN
+from ..amqp import FIX_LOGIN
 from ..amqp.making import UNSAID, how_to_make, instead_of_transient
 from ..amqp.management import Management
 from ..amqp.trial import Seen, Trial

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..build import traits
+from ..errors import NotOurs
 from ..folder import paths
-from ..folder.jobs import JobsFolder
+from ..folder.jobs import JobsFolder, mark_file
 from ..job.sentences import duration
-from ..login.mark import Marked, NotOurs, check_mark, mark_file
+from ..login.mark import Marked, check_mark
 from ..settings import Site
 from .aside import own_folder
 from .mounts import look_at_options, mount_of

@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
-from ..job.names import JobId
+from ..errors import Damaged
 from . import paths
 
 if TYPE_CHECKING:
+    from ..job.names import JobId
     from .facts import JobFolder
+
+_A_DAY = 86400.0
 
 
 class JobsFolder:
@@ -107,8 +110,35 @@ class JobsFolder:
                 return job
         return None
 
+    def pilots_idle(self) -> bool:
+        """Whether a pass has nothing to do with pilots: one look for a site without them."""
+        if not self.pilots.is_dir():
+            return True
+        places = [self.pilots / "crew"]
+        for pool in self.pilots.glob("q-*"):
+            places += [pool / "todo", pool / "ended", pool / "locked", pool / "cancel"]
+            if os.path.lexists(pool / "put_back_asked.json"):
+                return False
+        try:
+            return not any(map(paths.names_in, places))
+        except Damaged:  # the pass says so
+            return False
+
+    def touch_is_due(self, now: float) -> bool:
+        """Whether what is in flight has to be kept from a purge. The note is empty where a round is over."""
+        try:
+            found = os.lstat(self.touched)
+        except OSError as error:
+            return isinstance(error, FileNotFoundError)
+        return found.st_size > 0 or not 0 <= now - found.st_mtime < _A_DAY
+
     def group(self, group: str) -> Path:
         return self.groups / f"{group}.json"
 
     def group_log(self, group: str) -> Path:
         return self.groups / f"{group}.log"
+
+
+def mark_file(site_file: Path) -> Path:
+    """Beside the site file, which names the jobs folder; each site file has its own."""
+    return site_file.with_name(f".{site_file.name}.installed")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from ..errors import NotOurs
 from ..folder.jobs import JobsFolder
-from ..login.mark import NotOurs, check_mark, mark_as
+from ..login.mark import check_mark, mark_as
 from .starting import NotAdded
 
 

@@ -20,10 +20,11 @@ from ..job.facts import Cancel, Shape
 from ..job.judge import Submit
 from ..job.spec import Resources
 from . import reconcile, shapes
+from .away import SiteAway, disk_away
 from .budget import Spent
 from .reconcile import Standing
 from .submit import Ready, smallest
-from .tools import SiteAway, Tools, disk_away
+from .tools import Tools
 
 log = logging.getLogger(__name__)
 

@@ -5,23 +5,27 @@ The pass itself, and all that it needs, is imported only when there is something
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Any, Optional
 
-from ..errors import Transient
-from ..folder.jobs import JobsFolder
-from ..folder.paths import remove
+from ..build import Ends, open_ends
+from ..errors import Damaged, NotOurs, Transient
+from ..folder.jobs import JobsFolder, mark_file
+from ..folder.paths import contents, remove
+from ..installed import Workloads
 from ..settings import Config
 from ..sources import QueueFault
 from . import lease
-from .known import note_workloads
-from .mark import Marked, NotOurs, check_mark, leave_mark, note_place
-from .tools import Tools
-from .touch import touch_in_flight
+
+if TYPE_CHECKING:
+    from .mark import Marked
+    from .tools import Tools
 
 log = logging.getLogger(__name__)
 
@@ -31,28 +35,26 @@ _METRICS_EVERY = 300.0
 
 def guarded_pass(config: Config, drain: bool) -> int:
     """One pass, unless another one is running. Returns an exit code."""
-    return guarded(config, lambda tools: _pass(tools, drain))
+    return _alone(config, lambda jobs, held: _pass(config, jobs, held, drain))
 
 
 def guarded(config: Config, work: Callable[[Tools], int], instead: Optional[Callable[[], int]] = None) -> int:
     """Anything that only one process at a time may do. `instead`: what is done while another one does something. Returns an
     exit code."""
-    jobs = JobsFolder(config.site.jobs_dir)
+    return _alone(config, lambda jobs, held: _with_tools(config, jobs, held, open_ends(config), work), instead)
+
+
+def _alone(
+    config: Config, work: Callable[[JobsFolder, lease.Lease], int], instead: Optional[Callable[[], int]] = None
+) -> int:
+    jobs, timing = JobsFolder(config.site.jobs_dir), config.site.timing
     try:
-        marked = check_mark(config.site_file, jobs)
+        marked = None if _is_as_before(config, jobs) else _marked(config, jobs)
         jobs.prepare()
-        timing = config.site.timing
         with lease.hold(jobs.lease, timing.lease_expires, timing.visible_after, [jobs.shapes]) as held:
-            _keep_mark(config, jobs, marked)
-            note_workloads(config.site, jobs)
-            tools = Tools(config, jobs, held)
-            try:
-                code = work(tools)
-                tell_what_is_new(tools, code)
-                return code
-            finally:
-                tools.close()
-                tools.tell_commands()
+            if marked is not None:
+                _note_installation(config, jobs, marked)
+            return work(jobs, held)
     except lease.Held as error:
         if instead is not None:
             return instead()
@@ -69,60 +71,108 @@ def guarded(config: Config, work: Callable[[Tools], int], instead: Optional[Call
         return os.EX_CANTCREAT
 
 
-def _keep_mark(config: Config, jobs: JobsFolder, marked: Marked) -> None:
-    if marked is Marked.NOT_YET:
-        leave_mark(config, jobs)
-    elif marked is Marked.ELSEWHERE:
-        note_place(config, jobs)
-        log.info("jobs folder was known by another name, noted jobs_dir=%r", str(jobs.path))
-    elif marked is Marked.UNSURE:
-        log.warning("jobs folder was elsewhere before, and that place gives no answer; if it is a copy, stop it now; "
-                    "docs/copying.md jobs_dir=%r", str(jobs.path))  # fmt: skip
+def _is_as_before(config: Config, jobs: JobsFolder) -> bool:
+    """Whether the marks are those of an installation that works here, and all workloads are noted. Looked at by hand, since
+    most passes do without the codec; where anything is new or odd, who knows these facts looks again."""
+    outside, inside = _said(mark_file(config.site_file)), _said(jobs.mark)
+    whole = all(isinstance(word, str) for word in [outside.get("id"), *outside.values(), *inside.values()])
+    names = _said(jobs.workloads).get("names")
+    noted = isinstance(names, list) and all(name in names for name in config.site.workloads)
+    return whole and noted and outside["id"] == inside.get("id") and inside.get("jobs_dir") == str(jobs.path)
+
+
+def _said(file: Path) -> dict[str, Any]:
+    with suppress(Damaged, ValueError, RecursionError):
+        said = json.loads(contents(file) or b"{}")
+        return said if isinstance(said, dict) else {}
+    return {}
+
+
+def _marked(config: Config, jobs: JobsFolder) -> Marked:
+    from .mark import check_mark
+
+    return check_mark(config.site_file, jobs)
+
+
+def _note_installation(config: Config, jobs: JobsFolder, marked: Marked) -> None:
+    from .known import note_workloads
+    from .mark import keep_mark
+
+    keep_mark(config, jobs, marked)
+    note_workloads(config.site, jobs)
+
+
+def _with_tools(config: Config, jobs: JobsFolder, held: lease.Lease, ends: Ends, work: Callable[[Tools], int]) -> int:
+    from .tools import Tools
+
+    tools = Tools(config, jobs, held, ends)
+    try:
+        code = work(tools)
+        tell_what_is_new(tools, code)
+        return code
+    finally:
+        tools.close()
+        tools.tell_commands()
 
 
 def tell_what_is_new(tools: Tools, code: int) -> None:
     """Counts what was seen and writes the metrics; where nothing was seen, only now and then."""
-    file = tools.config.site.metrics_file
-    if tools.ended or tools.redelivered or tools.used_slurm or (file and _is_old(tools.config.root / file)):
+    if tools.ended or tools.redelivered or tools.used_slurm or _metrics_are_due(tools.config):
         from .telling import tell
 
         tell(tools, code)
 
 
-def _is_old(file: Path) -> bool:
+def _metrics_are_due(config: Config) -> bool:
+    if not config.site.metrics_file:
+        return False
     try:
-        return time.time() - os.stat(file).st_mtime >= _METRICS_EVERY
+        return time.time() - os.stat(config.root / config.site.metrics_file).st_mtime >= _METRICS_EVERY
     except OSError:
         return True
 
 
-def _pass(tools: Tools, drain: bool) -> int:
+def _pass(config: Config, jobs: JobsFolder, held: lease.Lease, drain: bool) -> int:
+    ends = open_ends(config)
     try:
-        if _nothing_to_do(tools):
-            remove(tools.jobs.site_fault)
-            touch_in_flight(tools.jobs, tools.server_now)  # the mark, for one
-            return os.EX_OK
-    except Transient as error:
-        log.warning("broker away why=%r", str(error))
-        return os.EX_UNAVAILABLE
+        code = without_work(config, jobs, ends, held.server_now)
+        if code is not None and not _metrics_are_due(config):
+            return code
+        return _with_tools(config, jobs, held, ends, lambda tools: _run(tools, drain) if code is None else code)
+    finally:
+        ends.close()
+
+
+def _run(tools: Tools, drain: bool) -> int:
     from .one_pass import run_pass
 
     return run_pass(tools, drain)
 
 
-def _nothing_to_do(tools: Tools) -> bool:
+def without_work(config: Config, jobs: JobsFolder, ends: Ends, server_now: float) -> Optional[int]:
+    """The exit code of a pass that has nothing to do, or that can't know; None where there is work."""
+    try:
+        if not _nothing_to_do(config, jobs, ends):
+            return None
+    except Transient as error:
+        log.warning("broker away why=%r", str(error))
+        return os.EX_UNAVAILABLE
+    remove(jobs.site_fault)
+    if jobs.touch_is_due(server_now):  # the mark, for one
+        from .touch import touch_in_flight
+
+        touch_in_flight(jobs, server_now)
+    return os.EX_OK
+
+
+def _nothing_to_do(config: Config, jobs: JobsFolder, ends: Ends) -> bool:
     """Raises Transient where only the broker could tell. What can't be read, and a workload that is stopped, has to
     be reported."""
-    if tools.jobs.active_names():
+    if jobs.active_names() or not jobs.pilots_idle():
         return False
-    if tools.jobs.pilots.is_dir():
-        from .pilots import idle
-
-        if not idle(tools.jobs):
-            return False
-    if tools.stopped_workloads():
+    if Workloads(config.root, config.site).stopped():
         return False
     try:
-        return all(tools.ends.source(queue).waiting(queue) == 0 for queue in tools.config.site.queues)
+        return all(ends.source(queue).waiting(queue) == 0 for queue in config.site.queues)
     except QueueFault:
         return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import socket
 import stat
@@ -17,9 +18,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..errors import Damaged
-from ..folder.paths import remove, remove_half_written
-from ..folder.records import Exclusive
-from ..processes import began
+from ..folder import paths
 
 _RELEASED = 0o400
 """The mode of a lease whose pass has ended: a mark that costs no write."""
@@ -86,11 +85,11 @@ def hold(path: Path, expires: float, rest: float = 0, beside: Sequence[Path] = (
     wrote last may not be visible here yet. `beside`: other folders in which whoever was killed may have left half a file.
     """
     me = _Holder(socket.gethostname(), os.getpid(), began(os.getpid()))
-    if not _fact(path).claim(me):
+    if not _claim(path, me):
         _take_over(path, me, expires, rest)
         # Younger ones may be another pass's, which is about to lose to this one, or a verb's.
         for place in (path.parent, *beside):
-            remove_half_written(place, before=os.lstat(path).st_mtime - expires)
+            paths.remove_half_written(place, before=os.lstat(path).st_mtime - expires)
     file = os.open(path, os.O_RDWR)
     try:
         yield Lease(path, file)
@@ -117,8 +116,8 @@ def _take_over(path: Path, me: _Holder, expires: float, rest: float) -> None:
         if _identity(aside) != old:
             with contextlib.suppress(FileExistsError):
                 os.link(aside, path)
-    remove(aside)
-    if not _fact(path).claim(me):
+    paths.remove(aside)
+    if not _claim(path, me):
         raise Held("another pass took over just now")
 
 
@@ -148,7 +147,7 @@ def _age(path: Path) -> float:
     except FileNotFoundError:
         return 0.0
     finally:
-        remove(probe)
+        paths.remove(probe)
 
 
 @dataclass(frozen=True)
@@ -168,13 +167,32 @@ def _identity(path: Path) -> Optional[_Identity]:
     return _Identity(found.st_ino, found.st_mtime_ns, stat.S_IMODE(found.st_mode))
 
 
-def _fact(path: Path) -> Exclusive[_Holder]:
-    return Exclusive(path, _Holder)
+def _claim(path: Path, me: _Holder) -> bool:
+    """By hand: most passes have nothing to do, and do without the codec."""
+    with paths.aside(path, f"{json.dumps(vars(me), indent=1)}\n".encode()) as temporary:
+        return paths.claim_link(temporary.path, path)
 
 
 def _holder(path: Path) -> Optional[_Holder]:
     """None where there is no lease. One that can't be read is somebody's all the same, until it is too old."""
     try:
-        return _fact(path).read()
-    except Damaged:
-        return _Holder(host="an unknown host", pid=0)
+        content = paths.contents(path)
+        if content is None:
+            return None
+        said = json.loads(content)
+        host, pid, since = said["host"], said["pid"], said.get("began", "")
+        if isinstance(host, str) and type(pid) is int and isinstance(since, str):
+            return _Holder(host, pid, since)
+    except (Damaged, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        pass
+    return _Holder(host="an unknown host", pid=0)
+
+
+def began(pid: int) -> str:
+    """When this process began, in a form that no other one of this host's has: proc(5). The system gives its number to
+    another one when it has ended, or after a reboot. Empty where that can't be told."""
+    with contextlib.suppress(OSError, IndexError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        fields = Path("/proc", str(pid), "stat").read_text(errors="replace").rpartition(")")[2].split()
+        return f"{boot} {fields[19]}"
+    return ""

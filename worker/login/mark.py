@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import logging
 import os
 import secrets
 import shlex
@@ -16,21 +17,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
-from ..errors import Damaged
-from ..folder.jobs import JobsFolder
+from ..errors import Damaged, NotOurs
+from ..folder.jobs import JobsFolder, mark_file
 from ..folder.paths import sync_folder
 from ..folder.records import Exclusive
 from ..job.names import Place
 from ..settings import Config
 from .other_place import OtherPlace, look_at
 
-
-class NotOurs(Exception):
-    """The jobs folder is not the one of earlier passes. `fix`: what to do."""
-
-    def __init__(self, found: str, fix: str) -> None:
-        super().__init__(f"{found}. {fix}")
-        self.found, self.fix = found, fix
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,11 +44,6 @@ class Marked(enum.Enum):
     """The mark names another place, where the folder is not any more, or is this one under another name."""
     UNSURE = "unsure"
     """It names another place, and that gives no answer."""
-
-
-def mark_file(site_file: Path) -> Path:
-    """Beside the site file, which names the jobs folder; each site file has its own."""
-    return site_file.with_name(f".{site_file.name}.installed")
 
 
 def check_mark(site_file: Path, jobs: JobsFolder) -> Marked:
@@ -115,14 +105,26 @@ def _compare_places(inside: Mark, jobs: JobsFolder) -> Marked:
     return Marked.UNSURE if there is OtherPlace.NO_ANSWER else Marked.ELSEWHERE
 
 
-def leave_mark(config: Config, jobs: JobsFolder) -> None:
+def keep_mark(config: Config, jobs: JobsFolder, marked: Marked) -> None:
+    """Once nobody else works here. Raises OSError."""
+    if marked is Marked.NOT_YET:
+        _leave_mark(config, jobs)
+    elif marked is Marked.ELSEWHERE:
+        _note_place(config, jobs)
+        log.info("jobs folder was known by another name, noted jobs_dir=%r", str(jobs.path))
+    elif marked is Marked.UNSURE:
+        log.warning("jobs folder was elsewhere before, and that place gives no answer; if it is a copy, stop it now; "
+                    "docs/copying.md jobs_dir=%r", str(jobs.path))  # fmt: skip
+
+
+def _leave_mark(config: Config, jobs: JobsFolder) -> None:
     """In the jobs folder first: a crash in between leaves one to be adopted. Raises OSError if that can't be written."""
     _fact(jobs.mark).claim(Mark(secrets.token_hex(8), str(jobs.path), str(config.site_file)))
     sync_folder(jobs.path.parent)
     _mark_the_site_file(config, jobs)
 
 
-def note_place(config: Config, jobs: JobsFolder) -> None:
+def _note_place(config: Config, jobs: JobsFolder) -> None:
     """Of a folder that was moved, or is known by another name now."""
     inside = _fact(jobs.mark).read()
     if inside is not None:

@@ -16,11 +16,12 @@ from ..job import sentences
 from ..job.facts import Cancel, SiteFault
 from ..job.outcome import Result
 from . import declined, pilots, reconcile
+from .away import SiteAway, disk_away
 from .budget import Spent
 from .reconcile import Standing
 from .submit import Ready, Said, commands_for_one, next_batch, submit
 from .take import check_slurm, may_submit, take
-from .tools import SiteAway, Tools, disk_away
+from .tools import Tools
 from .touch import touch_in_flight
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def _run(tools: Tools, standing: Standing, drain: bool) -> int:
 
 def _report_stopped(tools: Tools, standing: Standing) -> None:
     """A watch says it once."""
-    standing.stopped = tools.stopped_workloads()
+    standing.stopped = tools.workloads.stopped()
     for name, why in standing.stopped.items():
         level = logging.ERROR if tools.is_news(f"workload {name}", why) else logging.DEBUG
         log.log(level, "workload stopped, the others go on workload=%s why=%r", name, why)

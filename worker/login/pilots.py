@@ -17,7 +17,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
-from pathlib import Path
 from typing import Optional
 
 from ..config import parse_site
@@ -39,10 +38,11 @@ from ..job.spec import JobSpec, Resources
 from ..settings import Config, Queue, Timing
 from ..sources import Taken, digest
 from . import archive, declined, reconcile, tally
+from .away import raise_if_disk
 from .claim import as_message, has_id
 from .ids import Ids
 from .reconcile import Standing
-from .tools import Tools, raise_if_disk
+from .tools import Tools
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def _for_a_pilot(tools: Tools, queue: Queue, taken: Taken, too_large: Counter[st
         spec = reconcile.understand(config, queue, taken.properties.reply_to, taken.body)
     except InvalidSpec:
         return None
-    if tools.why_stopped(spec.workload):
+    if tools.workloads.why_stopped(spec.workload):
         return None
     mode = config.site.workloads[spec.workload].mode or queue.mode
     if mode != "pilot":
@@ -508,7 +508,7 @@ def want(tools: Tools, standing: Standing) -> None:
     """Makes ready what is to be submitted: never more pilots than jobs justify, those that wait in Slurm included."""
     waiting = {job.id for job, _ in standing.ready}
     for queue, pool in pools(tools.config, tools.jobs):
-        if not _jobs_to_do(pool) or _unfit(tools, pool) is not None or not tools.can_begin(queue):
+        if not _jobs_to_do(pool) or _unfit(tools, pool) is not None or not tools.workloads.can_begin(queue):
             continue
         if not declined.may_try(tools, standing, _submission(queue).resources):
             continue
@@ -556,18 +556,3 @@ def _hire(tools: Tools, queue: Queue) -> JobFolder:
 def _submission(queue: Queue) -> judge.Submit:
     rules = queue.pilot
     return judge.Submit(1, Resources(rules.cpus, rules.memory_mb, int(rules.time)), f"{PILOT}{queue.name}")
-
-
-def idle(jobs: JobsFolder) -> bool:
-    """Whether a pass has nothing to do with pilots: one look for a site without them."""
-    if not jobs.pilots.is_dir():
-        return True
-    places: list[Path] = [batches.crew_of(jobs)]
-    for pool in jobs.pilots.glob("q-*"):
-        places += [pool / "todo", pool / "ended", pool / "locked", pool / "cancel"]
-        if os.path.lexists(pool / "put_back_asked.json"):
-            return False
-    try:
-        return not any(map(paths.names_in, places))
-    except Damaged:  # the pass says so
-        return False

@@ -25,10 +25,11 @@ from ..job.snapshot import AttemptFacts, JobFacts
 from ..job.spec import JobSpec, Resources, parse_spec, with_resources
 from ..settings import Config, Queue
 from . import accounting, archive, lease, left_over, tally
+from .away import SiteAway, raise_if_disk
 from .budget import LOOK, Spent
 from .hold import hold, let_go
 from .known import was_there
-from .tools import SiteAway, Tools, raise_if_disk
+from .tools import Tools
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +164,7 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, step: judge.Step, 
     """Does what the judge says is next; False when nothing more can be done in this pass."""
     site = tools.config.site
     if isinstance(step, judge.Submit):
-        why = tools.why_stopped(step.workload)
+        why = tools.workloads.why_stopped(step.workload)
         if why and not frozen.suffices(tools.jobs, job, step.workload, site):
             return hold(tools, job, step.attempt, facts.message.queue, standing, why)
         if facts.held:

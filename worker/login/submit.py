@@ -29,8 +29,9 @@ from ..job.judge import Submit
 from ..job.names import JobId
 from ..job.spec import Resources
 from ..settings import Config
+from .away import SiteAway, disk_away, raise_if_disk
 from .side_by_side import side_by_side
-from .tools import SiteAway, Tools, disk_away, raise_if_disk
+from .tools import Tools
 
 log = logging.getLogger(__name__)
 

@@ -24,12 +24,13 @@ from ..job.snapshot import JobFacts
 from ..settings import Queue
 from ..sources import QueueFault, Taken, digest
 from . import pilots, reconcile
+from .away import SiteAway, disk_away
 from .budget import LOOK
 from .claim import claim, free_ids, has_id, note_acked, sync_names
 from .reconcile import Standing
 from .side_by_side import side_by_side
 from .submit import batches_of, commands_for_one
-from .tools import SiteAway, Tools, disk_away
+from .tools import Tools
 from .turns import Turns
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def _with_messages(tools: Tools, standing: Standing, queues: Sequence[Queue]) ->
 
 
 def places(tools: Tools, standing: Standing, queue: Queue) -> int:
-    if queue.name in standing.queue_faults or not tools.can_begin(queue) or pilots.room(tools, queue) == 0:
+    if queue.name in standing.queue_faults or not tools.workloads.can_begin(queue) or pilots.room(tools, queue) == 0:
         return 0
     return standing.places(queue.name, tools.config.site.max_in_flight)
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from ..errors import Damaged, LoginRefused, Transient
-from ..folder import disk, paths
+from ..folder import paths
 from ..folder.jobs import JobsFolder
 from ..folder.records import Fact, T
-from ..installed import why_stopped, workloads_of
-from ..settings import Config, Queue
+from ..installed import Workloads
+from ..settings import Config
+from .away import SiteAway
 from .budget import Budget
 from .lease import Lease
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from scheduler import Informant, JobView, Scheduler, Traits
 
-    from ..ends import Ends
+    from ..build import Ends
     from .ids import Ids
     from .known_shapes import Shapes
     from .quiet import Quiet
@@ -43,30 +44,13 @@ _LONGEST_RETRY_AFTER = 3600.0
 """Seconds; what an API asks for beyond it is not believed."""
 
 
-class SiteAway(Exception):
-    """Something of the site stops claimed jobs: they wait, and no new message is taken. `kind`: login, api, slurm, disk."""
-
-    def __init__(self, kind: str, words: str, retry_after: float = 0) -> None:
-        super().__init__(words)
-        self.kind = kind
-        self.retry_after = retry_after
-
-
-def disk_away(error: OSError) -> SiteAway:
-    return SiteAway("disk", disk.words(error))
-
-
-def raise_if_disk(error: OSError) -> None:
-    """Raises SiteAway where it is the disk that is at fault, and so every job's."""
-    if disk.is_away(error):
-        raise disk_away(error) from None
-
-
 @dataclass
 class Tools:
     config: Config
     jobs: JobsFolder
     lease: Optional[Lease] = None
+    opened: Optional[Ends] = None
+    """Where jobs come from and answers go, if somebody has looked there already."""
     slurm_away: str = ""
     """What Slurm said in this pass instead of an answer."""
     slurm_answered: bool = False
@@ -88,8 +72,6 @@ class Tools:
     complaints: dict[str, str] = field(default_factory=dict)
     damaged: int = 0
     """Files that were put aside in this pass."""
-    stopped: dict[str, str] = field(default_factory=dict)
-    """Workloads that were looked at in this pass: why nothing of them can be begun, or nothing."""
     redelivered: int = 0
     """Messages that came again: each was got before, and went back."""
     ended: list[Ended] = field(default_factory=list)
@@ -106,7 +88,7 @@ class Tools:
             self.told = {job_id: times for job_id, times in self.told.items() if job_id in active}
         self.slurm_away = self.accounting_away = self.broker_away = ""
         self.damaged = 0
-        self.stopped.clear()
+        self.workloads.look_again()
         slowest = self.config.site.slurm.poll_slowest
         self.slurm_answered = self.slurm_answered and 0 <= self.now() - self.slurm_answered_at < slowest
         self.__dict__.pop("shapes", None)
@@ -163,19 +145,9 @@ class Tools:
 
         return Quiet(self.jobs.standing)
 
-    def why_stopped(self, workload: str) -> str:
-        if workload not in self.stopped:
-            self.stopped[workload] = why_stopped(self.config.root, self.config.site, workload)
-        return self.stopped[workload]
-
-    def stopped_workloads(self) -> dict[str, str]:
-        """Of those that the site file names."""
-        names = dict.fromkeys([*self.config.site.workloads, *(queue.workload for queue in self.config.site.queues)])
-        return {name: why for name in names if (why := self.why_stopped(name))}
-
-    def can_begin(self, queue: Queue) -> bool:
-        """Whether a job of this queue may come to anything: not where all of its workloads are stopped."""
-        return not all(self.why_stopped(name) for name in workloads_of(self.config.site, queue))
+    @cached_property
+    def workloads(self) -> Workloads:
+        return Workloads(self.config.root, self.config.site)
 
     def may_use(self, work: str, commands: int) -> bool:
         """Whether so many Slurm commands are left for this work. If not, its turn comes."""
@@ -271,7 +243,7 @@ class Tools:
         """Where jobs come from, and where answers go."""
         from ..build import open_ends
 
-        return open_ends(self.config)
+        return self.opened or open_ends(self.config)
 
     @cached_property
     def token(self) -> str:

@@ -15,7 +15,6 @@ from pathlib import Path
 from ..folder.jobs import JobsFolder
 from ..folder.paths import contents, write_note
 
-_A_DAY = 86400.0
 _AT_ONCE = 1000
 """Files in one pass: more would keep it from its work."""
 _NOT_IN_FLIGHT = ("done", "rejected", "news")
@@ -27,17 +26,8 @@ Parts = tuple[str, ...]
 def touch_in_flight(jobs: JobsFolder, now: float) -> None:
     """A slice of the day's round, if one is due. `now`: by the file server's clock. Never fails: it is only a precaution."""
     with contextlib.suppress(Exception):
-        if _is_due(jobs, now):
+        if jobs.touch_is_due(now):
             _touch_some(jobs, now)
-
-
-def _is_due(jobs: JobsFolder, now: float) -> bool:
-    """The note is empty where a round is over: one look is all that most passes need."""
-    try:
-        found = os.lstat(jobs.touched)
-    except FileNotFoundError:
-        return True
-    return found.st_size > 0 or not 0 <= now - found.st_mtime < _A_DAY
 
 
 def _touch_some(jobs: JobsFolder, now: float) -> None:

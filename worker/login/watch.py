@@ -17,7 +17,7 @@ from ..errors import Transient
 from ..folder import disk
 from ..settings import Config, Queue
 from ..sources import QueueFault
-from . import one_pass, pilots
+from . import one_pass
 from .guard import guarded, tell_what_is_new
 from .reconcile import Standing
 from .take import disk_takes_a_claim, places
@@ -176,7 +176,7 @@ class _Watch:
         slurm, tools = self._site.slurm, self._tools
         if self._back_off:
             return self._back_off * random.uniform(0.8, 1.2)
-        if self._free and not tools.jobs.active_names() and pilots.idle(tools.jobs):
+        if self._free and not tools.jobs.active_names() and tools.jobs.pilots_idle():
             return _HOUR if len(self._queues) == len(self._site.queues) else _LONGEST_BACK_OFF
         if not tools.traits.runs_commands:
             return max(1.0, slurm.poll_fastest)

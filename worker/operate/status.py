@@ -18,11 +18,11 @@ from ..errors import Damaged
 from ..folder.facts import read_progress, read_result, read_started, site_fault_of
 from ..folder.jobs import JobsFolder
 from ..folder.paths import contents
+from ..installed import Workloads
 from ..job.facts import SiteFault
 from ..job.stage import BATCH_STATES, DAMAGED, STATES, UNSENT, words_in_help
 from ..login import shapes, tally
 from ..login.known_shapes import Shapes
-from ..login.tools import Tools
 from ..settings import Config
 from . import in_batches, places, screen
 from .in_batches import InBatch
@@ -183,7 +183,7 @@ def look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: Op
         last_pass=_last_pass(jobs),
         site_fault=_site_fault(jobs),
         waiting=dict(outside.waiting) if outside else {},
-        stopped=Tools(config, jobs).stopped_workloads(),
+        stopped=Workloads(config.root, config.site).stopped(),
         queue_faults=dict(outside.queue_faults) if outside else {},
         broker_away=outside.broker_away if outside else "",
         slurm_away=outside.slurm_away if outside else "",

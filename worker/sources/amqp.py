@@ -11,20 +11,16 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 from pika import exceptions, spec
 from pika.adapters.blocking_connection import BlockingChannel
 
-from ..amqp import connection as amqp
-from ..amqp.connection import OUR_FAULT, Connection, translated
+from .. import amqp
+from ..amqp import OUR_FAULT, Connection, translated
 from ..errors import Advice, Transient
 from ..settings import Queue
-from . import Properties, QueueFault, Settled, Taken
-
-if TYPE_CHECKING:
-    from ..job.facts import Message
-    from ..job.names import JobId
+from . import Properties, QueueFault, Source, Taken
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +40,7 @@ _SLICE = 1.0
 """Seconds: how long the next message may take to come, and how long a wait for the first one goes without a look."""
 
 
-class RabbitMQ:
+class RabbitMQ(Source):
     """All queues of one virtual host, over one channel of a connection that others may share."""
 
     def __init__(self, connection: Connection) -> None:
@@ -247,10 +243,6 @@ class RabbitMQ:
         with translated():
             # A channel is in order: when this is answered, the acks before it have been taken.
             self._jobs_channel().basic_qos(prefetch_count=0)
-
-    def settle(self, claims: Sequence[tuple[JobId, Message]]) -> list[Settled]:
-        """A message is delivered to one consumer, and its ack ends that."""
-        return [Settled.OURS] * len(claims)
 
     def give_back(self, taken: Taken) -> None:
         with translated():

@@ -19,11 +19,9 @@ from typing import TYPE_CHECKING, Optional
 from ..errors import Transient, Unroutable
 from ..folder import disk, paths
 from ..settings import Queue
-from . import Properties, QueueFault, Settled, Taken
+from . import Properties, QueueFault, Source, Taken
 
 if TYPE_CHECKING:
-    from ..job.facts import Message
-    from ..job.names import JobId
     from ..job.outcome import Reply
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,180}\.json")
@@ -33,7 +31,7 @@ _LOOK_AGAIN = 0.2
 """Seconds; a folder tells nobody that it has changed."""
 
 
-class Spool:
+class Spool(Source):
     """A source and a delivery. `folders`: by the queue's name; `keep_bytes`: how much of a file is read, which is more than a
     job may have."""
 
@@ -70,9 +68,6 @@ class Spool:
 
     def ensure_acked(self) -> None:
         """What comes again after a power failure has the same identity, and is known."""
-
-    def settle(self, claims: Sequence[tuple[JobId, Message]]) -> list[Settled]:
-        return [Settled.OURS] * len(claims)
 
     def give_back(self, taken: Taken) -> None:
         """It was never away."""

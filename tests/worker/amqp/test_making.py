@@ -13,7 +13,7 @@ from pika import exceptions
 
 from tests.both import OverRabbitMQ
 from tests.worker.examples import config_for
-from worker.amqp.connection import Connection
+from worker.amqp import Connection
 from worker.amqp.making import Make, how_to_make, how_to_make_for_reply
 from worker.amqp.trial import Seen, Trial
 from worker.doctor.broker import _tell_queue, _try_making_reply_queues

@@ -13,12 +13,20 @@ from worker.folder import batches, paths
 from worker.folder.batches import Pilot, Pool
 from worker.folder.facts import AttemptFolder, JobFolder
 from worker.folder.jobs import JobsFolder
+from worker.installed import Workloads
 from worker.job.facts import Ended, Intent, Started, Submission, Unfit, closed_at
 from worker.job.spec import Resources
 from worker.login.pilots import want
 from worker.login.reconcile import Standing
 from worker.login.tools import Tools
 from worker.settings import PilotRules
+
+
+class All(Workloads):
+    """Of which all can be begun."""
+
+    def why_stopped(self, name: str) -> str:
+        return ""
 
 
 @pytest.fixture
@@ -31,7 +39,7 @@ def tools(tmp_path: Path) -> Tools:
     pool.prepare()
     batches.add(pool, [claimed(number) for number in range(8)], NOW)
     made = Tools(replace(config, site=replace(config.site, queues=(queue,))), jobs)
-    made.stopped = dict.fromkeys(config.site.workloads, "")
+    made.workloads = All(config.root, config.site)
     return made
 
 

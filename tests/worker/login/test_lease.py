@@ -17,8 +17,7 @@ import pytest
 
 from tests.damage import OF_A_FILE
 from tests.worker.examples import ROOT
-from worker.login.lease import Held, Lost, hold
-from worker.processes import began
+from worker.login.lease import Held, Lost, began, hold
 
 EXPIRES = 900.0
 TAKER = """\

@@ -17,13 +17,14 @@ from typing import Callable
 import pytest
 
 from tests.worker.examples import config_for
-from worker.folder.jobs import JobsFolder
+from worker.errors import NotOurs
+from worker.folder.jobs import JobsFolder, mark_file
 from worker.folder.records import Fact
 from worker.install.shared import ask_to_share, share
 from worker.install.starting import NotAdded
 from worker.login import mark, other_place
 from worker.login.guard import guarded
-from worker.login.mark import Mark, Marked, NotOurs, check_mark, mark_file
+from worker.login.mark import Mark, Marked, check_mark
 from worker.settings import Config
 
 

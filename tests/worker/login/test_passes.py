@@ -27,8 +27,9 @@ from worker.folder.records import Fact
 from worker.job.facts import Group, Message, Started
 from worker.job.names import JobId
 from worker.job.outcome import Reply, Result
+from worker.login.away import SiteAway
 from worker.login.one_pass import run_pass
-from worker.login.tools import SiteAway, Tools
+from worker.login.tools import Tools
 from worker.settings import Config, Queue, RetryPolicy, Seconds, Timing
 from worker.sources import Properties, Settled, Taken
 

@@ -11,7 +11,6 @@ import pytest
 from tests.worker.busy import Busy
 from worker.folder import batches
 from worker.login import lease
-from worker.login.pilots import idle
 from worker.operate import pilots
 
 
@@ -48,7 +47,7 @@ def test_while_a_pass_works_it_is_asked_and_does_it_once(busy: Busy, capsys: pyt
         os.rename(busy.jobs.lease, busy.jobs.path / "held")
         busy.jobs.lease.write_text('{"host": "elsewhere", "pid": 1}')
         assert put_back(busy) == os.EX_OK and again(busy) == 0
-        assert not idle(busy.jobs) and "put-back" in busy.jobs.rung()
+        assert not busy.jobs.pilots_idle() and "put-back" in busy.jobs.rung()
         assert "Asked for" in capsys.readouterr().out
         os.rename(busy.jobs.path / "held", busy.jobs.lease)
 

@@ -18,7 +18,8 @@ from tests.both import ends_of
 from tests.worker.login import test_passes
 from tests.worker.login.test_passes import GOOD, Login
 from worker.login import watch
-from worker.login.guard import guarded
+from worker.login.guard import guarded, without_work
+from worker.login.one_pass import run_pass
 from worker.login.tools import Tools
 from worker.settings import Queue
 from worker.sources import Properties, QueueFault, Taken
@@ -76,11 +77,11 @@ class Site(Login):
 
     def guarded_pass(self) -> int:
         """Through the door that sends a pass home where nothing is to be done."""
-        from worker.login import guard
 
         def work(tools: Tools) -> int:
             tools.__dict__.update(ends=ends_of(self.config.site, self.broker), scheduler=self.cluster, token="a token")
-            return guard._pass(tools, drain=True)
+            code = without_work(self.config, self.jobs, tools.ends, tools.server_now)
+            return run_pass(tools, drain=True) if code is None else code
 
         return guarded(self.config, work)
 

@@ -123,7 +123,7 @@ class Outage:
         self.patch.setattr(os, "posix_fallocate", refuse)
 
     def missing_program(self) -> None:
-        self.patch.setattr("worker.login.tools.why_stopped", lambda *_: "its program is missing")
+        self.patch.setattr("worker.installed.why_stopped", lambda *_: "its program is missing")
 
     def broker_away(self) -> None:
         self.broker.away = True
