@@ -160,7 +160,12 @@ class Refused(Exception):
 
 class Declined(Exception):
     """The scheduler says no in words that blame nobody clearly: this kind of job, or all of them, now or for ever. The text
-    is its own. The job may have been accepted all the same, by an earlier try inside the same call."""
+    is its own. The job may have been accepted all the same, by an earlier try inside the same call. `by_itself`: such a job
+    is too large whatever else is there."""
+
+    def __init__(self, words: str, by_itself: bool = False) -> None:
+        super().__init__(words)
+        self.by_itself = by_itself
 
 
 class Unavailable(Exception):

@@ -103,6 +103,11 @@ def words_of(said: str) -> str:
     return text if len(text) <= _MOST_WORDS else f"{text[:_MOST_WORDS]} ..."
 
 
+def is_about_one_job(said: str) -> bool:
+    """Whether the limit that sbatch names is on a single job, as in QOSMaxCpuPerJobLimit."""
+    return "PerJob" in said
+
+
 def lacks_configuration(said: str) -> bool:
     """Whether a command of Slurm says that it does not know its cluster."""
     return re.search(_NO_CONFIGURATION, said) is not None

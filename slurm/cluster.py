@@ -165,7 +165,7 @@ def _no(argv: Sequence[str], answer: subprocess.CompletedProcess[str]) -> Except
     if answers.is_unclear(answer.returncode, said):
         return Unavailable(_complaint(argv, answer))
     blame = answers.blame(said)
-    return Refused(blame) if blame else Declined(answers.words_of(said))
+    return Refused(blame) if blame else Declined(answers.words_of(said), answers.is_about_one_job(said))
 
 
 def _user_name(uid: str) -> str:

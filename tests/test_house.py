@@ -23,7 +23,7 @@ from tests.installation import ROOT, Installation
 from worker import build
 from worker.job import stage
 from worker.job.outcome import OUTCOMES
-from worker.settings import Site
+from worker.settings import Queue, Site
 
 MODULES = sorted(path for room in ("scheduler", "slurm", "worker") for path in (ROOT / room).rglob("*.py"))
 NAMES = [path.relative_to(ROOT).as_posix() for path in MODULES]
@@ -159,6 +159,15 @@ def test_a_scheduler_is_known_by_its_name_only_where_it_is_made() -> None:
     for name in [*NAMES, "check.py"]:
         if name != "worker/build.py":
             assert compares((ROOT / name).read_text(encoding="utf-8"), names) == [], name
+
+
+def test_a_source_is_known_by_its_name_only_where_it_is_made_or_chosen() -> None:
+    source = next(field for field in dataclasses.fields(Queue) if field.name == "source")
+    names = set(source.metadata["choices"]) - {""}
+
+    named = {name for name in NAMES if compares((ROOT / name).read_text(encoding="utf-8"), names)}
+
+    assert names == {"spool"} and named == {"worker/build.py", "worker/settings.py"}
 
 
 @pytest.mark.parametrize("source", [

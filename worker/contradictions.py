@@ -25,7 +25,7 @@ def contradictions(site: Site) -> Iterator[tuple[Path, str]]:
             yield ("queues", number, "name"), "queues: a name must have 1 to 255 bytes"
         if queue.name in [other.name for other in site.queues[:number]]:
             yield ("queues", number, "name"), "queues: two have the same name"
-        if queue.source == "spool" and not queue.folder.startswith("/"):
+        if queue.in_folder and not queue.folder.startswith("/"):
             yield ("queues", number, "folder"), 'queues: a spool needs its folder, a path that begins with "/"'
         yield from _of_resources(number, queue)
     for name, workload in site.workloads.items():

@@ -153,6 +153,11 @@ class Queue:
     )
     pilot: PilotRules = said("the pilots of this queue", PilotRules)
 
+    @property
+    def in_folder(self) -> bool:
+        """Whether its jobs come from a folder of its own, and its answers go into it."""
+        return self.source == "spool"
+
 
 @dataclass(frozen=True)
 class RetryPolicy:

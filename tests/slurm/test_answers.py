@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from slurm.answers import blame, is_unclear, words_of
+from slurm.answers import blame, is_about_one_job, is_unclear, words_of
 
 FAILED = "sbatch: error: Batch job submission failed: "
 
@@ -95,6 +95,13 @@ def test_no_words_and_exit_codes_that_are_not_of_sbatch_are_unclear(exit_code: i
 def test_every_other_no_is_clear_and_blames_nobody(exit_code: int, said: str) -> None:
     assert not is_unclear(exit_code, said)
     assert blame(said) is None
+
+
+@pytest.mark.parametrize(("said", "of_one"), [
+    ("QOSMaxCpuPerJobLimit", True), ("AssocMaxMemPerJob", True), ("QOSMaxSubmitJobPerUserLimit", False), ("", False),
+])  # fmt: skip
+def test_a_limit_on_one_job_is_told_from_one_on_many(said: str, of_one: bool) -> None:
+    assert is_about_one_job(f"sbatch: error: {said}\n{FAILED}Job violates accounting/QOS policy\n") == of_one
 
 
 def test_slurms_own_words_are_one_line_without_what_sbatch_puts_before_them() -> None:

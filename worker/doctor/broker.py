@@ -35,7 +35,7 @@ _MANY_CONSUMERS = "Find out who it is: no queue should be served by two (another
 
 def look_at_broker(report: Report, subject: Subject) -> None:
     site, credentials = subject.known_site, subject.credentials
-    _look_at_spools(report, site)
+    _look_at_folders(report, site)
     report.begin("broker")
     if not site.has_broker:
         report.ok("none is needed: no queue is at one")
@@ -56,9 +56,9 @@ def look_at_broker(report: Report, subject: Subject) -> None:
             trial.close()
 
 
-def _look_at_spools(report: Report, site: Site) -> None:
+def _look_at_folders(report: Report, site: Site) -> None:
     for queue in site.queues:
-        if queue.source != "spool":
+        if not queue.in_folder:
             continue
         report.begin(f"queue {queue.name}")
         folder = Path(queue.folder)
@@ -66,11 +66,11 @@ def _look_at_spools(report: Report, site: Site) -> None:
         if folder.is_dir() and shut:
             report.fault(f"{shut[0]} is not there, or we may not write there", "Make it, and give our user its rights.")
         elif folder.is_dir():
-            report.ok(f"spool, in {folder}")
+            report.ok(f"{queue.source}, in {folder}")
         elif queue.make is False:
             report.fault(f"{folder} is not there", "Make it, or correct its folder in site.toml.")
         else:
-            report.ok(f"spool, in {folder}, which the first pass makes")
+            report.ok(f"{queue.source}, in {folder}, which the first pass makes")
 
 
 def _server(credentials: Credentials) -> Server:

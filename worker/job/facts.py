@@ -309,7 +309,7 @@ class Shape:
     in_slurm: int = 0
     """How many of our jobs Slurm had when it declined one more: when it has fewer, there may be room."""
     alone: bool = False
-    """It was declined also when Slurm had none: they are not what is in its way."""
+    """It was declined also when Slurm had none, or for what a single one asks: they are not what is in its way."""
     asked_at: float = 0
     """When Slurm was asked last whether it would take the smallest job there is..."""
     objection: str = ""

@@ -98,7 +98,9 @@ def _goes_first(tools: Tools, ready: Ready) -> bool:
     return shapes.goes_first(tools.shapes.of(ready[1].resources))
 
 
-def learn(tools: Tools, standing: Standing, batch: Sequence[Ready], said: Optional[str]) -> None:
+def learn(
+    tools: Tools, standing: Standing, batch: Sequence[Ready], said: Optional[str], by_itself: bool = False
+) -> None:
     """From what came of a submission: None for nothing, empty where it was taken, else Slurm's words."""
     if said is None or not (said or tools.shapes):
         return
@@ -107,7 +109,7 @@ def learn(tools: Tools, standing: Standing, batch: Sequence[Ready], said: Option
     if not said:
         _taken(tools, asked, before)
     else:
-        shape = shapes.after_decline(before, asked, len(batch), said, timing, now, tools.in_slurm)
+        shape = shapes.after_decline(before, asked, len(batch), said, timing, now, tools.in_slurm, by_itself)
         _note(tools, asked, shape)
         log.warning("declined by slurm jobs=%d tries=%d %s", len(batch), shape.tries, shapes.sentence(shape, now))
         if shapes.is_worth_asking(shape, timing, now):

@@ -116,7 +116,7 @@ def _submit_all(tools: Tools, standing: Standing) -> None:
         for job, _ in [] if damaged else batch:
             if job.id not in said.took:  # one that Slurm has just taken waits for it, and that was all
                 reconcile.settle(tools, job, standing)
-        declined.learn(tools, standing, batch, said.words)
+        declined.learn(tools, standing, batch, said.words, said.by_itself)
     declined.raise_if_away(tools, standing)
 
 

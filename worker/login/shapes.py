@@ -25,8 +25,6 @@ _REMEMBERED = 3600.0
 """Seconds for which it is believed that only so many are taken at a time."""
 _IN_VAIN = 3
 """Turns in which the place of a single job was not enough."""
-_BY_ITSELF = "PerJob"
-"""In Slurm's names for limits: whatever else is there, such a job is too large."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +96,7 @@ def _keeps_room(shape: Shape, timing: Timing, now: float) -> bool:
 
 def is_kept_room(shape: Shape) -> bool:
     """Not where it can't be jobs of ours that are in its way."""
-    may_be_ours = shape.in_slurm > 0 and not shape.alone and _BY_ITSELF not in shape.words
-    return goes_first(shape) and may_be_ours and shape.tries > _IN_VAIN
+    return goes_first(shape) and shape.in_slurm > 0 and not shape.alone and shape.tries > _IN_VAIN
 
 
 def _room(shape: Shape) -> int:
@@ -122,8 +119,8 @@ def forgotten(shape: Shape, timing: Timing, now: float) -> bool:
 
 
 def after_decline(before: Optional[Shape], resources: Resources, count: int, words: str, timing: Timing, now: float,
-                  in_slurm: int) -> Shape:  # fmt: skip
-    """What is known now that `count` of them were declined together."""
+                  in_slurm: int, by_itself: bool = False) -> Shape:  # fmt: skip
+    """What is known now that `count` of them were declined together. `by_itself`: whatever else is there."""
     shape = replace(before or Shape(resources, words, now), words=words, at=now)
     if count > 1:
         half = count // 2
@@ -133,7 +130,7 @@ def after_decline(before: Optional[Shape], resources: Resources, count: int, wor
     at_fault = is_over(shape, timing, now) and shape.asked_at >= shape.again_at and not shape.objection
     return replace(
         shape, since=shape.since or now, tries=tries, again_at=now + pause, most=1, in_slurm=in_slurm,
-        alone=shape.alone or not in_slurm,
+        alone=shape.alone or not in_slurm or by_itself,
         given_up_at=now if at_fault else shape.given_up_at,
     )  # fmt: skip
 

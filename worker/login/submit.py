@@ -70,10 +70,11 @@ def batches_of(tools: Tools, ready: Sequence[Ready]) -> int:
 
 class Said(NamedTuple):
     """What Slurm said: where it declined the jobs, its words; empty where it took them; None where that says nothing about
-    such jobs. `took`: those of which the submission is on disk."""
+    such jobs. `took`: those of which the submission is on disk. `by_itself`: declined, whatever else is there."""
 
     words: Optional[str]
     took: Collection[JobId] = ()
+    by_itself: bool = False
 
 
 def submit(tools: Tools, batch: Sequence[Ready]) -> Said:
@@ -106,7 +107,7 @@ def submit(tools: Tools, batch: Sequence[Ready]) -> Said:
     except Declined as error:
         paths.remove(tools.jobs.cluster)  # its limits may have changed
         _note_declined(intended, steps, facts.Declined(str(error), tools.now()))
-        return Said(str(error))
+        return Said(str(error), by_itself=error.by_itself)
     except Unavailable as error:
         paths.remove(tools.jobs.cluster)  # its limits may have changed
         raise SiteAway("slurm", str(error)) from None

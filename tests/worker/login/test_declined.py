@@ -12,6 +12,7 @@ from typing import Callable
 import pytest
 
 from scheduler import BatchRequest, Declined, JobView, Phase, Refused, SlurmJobId, Unavailable
+from slurm.answers import is_about_one_job
 from tests.worker.login.test_passes import LAYERS, Cluster, Login, answers
 from worker.doctor.report import Report
 from worker.doctor.schedule import look_at_what_is_declined
@@ -55,7 +56,7 @@ class Choosy(Cluster):
             slurm_id = super().submit(request)
             if not self.lies:
                 return slurm_id
-        raise Declined(self.words)
+        raise Declined(self.words, is_about_one_job(self.words))
 
     def objection(self, request: BatchRequest) -> str:
         self.asked += 1

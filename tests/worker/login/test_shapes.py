@@ -19,6 +19,7 @@ from worker.login.shapes import (
     after_taken,
     forgotten,
     goes_first,
+    is_kept_room,
     is_worth_asking,
     next_step,
     sentence,
@@ -31,8 +32,10 @@ ASKED = Resources(cpus=2, memory_mb=200, time_seconds=300)
 NOW = 1_700_000_000.0
 
 
-def declined(before: Optional[Shape] = None, count: int = 1, now: float = NOW, in_slurm: int = 0) -> Shape:
-    return after_decline(before, ASKED, count, "QOSMaxCpuPerJobLimit", TIMING, now, in_slurm)
+def declined(
+    before: Optional[Shape] = None, count: int = 1, now: float = NOW, in_slurm: int = 0, by_itself: bool = True
+) -> Shape:
+    return after_decline(before, ASKED, count, "QOSMaxCpuPerJobLimit", TIMING, now, in_slurm, by_itself)
 
 
 def answered(shape: Shape, objection: str = "", now: float = NOW, in_slurm: int = 0) -> Shape:
@@ -153,3 +156,12 @@ def test_a_clock_that_was_set_back_holds_nobody_for_longer_than_an_hour() -> Non
 ])  # fmt: skip
 def test_people_read_what_waits_and_why(shape: Shape, words: str) -> None:
     assert words in sentence(shape, NOW)
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_room_is_kept_unless_slurm_says_that_the_job_is_too_large_by_itself(by_itself: bool) -> None:
+    shape: Optional[Shape] = None
+    for turn in range(5):
+        shape = declined(shape, now=NOW + turn, in_slurm=8, by_itself=by_itself)
+
+    assert shape is not None and is_kept_room(shape) is not by_itself
