@@ -515,7 +515,7 @@ def test_a_crash_leaves_a_job_in_one_place(tmp_path: Path, failing_at: list[str]
 def test_facts_are_json_that_people_can_read(tmp_path: Path) -> None:
     Fact(tmp_path / "group.json", Group).write(Group({"0": ("abc", 1)}))
 
-    assert json.loads((tmp_path / "group.json").read_text()) == {"members": {"0": ["abc", 1]}}
+    assert json.loads((tmp_path / "group.json").read_text()) == {"members": {"0": ["abc", 1]}, "site": ""}
     assert (tmp_path / "group.json").read_text().endswith("}\n")
 
 

@@ -44,7 +44,7 @@ def next_batch(tools: Tools, ready: Sequence[Ready], most: int = 0) -> list[Read
     """The first one, and those that can be submitted together with it: of its group, or new ones of equal needs, at most
     `most` of them (0 for any number)."""
     like = _kind(ready[0][1])
-    if not _is_of_today(tools.config, ready[0][1]):
+    if ready[0][1].again is None and not _is_of_today(tools.config, ready[0][1]):
         return [ready[0]]  # what it needs was frozen with its last attempt, and with no other job's
     alike = [each for each in ready if _kind(each[1]) == like]
     if len(alike) == 1 or ready[0][1].again:
