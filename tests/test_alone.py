@@ -46,6 +46,13 @@ class Alone:
         for queue in ("jobs", "results"):
             self.broker.make_queue(queue)
 
+    def use_python(self, folder: Path, first: str) -> None:
+        """The worker's python is one that does this first, a line of sh, or an assignment before the command."""
+        python = folder / "python"
+        python.write_text(f'#!/bin/sh\n{first} exec {shlex.quote(sys.executable)} "$@"\n')
+        python.chmod(0o700)
+        self.installation.change_site(f"python = {json.dumps(sys.executable)}", f"python = {json.dumps(str(python))}")
+
     def ask(self, **settings: Any) -> str:
         return self.send({"inputs": {"Image": IMAGE}, "settings": settings})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,8 @@ class Gate:
     """Nothing that was submitted begins before it is opened."""
 
     def __init__(self, alone: Alone, folder: Path) -> None:
-        self._file, python = folder / "open", folder / "python"
-        wait = f"while [ ! -e {shlex.quote(str(self._file))} ]; do sleep 0.05; done"
-        python.write_text(f'#!/bin/sh\n{wait}\nexec {shlex.quote(sys.executable)} "$@"\n')
-        python.chmod(0o700)
-        alone.installation.change_site(f"python = {json.dumps(sys.executable)}", f"python = {json.dumps(str(python))}")
+        self._file = folder / "open"
+        alone.use_python(folder, f"while [ ! -e {shlex.quote(str(self._file))} ]; do sleep 0.05; done;")
 
     def open(self) -> None:
         self._file.touch()

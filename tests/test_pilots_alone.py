@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -220,10 +219,7 @@ def test_a_pilot_begins_no_job_that_does_not_fit_into_what_is_left_of_its_time(p
 def test_a_pilot_that_was_slow_to_start_looks_for_work_before_it_leaves(piloted: Piloted, tmp_path: Path) -> None:
     slow = "import os, time\nfork = os.fork\nos.fork = lambda: (time.sleep(1.5), fork())[1]\n"
     (tmp_path / "sitecustomize.py").write_text(slow)
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(tmp_path))} exec {shlex.quote(sys.executable)} "$@"\n')
-    python.chmod(0o700)
-    piloted.installation.change_site(f"python = {json.dumps(sys.executable)}", f"python = {json.dumps(str(python))}")
+    piloted.use_python(tmp_path, f"PYTHONPATH={shlex.quote(str(tmp_path))}")
     asked = piloted.ask()
 
     body, _ = piloted.answers([asked])[asked]

@@ -46,10 +46,9 @@ _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 def read_config(root: Path, site_file: Path, credentials_file: Path) -> Config:
     """Reads both files. Raises Misconfigured with every fault found in either."""
     faults: list[Fault] = []
-    text = _text_of(site_file, faults)
-    site = None if text is None else parse_site(root, site_file, text, faults)
+    site, text = _read_site(root, site_file, faults)
     credentials = _read_credentials(credentials_file, _without_broker(site), faults)
-    if site is None or text is None or credentials is None or faults:
+    if site is None or credentials is None or faults:
         raise Misconfigured(faults)
     return Config(root, site_file, credentials_file, site, credentials, text)
 
@@ -58,18 +57,27 @@ def read_frozen(root: Path, site_file: Path, credentials_file: Path, frozen: str
     """What a job needs is what the site file said when it was submitted: whatever people write there since, and be it a slip,
     harms no submitted job. Addresses and secrets are those of today. Where nothing was frozen, or an earlier version's is not
     understood any more, the site file counts. Raises Misconfigured."""
-    site = parse_site(root, site_file, frozen, []) if frozen else None
+    today, text = _read_site(root, site_file, []) if frozen else (None, "")
+    site = today if text == frozen else _parse_site(root, site_file, frozen, [])
     if site is None:
         return read_config(root, site_file, credentials_file)
-    text = _text_of(site_file, [])
-    today = None if text is None else parse_site(root, site_file, text, [])
-    if today is not None:
-        site = replace(site, api=today.api, ca_file=today.ca_file)
     faults: list[Fault] = []
     credentials = _read_credentials(credentials_file, _without_broker(site), faults)
     if credentials is None or faults:
         raise Misconfigured(faults)
-    return Config(root, site_file, credentials_file, site, credentials, frozen)
+    return Config(root, site_file, credentials_file, _with_addresses(site, today), credentials, frozen)
+
+
+def as_frozen(config: Config, frozen: str) -> Config:
+    """The same by what was frozen; where that is nothing, or not understood, the configuration itself."""
+    if frozen in ("", config.site_text):
+        return config
+    site = _parse_site(config.root, config.site_file, frozen, [])
+    return config if site is None else replace(config, site=_with_addresses(site, config.site), site_text=frozen)
+
+
+def _with_addresses(site: Site, today: Optional[Site]) -> Site:
+    return site if today is None else replace(site, api=today.api, ca_file=today.ca_file)
 
 
 def read_separately(
@@ -77,8 +85,7 @@ def read_separately(
 ) -> tuple[Optional[Site], Optional[Credentials], list[Fault]]:
     """What can be read of either file, whatever the other is like, and every fault found in both."""
     faults: list[Fault] = []
-    text = _text_of(site_file, faults)
-    site = None if text is None else parse_site(root, site_file, text, faults)
+    site, _ = _read_site(root, site_file, faults)
     return site, _read_credentials(credentials_file, _without_broker(site), faults), faults
 
 
@@ -148,18 +155,20 @@ def _without_broker(site: Optional[Site]) -> bool:
     return site is not None and (site.broker == "embedded" or not site.has_broker)
 
 
-def _text_of(path: Path, faults: list[Fault]) -> Optional[str]:
+def _read_site(root: Path, path: Path, faults: list[Fault]) -> tuple[Optional[Site], str]:
+    """And its text."""
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        return _parse_site(root, path, text, faults), text
     except OSError as error:
         faults.append(_unreadable(path, error, "site.example.toml"))
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         faults.append(Fault(path, f"{path.name}: is not UTF-8 text", line))
-    return None
+    return None, ""
 
 
-def parse_site(root: Path, file: Path, text: str, faults: list[Fault]) -> Optional[Site]:
+def _parse_site(root: Path, file: Path, text: str, faults: list[Fault]) -> Optional[Site]:
     """None where it can't be used; what is wrong with it, also where it can, is added to `faults`. `file`: where the text
     stands, for the faults."""
     try:

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Callable, Optional
 
-from ..config import parse_site
+from ..config import as_frozen
 from ..errors import Damaged, InvalidSpec, UnknownWorkload
 from ..folder import paths
 from ..folder.batches import Claimed
@@ -84,19 +84,10 @@ class Runner:
                         return
                     claimed, frozen = given
                     if frozen is not None:
-                        self._be_configured(frozen)
+                        self._config = as_frozen(self._pilots, frozen)
                     pipe.send(self._run(claimed))
                 except (EOFError, BrokenPipeError):
                     return
-
-    def _be_configured(self, frozen: str) -> None:
-        """As the site file was when the next jobs were claimed; where that is not known, or not understood, as when the pilot
-        began. Addresses are as they were then."""
-        site = parse_site(self._pilots.root, self._pilots.site_file, frozen, []) if frozen else None
-        today = self._pilots.site
-        self._config = self._pilots
-        if site is not None:
-            self._config = replace(self._pilots, site=replace(site, api=today.api, ca_file=today.ca_file))
 
     def _is_cancelled(self) -> bool:
         """The signal may have been meant for the job before: so it is looked at what stands there for this one."""

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Optional
 
-from ..config import parse_site
+from ..config import as_frozen
 from ..errors import Damaged, InvalidSpec
 from ..fit import unfit_for_pilots
 from ..folder import batches, fence, frozen, paths
@@ -460,8 +460,7 @@ def _hand_on(tools: Tools, batch: Batch, claimed: Claimed, came: Optional[Came],
 def _frozen_for(config: Config, batch: Batch, claimed: Claimed) -> Config:
     """What the job was claimed with, where the site file does not have it any more."""
     known = claimed.workload in config.site.workloads and config.queue(claimed.message.queue) is not None
-    site = None if known else parse_site(config.root, config.site_file, frozen.read(batch.site), [])
-    return config if site is None else replace(config, site=site)
+    return config if known else as_frozen(config, frozen.read(batch.site))
 
 
 def _understand(config: Config, job: JobFolder, claimed: Claimed) -> None:
