@@ -47,6 +47,7 @@ examples:
   ./check.py --dry-run --message job.json   show what a message with this body would become
   ./check.py init            make credentials.env and site.toml, and show what starts the passes
   ./check.py doctor          look at everything that Batchferry needs, and say how to mend what is wrong
+  ./check.py test            send one small job all the way through, and say each step
   ./check.py status          what is in flight, since when, and what waits
   ./check.py show JOB        one job's whole life, as a timeline
   ./check.py explain JOB     why it is where it is, and what happens next
@@ -67,6 +68,7 @@ VERBS = {
     "rerun": "worker.operate.rerun",
     "replay": "worker.operate.replay",
     "pilots": "worker.operate.pilots",
+    "test": "worker.operate.one_job",
     "pause": "worker.operate.pause",
     "resume": "worker.operate.resume",
     "report": "worker.operate.report",
