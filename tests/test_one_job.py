@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.test_broker_faults import control
+from tests.installation import Installation
+from tests.requester import Requester
 from tests.scene import IMAGE, Scene
+from tests.services.rabbitmq import RabbitMQ
 from tests.services.upstream import Upstream
 from tests.test_alone import Alone
 from tests.test_pilots_alone import Piloted
@@ -164,3 +168,19 @@ def test_over_rabbitmq_a_consumer_that_takes_the_message_is_told(scene: Scene) -
 
     assert "another consumer took it (1 listen there)" in said and "one taker" in said
     assert not scene.installation.active()
+
+
+@pytest.mark.long(seconds=30)
+def test_over_rabbitmq_the_least_rights_that_passes_need_suffice(
+    private_rabbitmq: RabbitMQ, odd_folder: Path, upstream: Upstream
+) -> None:
+    """To read the jobs queue, and to write to the default exchange."""
+    installation = Installation(
+        odd_folder / "installation", private_rabbitmq, upstream.url, upstream.user, upstream.password,
+        {"PATH": "/usr/bin:/bin"}, "jobs", more=BLOCK,
+    )  # fmt: skip
+    installation.site_file.write_text(f'scheduler = "local"\n{installation.site_file.read_text()}')
+    Requester(private_rabbitmq, "jobs", "results").close()
+    control(private_rabbitmq, "set_permissions", private_rabbitmq.user, "^$", r"^amq\.default$", "^jobs$")
+
+    assert "All is well" in installation.check("test", stderr=False)

@@ -237,3 +237,27 @@ def test_a_damaged_pause_is_replaced_by_a_new_one_whatever_stands_there(tmp_path
 
     found = pause.look(jobs)
     assert found is not None and (found.by, found.reason, found.damaged) == ("a", "why", "")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_pause_that_the_power_interrupts_is_whole_or_not_there_and_can_be_said_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    jobs = JobsFolder(tmp_path / "jobs")
+    jobs.prepare()
+
+    def fail(step: str) -> None:
+        if step == f"{when} {jobs.paused.name}":
+            raise PowerFailure
+
+    for submit in (False, True):  # the first is claimed, the second written over it
+        before = pause.look(jobs)
+        with monkeypatch.context() as crash, pytest.raises(PowerFailure):
+            crash.setattr(paths, "crash_point", fail)
+            pause.begin(jobs, "a", submit, "")
+        left = pause.look(jobs)
+
+        assert left == before if when == "before" else left is not None and left.submit == submit
+        assert pause.begin(jobs, "a", submit, "") == (when == "before")
+        found = pause.look(jobs)
+        assert found is not None and found.submit == submit
