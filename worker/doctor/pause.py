@@ -19,4 +19,4 @@ def look_at_pause(report: Report, subject: Subject) -> None:
     elif found.damaged:
         report.fault(found.sentence, "To go on: ./check.py resume. To stay paused: ./check.py pause.")
     else:
-        report.warn(found.sentence, "To end this: ./check.py resume.")
+        report.warn(found.sentence.removeprefix("paused "), "To end this: ./check.py resume.")

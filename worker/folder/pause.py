@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from ..errors import Damaged
@@ -75,7 +75,8 @@ def begin(jobs: JobsFolder, by: str, submit: bool, reason: str) -> bool:
         return False
     if before is not None and before.damaged:
         paths.put_aside(fact.path)
-    fact.write(said)
+    fact.write(replace(said, reason=reason or (before.reason if before is not None else "")))
+    jobs.ring(_BELL)
     return True
 
 

@@ -319,7 +319,7 @@ def _head(standing: Standing) -> Iterator[tuple[str, str]]:
     yield "batchferry", f"{standing.installation}, {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))}"
     yield "pass", _pass_words(standing.last_pass, now)
     if standing.paused is not None:
-        yield "paused", f"{standing.paused.sentence}; ./check.py resume ends this"
+        yield "paused", f"{standing.paused.sentence.removeprefix('paused ')}; ./check.py resume ends this"
     fault = standing.site_fault
     if fault is not None:
         yield "site", f"away since {screen.when(fault.since, now)} ({fault.kind}): {screen.plain(fault.words)}"

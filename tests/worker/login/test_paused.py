@@ -167,7 +167,7 @@ def test_a_watch_stops_listening_at_its_next_turn_says_so_once_and_wakes_when_th
     jobs = watching.tools.jobs
     assert watching.one_pass() == 100
     pause.begin(jobs, "anna@login1", False, "")
-    assert watching.wakes_for() == "bells"
+    assert jobs.rung() and watching.wakes_for() == "bells"
     watching.broker.ask()
 
     with caplog.at_level(logging.INFO):
@@ -217,13 +217,12 @@ def test_who_paused_first_stays_until_somebody_adds_to_it(tmp_path: Path) -> Non
     jobs = JobsFolder(tmp_path / "jobs")
     jobs.prepare()
 
-    begun = [
-        pause.begin(jobs, by, submit, "") for by, submit in (("a", False), ("b", False), ("c", True), ("d", False))
-    ]
+    asked = (("a", False, "why"), ("b", False, "x"), ("c", True, ""), ("d", False, "x"))
+    begun = [pause.begin(jobs, by, submit, reason) for by, submit, reason in asked]
     found = pause.look(jobs)
 
     assert begun == [True, False, True, False] and found is not None
-    assert (found.by, found.submit) == ("c", True) and abs(found.at - time.time()) < 3600
+    assert (found.by, found.submit, found.reason) == ("c", True, "why") and abs(found.at - time.time()) < 3600
     assert jobs.active_and_paused() == ([], True) and jobs.active_names() == []
     assert pause.end(jobs) == found and pause.end(jobs) is None and pause.look(jobs) is None
 

@@ -86,7 +86,7 @@ def test_status_shows_who_paused_and_since_when(
     text = said(status, config, capsys, "--offline")
     paused = json.loads(said(status, config, capsys, "--offline", "--json"))["paused"]
 
-    assert "paused by anna@login1 since" in text and "(new disks)" in text and "./check.py resume" in text
+    assert "by anna@login1 since" in text and "(new disks)" in text and "./check.py resume" in text
     assert (paused["by"], paused["reason"], paused["submit"], paused["damaged"]) == (
         "anna@login1",
         "new disks",
