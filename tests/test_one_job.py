@@ -111,7 +111,7 @@ def test_a_login_that_is_refused_is_told_at_once(alone: Alone) -> None:
 
     said = failed(alone, os.EX_NOPERM)
 
-    assert said["step"] == "login" and "refuse" in said["found"] and "gone after 10 minutes" in said["fix"]
+    assert said["step"] == "login" and "refuse" in said["found"] and "gone after 10 min" in said["fix"]
 
 
 def test_beside_a_watch_it_runs_no_pass_of_its_own(alone: Alone) -> None:

@@ -203,11 +203,9 @@ class FileRequester:
         messages = self._broker.messages_in(queue)
         return None if messages is None else Waiting(messages)
 
-    def ask(self, queue: str, body: bytes, correlation_id: str) -> None:
-        from .requester import EXPIRATION
-
+    def ask(self, queue: str, body: bytes, correlation_id: str, seconds: float) -> None:
         self._broker.make_queue(self.reply_to)
-        properties = Properties(self.reply_to, correlation_id, correlation_id, expiration=str(EXPIRATION))
+        properties = Properties(self.reply_to, correlation_id, correlation_id, expiration=str(int(seconds * 1000)))
         self._broker.put(queue, body, properties)
 
     def answer(self) -> Optional[Answered]:

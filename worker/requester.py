@@ -5,10 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
-MINUTES = 10
-EXPIRATION = MINUTES * 60_000
-"""Milliseconds that the message may wait: what nobody takes is gone then."""
-
 
 @dataclass(frozen=True)
 class Answered:
@@ -41,8 +37,9 @@ class Requester(Protocol):
     def look(self, queue: str) -> Optional[Waiting]:
         """None where there is no such queue, or we may not look at it."""
 
-    def ask(self, queue: str, body: bytes, correlation_id: str) -> None:
-        """Once. Returns when the broker has confirmed it. Raises Unroutable too."""
+    def ask(self, queue: str, body: bytes, correlation_id: str, seconds: float) -> None:
+        """Once. Returns when the broker has confirmed it. `seconds`: what nobody has taken then is gone, and a job that has
+        not started so long after it was taken is answered `expired`. Raises Unroutable too."""
 
     def answer(self) -> Optional[Answered]:
         """The answer, if it has come. Raises Transient where the connection was lost, and the answer with it."""

@@ -14,7 +14,7 @@ import pika
 from pika import data, exceptions
 
 from ..errors import Transient, Unroutable
-from ..requester import EXPIRATION, Answered, Waiting
+from ..requester import Answered, Waiting
 from ..settings import Credentials
 from . import Connection, close, in_words, translated
 
@@ -50,9 +50,9 @@ class DirectRequester:
             finally:
                 close(apart)
 
-    def ask(self, queue: str, body: bytes, correlation_id: str) -> None:
+    def ask(self, queue: str, body: bytes, correlation_id: str, seconds: float) -> None:
         properties = pika.BasicProperties(
-            reply_to=_DIRECT, correlation_id=correlation_id, message_id=correlation_id, expiration=str(EXPIRATION),
+            reply_to=_DIRECT, correlation_id=correlation_id, message_id=correlation_id, expiration=str(int(seconds * 1000)),
             content_type="application/json", delivery_mode=_PERSISTENT, app_id="batchferry check.py test",
         )  # fmt: skip
         with translated():

@@ -22,7 +22,7 @@ from ..job.facts import Message
 from ..job.names import JobId
 from ..job.spec import JobSpec
 from ..login.guard import guarded_pass
-from ..requester import MINUTES, Answered, Requester
+from ..requester import Answered, Requester
 from ..settings import Config
 from ..sources import QueueFault
 from . import asking, in_batches, places, screen
@@ -30,13 +30,13 @@ from .small_job import Failed, SmallJob, choose_job, choose_queue, understood
 from .told import Heard, Told
 
 SUMMARY = "one small job through this site's own queue, Slurm and answer, told step by step"
-HELP = f"""\
+HELP = """\
 After an install: publishes one small job to the jobs queue, runs passes (real ones: they take what else waits, too; while a
-watch or cron's pass runs, it waits for that one) until it is answered, and removes its folder. It sends the workload of
-site.toml that takes no input, or what --workload and --input name.
+watch or cron's pass runs, it waits for that one) until it is answered, and removes its folder; where it failed, that stays,
+to be looked at. It sends the workload of site.toml that takes no input, or what --workload and --input name.
 
 Its answer comes to an address of its own (RabbitMQ's direct reply-to) that nobody else reads. A results queue that
-site.toml names is only looked at: is it there? A message that nobody takes is gone after {MINUTES} minutes.
+site.toml names is only looked at: is it there? A message that nobody takes is gone after ten minutes, or --wait.
 
 exit codes:
    0  the answer came, and is right
@@ -170,10 +170,11 @@ class _OneJob:
     def run(self, wait: float) -> None:
         self._before = set(places.names(self._jobs.active))
         try:
-            self._requester.ask(self._job.queue.name, self._job.body, self._correlation_id)
+            life = max(_WAIT, wait)
+            self._requester.ask(self._job.queue.name, self._job.body, self._correlation_id, life)
         except Unroutable as error:
             raise Failed("message", str(error), "Ask the doctor: ./check.py doctor.") from None
-        self._told.left_behind = f"The message is gone after {MINUTES} minutes, if nobody takes it"
+        self._told.left_behind = f"The message is gone after {screen.lasted(life)}, if nobody takes it"
         self._told.step("message", f"published to {self._job.queue.name}, confirmed")
         answer = self._answer(time.monotonic() + wait, wait)
         self._judge(answer)

@@ -34,13 +34,14 @@ class Requester:
         self.sent: list[dict[str, Any]] = []
         self.waiting, self.closed = Waiting(0, 2), False
         self.answered: Optional[Answered] = None
-        self.lost = False
+        self.lost, self.life = False, 0.0
 
     def look(self, queue: str) -> Waiting:
         return self.waiting
 
-    def ask(self, queue: str, body: bytes, correlation_id: str) -> None:
+    def ask(self, queue: str, body: bytes, correlation_id: str, seconds: float) -> None:
         self.sent.append(json.loads(body))
+        self.life = seconds
 
     def answer(self) -> Optional[Answered]:
         if self.lost:
@@ -104,7 +105,15 @@ def test_a_message_that_waits_is_nobody_s_and_the_time_runs_out(
     said = failed(config, capsys, os.EX_UNAVAILABLE, "--wait", "0s")
 
     assert said["step"] == "answer" and "no pass has taken it" in said["found"]
-    assert "gone after 10 minutes" in said["fix"]
+    assert "gone after 10 min" in said["fix"] and requester.life == 600
+
+
+def test_a_job_may_wait_for_as_long_as_its_answer_is_waited_for(
+    config: Config, requester: Requester, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = failed(config, capsys, os.EX_UNAVAILABLE, "--wait", "2h")
+
+    assert said["step"] == "taken" and requester.life == 7200
 
 
 def test_beside_another_pass_it_waits_for_that_one_and_says_so_once(
