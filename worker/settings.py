@@ -226,7 +226,10 @@ class ApiSettings:
     unknown_length: bool = said(
         "whether to take an answer that does not say how long it is; one cut off looks whole", False
     )
-    fetch_patience: Seconds = said("how long a job tries to fetch one input", 600.0, least=0, most=7 * DAY)
+    fetch_patience: Seconds = said(
+        "how long a job tries to fetch an input of which nothing more comes", 600.0, least=0, most=7 * DAY
+    )
+    fetch_at_once: int = said("how many inputs of one job are fetched at the same time", 4, least=1, most=64)
 
 
 @dataclass(frozen=True)

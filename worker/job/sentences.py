@@ -148,6 +148,20 @@ def not_fetched(name: str, seconds: float, why: str) -> str:
     return f'The input "{name}" could not be downloaded within {duration(seconds)} ({why}).'
 
 
+def no_room_for_input(name: str, size: int, free: int) -> str:
+    return f'The input "{name}" could not be stored: {size} bytes follow, and there is room for {free}.'
+
+
+def another_size(name: str, size: Optional[int], said: int) -> str:
+    """`size`: bytes, where they are known; `said`: by the message."""
+    has = "more than" if size is None else f"{size} bytes, not"
+    return f'The input "{name}" has {has} the {said} bytes that the job message says.'
+
+
+def another_digest(name: str) -> str:
+    return f'The input "{name}" is not the file that the job message describes: its SHA-256 digest is another one.'
+
+
 def exited(exit_code: int, tail: str) -> str:
     return f"The program ended with exit code {exit_code}. {last_words(tail)}"
 

@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Optional, Union
 from urllib.parse import urlsplit
 
@@ -21,6 +21,8 @@ _DEEPEST = 50
 """Levels of nesting in a message; a reader of job.json may be recursive."""
 _TOO_DEEP = f"The job message is nested more than {_DEEPEST} levels deep."
 _MOST_DIGITS = 1000
+_LARGEST_SIZE = 2**60
+"""Bytes."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ class Input:
     url: str
     file: FileName
     with_token: bool
+    size: Optional[int] = None
+    """In bytes, where the message says it."""
+    sha256: str = ""
+    """In hexadecimal, where the message says it."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +103,7 @@ def parse_spec(
     resources, caps = _resources(message, settings, queue.resources)
     return JobSpec(
         workload=name,
-        inputs={
-            port: _input(index, port, url, api_url, input_hosts)
-            for index, (port, url) in enumerate(sorted(inputs.items()))
-        },
+        inputs=_inputs(inputs, api_url, input_hosts, limits),
         outputs=_outputs(form, members),
         settings=settings,
         resources=resources,
@@ -292,7 +295,36 @@ def _file(index: int, name: str) -> str:
     return f"{index:02d}_{re.sub(r'[^A-Za-z0-9-]+', '_', name)[:40]}"
 
 
-def _input(index: int, name: str, url: object, api_url: str, input_hosts: Sequence[str]) -> Input:
+def _inputs(given: Mapping[str, Any], api_url: str, input_hosts: Sequence[str], limits: Limits) -> Mapping[str, Input]:
+    sources = {
+        name: _input(index, name, each, api_url, input_hosts)
+        for index, (name, each) in enumerate(sorted(given.items()))
+    }
+    size = sum(source.size or 0 for source in sources.values())
+    if size > limits.input_bytes:
+        raise InvalidSpec(f"The job's inputs have {size} bytes; at most {limits.input_bytes} are allowed.")
+    return sources
+
+
+def _input(index: int, name: str, given: object, api_url: str, input_hosts: Sequence[str]) -> Input:
+    """`given`: an address, or a table with the address and what is known of the file."""
+    if not isinstance(given, dict):
+        return _input_at(index, name, given, api_url, input_hosts)
+    unknown = set(given) - {"url", "sha256", "bytes"}
+    if unknown:
+        raise InvalidSpec(f"The input {_quoted(name)} has {_quoted(min(unknown))}, which is not known here.")
+    size, sha256 = given.get("bytes"), given.get("sha256", "")
+    if size is not None and (type(size) is not int or not 0 <= size <= _LARGEST_SIZE):
+        raise InvalidSpec(
+            f'"bytes" of the input {_quoted(name)} must be a whole number; this job says {_quoted(size)}.'
+        )
+    if not isinstance(sha256, str) or not re.fullmatch("([0-9a-fA-F]{64})?", sha256):
+        raise InvalidSpec(f'"sha256" of the input {_quoted(name)} must be 64 hexadecimal digits.')
+    source = _input_at(index, name, given.get("url"), api_url, input_hosts)
+    return replace(source, size=size, sha256=sha256.lower())
+
+
+def _input_at(index: int, name: str, url: object, api_url: str, input_hosts: Sequence[str]) -> Input:
     if not isinstance(url, str) or not url or len(url) > 4096 or re.search(r"[^\x21-\x7e]|\\", url):
         raise InvalidSpec(f"The address of the input {_quoted(name)} is not a URL.")
     if url.startswith("/") and not url.startswith("//"):
