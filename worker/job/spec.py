@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from ..errors import InvalidSpec, UnknownWorkload
 from ..settings import Form, GpuRule, Limits, Queue, ResourceRules, RetryPolicy, Workload
 from .names import FileName, Line
+from .names import quoted as _quoted
+from .own_code import Code, parse_code
 
 _DEEPEST = 50
 """Levels of nesting in a message; a reader of job.json may be recursive."""
@@ -78,6 +80,8 @@ class JobSpec:
     """What the message asks for: the first attempt's."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     caps: Caps = field(default_factory=Caps)
+    code: Optional[Code] = None
+    """What the job brings along, for a workload that runs such code; what it makes is its outputs."""
 
 
 def parse_spec(
@@ -99,16 +103,22 @@ def parse_spec(
         raise UnknownWorkload(words, name) if isinstance(name, str) else InvalidSpec(words)
     if len(inputs) > limits.inputs:
         raise InvalidSpec(f"The job has {len(inputs)} inputs; at most {limits.inputs} are allowed.")
-    form, members = _fitting_form(name, workload.forms, set(inputs))
+    code = None
+    if workload.is_own_code:
+        code = parse_code(message, inputs, workload.code, lambda url: may_fetch(url, "", workload.code.hosts))
+        outputs: Mapping[str, str] = {}
+    else:
+        outputs = _outputs(*_fitting_form(name, workload.forms, set(inputs)))
     resources, caps = _resources(message, settings, queue.resources)
     return JobSpec(
         workload=name,
         inputs=_inputs(inputs, api_url, input_hosts, limits),
-        outputs=_outputs(form, members),
+        outputs=outputs,
         settings=settings,
         resources=resources,
         retry=workload.retry,
         caps=caps,
+        code=code,
     )
 
 
@@ -428,10 +438,3 @@ def _email(wish: Mapping[str, Any]) -> Optional[str]:
 
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:g} hours"
-
-
-def _quoted(value: object) -> str:
-    """A value of the message as it may stand in a sentence: short, printable, on one line."""
-    text = value if isinstance(value, str) else repr(value)
-    printable = "".join(c if c.isprintable() else "?" for c in text[:81])
-    return f'"{printable[:80]}..."' if len(text) > 80 else f'"{printable}"'
