@@ -42,6 +42,8 @@ ONLY_IN = {
         "slurm/cluster.py",
         "scheduler/local.py",
         "worker/in_job/execute.py",
+        "worker/in_job/git.py",
+        "worker/in_job/sandbox.py",
         "worker/doctor/programs.py",
         "worker/login/other_place.py",
     },
@@ -58,8 +60,8 @@ ONLY_IN = {
 }
 PURE = {
     "scheduler/__init__.py", "slurm/commands.py", "slurm/details.py", "slurm/options.py", "slurm/states.py",
-    "worker/job/facts.py", "worker/job/judge.py", "worker/job/names.py", "worker/job/outcome.py", "worker/job/retry.py",
-    "worker/job/sentences.py", "worker/job/snapshot.py", "worker/job/spec.py", "worker/job/stage.py",
+    "worker/job/facts.py", "worker/job/judge.py", "worker/job/names.py", "worker/job/outcome.py", "worker/job/own_code.py",
+    "worker/job/retry.py", "worker/job/sentences.py", "worker/job/snapshot.py", "worker/job/spec.py", "worker/job/stage.py",
     "worker/operate/history.py",
 }  # fmt: skip
 PURE_ENOUGH = {"scheduler", "worker.errors", "worker.settings"}

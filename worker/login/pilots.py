@@ -124,7 +124,7 @@ def _for_a_pilot(tools: Tools, queue: Queue, taken: Taken, too_large: Counter[st
         return None
     if tools.workloads.why_stopped(spec.workload):
         return None
-    mode = config.site.workloads[spec.workload].mode or queue.mode
+    mode = config.site.workloads[spec.workload].mode_in(queue)
     if mode != "pilot":
         return None
     why = unfit_for_pilots(spec.resources, queue.pilot, config.site.timing)
