@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.worker.login.test_passes import Login
 from worker.folder import done_ids, paths
+from worker.folder.batches import Pool
 from worker.folder.jobs import JobsFolder
+from worker.settings import PilotRules, Seconds
 
 DAY = "2023-11-14"
 
@@ -73,19 +76,34 @@ def test_a_file_that_is_damaged_is_put_aside_and_the_others_count(
     assert done_ids.outcome_of(jobs, "e") == "failed" and "put aside" in caplog.text
 
 
-def test_a_message_whose_job_was_removed_is_not_run_again_when_it_comes_once_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["job", "pilot"])
+def test_a_message_whose_job_was_removed_is_not_run_again_when_it_comes_once_more(tmp_path: Path, mode: str) -> None:
     login = Login(tmp_path / "site")
     login.broker.ask()
     login.one_pass()
     (job,) = login.active()
     job.path.rename(tmp_path / "removed by retention")
     done_ids.add(login.jobs, DAY, {job.id: "succeeded"})
+    use_mode(login, mode)
+    pool = Pool(login.jobs, login.config.site.queues[0].name)
 
     login.broker.ask()
     login.one_pass()
 
-    assert login.active() == [] and not login.broker.queued and not login.broker.unacked
+    assert login.active() == [] == pool.open_batches() and not login.broker.queued and not login.broker.unacked
     done_ids.forget_before(login.jobs, "2023-11-15")
     login.broker.ask()
     login.one_pass()
-    assert [again.id for again in login.active()] == [job.id]
+    ids = [each.id for each in login.active()], pool.open_ids()
+    assert ids == (([job.id], set()) if mode == "job" else ([], {job.id}))
+
+
+def use_mode(login: Login, mode: str) -> None:
+    """With pilots that any of its jobs fits."""
+    site = login.config.site
+    rules = PilotRules(most=1, cpus=64, memory_mb=10**6, time=Seconds(10**6))
+    queues = tuple(
+        replace(queue, mode=mode, pilot=rules, resources=replace(queue.resources, gpus_by_memory=()))
+        for queue in site.queues
+    )
+    login.config = replace(login.config, site=replace(site, queues=queues))

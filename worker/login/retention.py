@@ -1,8 +1,8 @@
 """What may go of what is over: what is older than `keep_done`, then of each kind the oldest beyond `done_bytes`.
 
 Kinds: jobs that are done, pilots' closed batches, rejected messages, those that were not ours, half-made reruns, and what a
-scheduler leaves in our folder. Nothing undelivered ever goes, and nothing of today. Passes that have anything to do look at
-all of it once a day, a slice each; how far they are is a note that may be lost: then they begin anew.
+scheduler leaves in our folder. Nothing undelivered ever goes, and where room is made, the newest day stays. Passes that have
+anything to do look at all of it once a day, a slice each; how far they are is a note that may be lost: then they begin anew.
 """
 
 from __future__ import annotations
@@ -90,14 +90,14 @@ def _next(kinds: Sequence[Kind], there: Round) -> Round:
 def _walk(jobs: JobsFolder, site: Site, now: float, kind: Kind, names: Sequence[str], there: Round) -> Round:
     """These of the kind; where the id of what goes has to stay known, that is on disk before."""
     kept, going = dict(there.bytes), dict[str, str]()
-    before, cut, today = now - site.timing.keep_done, there.cut.get(kind.word, ""), day_of(now)
+    before, cut = now - site.timing.keep_done, there.cut.get(kind.word, "")
     for name in names:
         found = kind.look(name)
         if found is None:
             continue
         ended_at, size = found
         day = day_of(ended_at)
-        if day < today and (ended_at < before or day < cut) and kind.may_go(name):
+        if (ended_at < before or day < cut) and kind.may_go(name):
             going[name] = day
         else:
             kept[day] = kept.get(day, 0) + size

@@ -398,6 +398,7 @@ def test_a_job_that_runs_stays(jobs: JobsFolder) -> None:
     running = of_local(jobs, "local-1", 20, end=False)
     started = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
     (running / "watcher").write_text(f"{os.getpid()} {started}")
+    os.utime(running, (NOW - 20 * DAY,) * 2)
 
     whole_round(jobs, keeping(jobs))
 
