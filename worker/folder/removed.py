@@ -41,7 +41,7 @@ def give_up(jobs: JobsFolder, going: Sequence[Path], name: str = "") -> None:
 def sweep(jobs: JobsFolder) -> None:
     """Deletes a part of what was given up; the folder of a day counts as what is in it. One look where there is nothing."""
     left = _AT_ONCE
-    with contextlib.suppress(FileNotFoundError), os.scandir(jobs.removed) as entries:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(jobs.removed) as entries:
         for entry in entries:
             left -= _sweep_day(Path(entry.path), left) if _A_DAY.match(entry.name) else _delete(entry)
             if left <= 0:

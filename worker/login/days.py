@@ -94,7 +94,9 @@ def _that_goes(days: Sequence[tuple[str, int, Path]], site: Site, now: float) ->
 
 def _ids_are_known(jobs: JobsFolder, day: Path) -> bool:
     """Whether all of them are on disk; if not, some more are now, and this is asked again."""
-    known = done_ids.of_day(jobs, day.name)
+    known: dict[str, str] = {}
+    with contextlib.suppress(Damaged):  # then it is put aside, and written anew
+        known = done_ids.of_day(jobs, day.name)
     unknown = (name for name in paths.names_in(day) if _OURS.fullmatch(name) and name not in known)
     some = list(itertools.islice(unknown, _NOTED_AT_ONCE))
     done_ids.add(jobs, day.name, {name: _outcome(JobFolder(day / name)) for name in some})

@@ -45,7 +45,7 @@ class Round:
 
 
 def tidy(jobs: JobsFolder, site: Site, now: float) -> None:
-    """A slice of the day's round, where one is due. Never fails: it goes on in the next pass."""
+    """A slice of the day's round, where one is due. Never fails: what can't be done is tried again in the next round."""
     try:
         sweep(jobs)
         there = _read(jobs)
@@ -57,22 +57,26 @@ def tidy(jobs: JobsFolder, site: Site, now: float) -> None:
 
 
 def _go_on(jobs: JobsFolder, site: Site, now: float, there: Round) -> Round:
+    """One kind after the other, until enough was looked at. A kind that can't be read keeps no other one from it."""
     kinds, left = _kinds(jobs, site), _AT_ONCE
-    if there.at == _DAYS:
-        if give_up_a_day(jobs, site, now):
-            return there
-        done_ids.forget_before(jobs, day_of(now - site.timing.keep_ids))
-        there = _next(kinds, there)
     while there.at and left > 0:
         kind = next((each for each in kinds if each.word == there.at), None)
-        if kind is None:  # the scheduler was another one when the round began
-            return replace(there, at="")
-        names = [name for name in kind.names() if name > there.after]
-        there = _walk(jobs, site, now, kind, names[:left], there)
-        if len(names) <= left:
-            there = replace(there, cut={**there.cut, kind.word: _cut(there.bytes, site.limits.done_bytes)})
-            there = _next(kinds, there)
-        left -= len(names)
+        try:
+            if there.at == _DAYS:
+                if give_up_a_day(jobs, site, now):
+                    return there
+                done_ids.forget_before(jobs, day_of(now - site.timing.keep_ids))
+            elif kind is not None:
+                names = [name for name in kind.names() if name > there.after]
+                there = _walk(jobs, site, now, kind, names[:left], there)
+                if len(names) > left:
+                    return there
+                left -= len(names)
+                there = replace(there, cut={**there.cut, kind.word: _cut(there.bytes, site.limits.done_bytes)})
+        except Exception as error:  # by a file that somebody else has written, say
+            known = isinstance(error, (Damaged, OSError))
+            log.warning("what is old is kept for now kind=%s why=%r", there.at, str(error), exc_info=not known)
+        there = _next(kinds, there)
     return there
 
 
@@ -83,8 +87,10 @@ def _kinds(jobs: JobsFolder, site: Site) -> list[Kind]:
 
 
 def _next(kinds: Sequence[Kind], there: Round) -> Round:
+    """Over, where the scheduler was another one when the round began."""
     words = [_DAYS, *(kind.word for kind in kinds), ""]
-    return replace(there, at=words[words.index(there.at) + 1], after="", bytes={})
+    following = dict(zip(words, words[1:]))
+    return replace(there, at=following.get(there.at, ""), after="", bytes={})
 
 
 def _walk(jobs: JobsFolder, site: Site, now: float, kind: Kind, names: Sequence[str], there: Round) -> Round:

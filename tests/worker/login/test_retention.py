@@ -105,11 +105,15 @@ def test_jobs_and_batches_have_each_the_whole_room(jobs: JobsFolder) -> None:
     assert all(day.exists() for day in kept)
 
 
-def test_what_is_old_is_looked_for_once_a_day(jobs: JobsFolder) -> None:
+def test_what_is_old_is_looked_for_once_a_day_and_else_nothing_is_listed(
+    jobs: JobsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole_round(jobs, keeping(jobs))
     old = done_day(jobs, 99)
 
-    retention.tidy(jobs, keeping(jobs), NOW + 600)
+    with monkeypatch.context() as patch:
+        patch.setattr(paths, "names_in", lambda place: pytest.fail(f"{place} is listed"))
+        retention.tidy(jobs, keeping(jobs), NOW + 600)
     assert old.exists()
 
     whole_round(jobs, keeping(jobs), NOW + DAY)
@@ -421,10 +425,35 @@ def test_what_can_t_be_removed_keeps_no_pass_from_its_work(jobs: JobsFolder, cap
     day = done_day(jobs, 20)
     jobs.removed.touch()
 
-    retention.tidy(jobs, keeping(jobs), NOW)
-    retention.tidy(jobs, keeping(jobs), NOW)
+    whole_round(jobs, keeping(jobs))
 
     assert day.exists() and "what is old is kept for now" in caplog.text
+
+
+def test_a_kind_that_can_t_be_read_keeps_no_other_one_from_going(
+    jobs: JobsFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = Pool(jobs, "hpc-jobs")
+    paths.make_folder(pool.path)
+    pool.done.write_text("no folder")
+    jobs.not_ours.write_text("no folder")
+    (of_local(jobs, "local-1", 20) / "end.json").write_text('{"at": "never"}')
+    old, day = rejected(jobs, "a", 20), done_day(jobs, 20)
+
+    whole_round(jobs, keeping(jobs))
+
+    assert not old.path.exists() and not day.exists()
+    assert caplog.text.count("what is old is kept for now") == 3
+
+
+def test_ids_that_can_t_be_read_are_noted_anew_before_their_day_goes(jobs: JobsFolder) -> None:
+    day = done_day(jobs, 20)
+    paths.make_folder(jobs.ids)
+    (jobs.ids / day.name).write_bytes(b"cut of")
+
+    whole_round(jobs, keeping(jobs))
+
+    assert not day.exists() and done_ids.outcome_of(jobs, "x") == "unknown"
 
 
 def test_the_totals_of_a_day_that_is_gone_count_no_more(jobs: JobsFolder) -> None:
