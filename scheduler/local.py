@@ -91,10 +91,10 @@ class Local:
         """What a job was called, and when it ended, in seconds since 1970; None while it may run. One without a watcher will
         never run, or was killed with its machine: then since when its folder is as it is."""
         job = self._folder / slurm_id
-        request, end = _read(job / "request.json"), _read(job / "end.json")
-        name = str(request["name"]) if request is not None else ""
-        if end is not None:
-            return name, float(end["at"])
+        request, end = _read(job / "request.json") or {}, _read(job / "end.json") or {}
+        name, at = str(request.get("name", "")), end.get("at")
+        if isinstance(at, (int, float)):
+            return name, float(at)
         with contextlib.suppress(FileNotFoundError):
             return (name, job.stat().st_mtime) if _watcher(job) is None else None
         return None
