@@ -38,7 +38,7 @@ def page(report: Report) -> str:
         finalize=lambda value: value if isinstance(value, Markup) else _plain(value),
     )  # fmt: skip
     environment.filters.update(
-        lasted=screen.lasted, megabytes=sizing.megabytes, day=_day, iso=_iso, numbered=enumerate,
+        lasted=screen.lasted, megabytes=sizing.megabytes, day=_day, second=_second, iso=_iso, numbered=enumerate,
         words=lambda word: word.replace("_", " "), strip=_strip, bar=_bar, needed=_needed, total=_total,
     )  # fmt: skip
     return environment.get_template("report.html").render(
@@ -64,6 +64,10 @@ def _plain(value: Any) -> Any:
 
 def _day(at: float) -> str:
     return time.strftime("%d %b %H:%M", time.localtime(at)).lstrip("0")
+
+
+def _second(at: float) -> str:
+    return time.strftime("%d %b %H:%M:%S", time.localtime(at)).lstrip("0")
 
 
 def _iso(at: float) -> str:
