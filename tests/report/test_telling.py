@@ -13,8 +13,9 @@ from worker.job.facts import Intent, Message, Outcome, SiteFault, Started
 from worker.job.outcome import OUTCOMES, Result, Used
 from worker.job.snapshot import AttemptFacts, JobFacts
 from worker.job.spec import Resources
-from worker.operate import blame, charts, health
+from worker.operate import all_well, blame, charts
 from worker.operate.life import Stretch, life
+from worker.operate.pilots import QueueRow
 from worker.operate.status import Pass, Standing
 
 # --- whose
@@ -95,9 +96,13 @@ WELL = Standing(
 
 
 def test_all_is_well_where_nothing_is_away_and_says_if_nobody_was_asked() -> None:
-    assert health.findings(WELL) == []
-    assert health.headline([], asked=True) == "All is well"
-    assert health.headline([], asked=False) == "All is well, as far as the files tell"
+    assert all_well.findings(WELL) == []
+    assert all_well.headline([], asked=True) == "All is well"
+    assert all_well.headline([], asked=False) == "All is well, as far as the files tell"
+
+
+def test_an_answer_that_has_just_been_made_is_nothing_to_tell() -> None:
+    assert all_well.findings(replace(WELL, active={"answering": 2}, oldest_unanswered_since=9_900.0)) == []
 
 
 @pytest.mark.parametrize(("change", "words", "since"), [
@@ -110,20 +115,23 @@ def test_all_is_well_where_nothing_is_away_and_says_if_nobody_was_asked() -> Non
     ({"last_pass": Pass("login1", 9_000.0, True)}, "No pass has run", 9_000.0),
     ({"active": {"unanswered": 2}, "oldest_unanswered_since": 7.0}, "2 answers can't be sent", 7.0),
     ({"active": {"damaged": 1}}, "1 job can't be read", None),
+    ({"active": {"answering": 2}, "oldest_unanswered_since": 7.0}, "An answer has been on its way", 7.0),
+    ({"pilots": [QueueRow("q", unfit="they end at once")]}, "No pilot works for the queue q", None),
+    ({"pilots": [QueueRow("q", damaged=["a.3.1"])]}, "A batch of the queue q can't be read", None),
     ({"undelivered": 1}, "1 answer could not be delivered", None),
     ({"stopped": {"train": "no such file"}}, "The workload train is stopped", None),
     ({"queue_faults": {"q": "no such queue"}}, "The queue q can't be read", None),
     ({"declined": ["Slurm declines ..."]}, "Slurm declines some jobs", None),
 ])  # fmt: skip
 def test_what_is_not_well_is_said_first_with_since_when(change: dict[str, Any], words: str, since: Any) -> None:
-    (found,) = health.findings(replace(WELL, **change))
+    (found,) = all_well.findings(replace(WELL, **change))
 
     assert (found.words, found.since) == (words, since)
-    assert health.headline([found], asked=False) == words
+    assert all_well.headline([found], asked=False) == words
 
 
 def test_what_stops_everything_comes_before_what_stops_a_job_and_slurm_is_named_once() -> None:
-    found = health.findings(
+    found = all_well.findings(
         replace(WELL, undelivered=1, slurm_away="no", broker_away="no", site_fault=SiteFault("slurm", "w", 5.0))
     )
 

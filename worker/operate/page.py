@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..job.outcome import OUTCOMES
-from . import blame, charts, health, history, screen, sizing
+from . import all_well, blame, charts, history, screen, sizing
 from .life import STEPS, Stretch
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def page(report: Report) -> str:
         css=Markup(css),
         # What a browser needs to know of the style sheet, to take no other.
         css_hash=base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
-        headline=health.headline(report.findings, report.asked),
+        headline=all_well.headline(report.findings, report.asked),
         groups=[(who, about, _causes_of(report.looked.causes, who)) for who, about in blame.WHO.items()],
         advice=list(sizing.advice(report.looked.usage)),
         zone=time.strftime("%Z", time.localtime(report.at)),

@@ -29,8 +29,8 @@ from ..job.outcome import Result
 from ..job.snapshot import AttemptFacts, JobFacts
 from ..job.stage import REJECTED, UNDELIVERED
 from ..settings import Config, ResourceRules
-from . import blame, health, history, places, screen, sizing, status
-from .health import Finding
+from . import all_well, blame, history, places, screen, sizing, status
+from .all_well import Finding
 from .history import Day, Looked, Past, Try
 from .life import life
 from .status import Standing
@@ -182,7 +182,7 @@ def gather(config: Config, days: int, most: int, offline: bool) -> Report:
         looked=looked,
         recent=recent,
         examples=_examples(looked, recent, {name: place / name for place, name in chosen}, rules),
-        findings=health.findings(standing),
+        findings=all_well.findings(standing),
         site_lines=sizing.site_lines(past, rules),
         asked=not offline,
     )

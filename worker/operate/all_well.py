@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _RECENT = 600.0
 """Seconds: cron starts a pass every minute or few; doctor too goes by this."""
+_UNSENT_TOO_LONG = 900.0
 _AWAY: Mapping[str, str] = {
     "login": "The API has refused our login",
     "api": "The API has been away",
@@ -65,11 +66,19 @@ def _kept(now: Standing) -> Iterator[Finding]:
     for words in now.declined:
         yield Finding("Slurm declines some jobs", False, None, words)
     unanswered, damaged = now.active.get("unanswered", 0), now.active.get("damaged", 0)
+    since = now.oldest_unanswered_since
     if unanswered:
         yield Finding(
-            f"{_count(unanswered, 'answer')} can't be sent", False, now.oldest_unanswered_since,
+            f"{_count(unanswered, 'answer')} can't be sent", False, since,
             "No queue takes them yet; they are sent again by themselves.",
         )  # fmt: skip
+    elif since is not None and now.at - since > _UNSENT_TOO_LONG:
+        yield Finding("An answer has been on its way", False, since, "Is the broker away? ./check.py doctor says.")
+    for row in now.pilots:
+        if row.unfit:
+            yield Finding(f"No pilot works for the queue {row.queue}", False, None, row.unfit)
+        for words in row.damaged:
+            yield Finding(f"A batch of the queue {row.queue} can't be read", False, None, words)
     if damaged:
         yield Finding(
             f"{_count(damaged, 'job')} can't be read", False, None, "The others go on. ./check.py status names them."
