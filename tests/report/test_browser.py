@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import missing_told
+from tests.report import reader
 from tests.report.past import Job, Past, busy_weeks
 from tests.services.present import require
 from tests.worker.examples import SPEC, config_for
@@ -28,8 +29,9 @@ from worker.settings import Config
 pytestmark = pytest.mark.services
 
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-         "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
-         "--enable-logging=stderr", "--virtual-time-budget=5000")  # fmt: skip
+         "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage")  # fmt: skip
+ONE_PAGE = ("--enable-logging=stderr", "--virtual-time-budget=5000")
+"""For a browser that opens one page and ends; one that is asked about its page would end before it has answered."""
 
 
 class Site:
@@ -65,10 +67,14 @@ class Browser:
 
     def open(self, address: str, *flags: str) -> str:
         """The page's elements, as HTML, once everything has been loaded and run."""
-        argv = [self._program, *FLAGS, *flags, f"--user-data-dir={self._folder}", "--dump-dom", address]
+        argv = [self._program, *FLAGS, *ONE_PAGE, *flags, f"--user-data-dir={self._folder}", "--dump-dom", address]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=True)
         self.said = done.stderr
         return done.stdout
+
+    def tree(self, address: str, width: int) -> list[reader.Node]:
+        """What a screen reader is given."""
+        return reader.tree(self._program, FLAGS, self._folder, address, width)
 
 
 @pytest.fixture
@@ -238,6 +244,27 @@ def test_a_link_to_a_job_opens_its_timeline(browser: Browser, site: Site, odd_fo
 
     assert browser.open(f"{site.address}/report.html").count('<details class="job" open') == 0
     assert '<details class="job" open' in browser.open(f"{site.address}/report.html#j-{failed}")
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_a_screen_reader_is_given_headings_tables_with_their_headers_and_names_for_links(
+    browser: Browser, site: Site, odd_folder: Path, width: int
+) -> None:
+    config = config_for(odd_folder)
+    busy_weeks(JobsFolder(config.site.jobs_dir), count=60)
+    site.pages["/report.html"] = page.page(report.gather(config, 14, 1000, offline=True))
+
+    given = browser.tree(f"{site.address}/report.html", width)
+
+    headings = [name for role, name in given if role == "heading"]
+    assert headings[0] == "1 answer could not be delivered." and {"Failures", "In flight", "Jobs"} <= set(headings)
+    headers = [name for role, name in given if role == "columnheader"]
+    assert headers[:3] == ["Job", "State", "For"], "also where a narrow screen folds the table"
+    assert any(role == "table" and name.startswith("Active jobs") for role, name in given)
+    links = [name for role, name in given if role == "link"]
+    assert links[0] == "Skip to the content" and any(name.startswith("Timeline of job ") for name in links)
+    assert all(name for role, name in given if role in ("link", "heading", "table", "region", "figure"))
+    assert {"banner", "navigation", "main", "contentinfo"} <= {role for role, _ in given}
 
 
 @pytest.mark.long(seconds=10)
