@@ -44,6 +44,7 @@ ONLY_IN = {
         "worker/in_job/execute.py",
         "worker/doctor/programs.py",
         "worker/login/other_place.py",
+        "worker/pythons.py",
     },
     "tenacity": {"worker/in_job/fetch.py", "worker/in_job/publish.py"},
     "sqlite3": {"worker/embedded.py"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..doctor.packages import MODULES, missing
 from .answers import CREDENTIALS, SITE
 
 SUMMARY = "make credentials.env and site.toml, and show what starts the passes"
@@ -44,6 +45,10 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
 
 
 def run(root: Path, options: argparse.Namespace) -> int:
+    """Raises ModuleNotFoundError where packages are missing: before anything is asked."""
+    absent = missing()
+    if absent:
+        raise ModuleNotFoundError(name=MODULES[absent[0]])
     from .init import Wishes, init
 
     told = vars(options)
