@@ -48,7 +48,7 @@ ONLY_IN = {
     },
     "tenacity": {"worker/in_job/fetch.py", "worker/in_job/publish.py"},
     "sqlite3": {"worker/embedded.py"},
-    "dotenv": {"worker/config.py"},
+    "dotenv": {"worker/variables.py"},
     "tomllib": {"worker/config.py", "worker/toml_lines.py"},
     "tomli": {"worker/config.py", "worker/toml_lines.py"},
     "rich": {"worker/operate/screen.py", "worker/operate/status.py", "worker/operate/show.py"},

@@ -31,12 +31,13 @@ from tests.services.rabbitmq import RabbitMQ, version
 from tests.services.slurm import SlurmCluster
 from tests.services.upstream import Upstream
 from worker.amqp.management import Management
-from worker.config import credentials_text, read_separately, read_variables
+from worker.config import credentials_text, read_separately
 from worker.doctor.crontab import pass_lines
 from worker.install.files import create, site_text, toml
 from worker.install.proposals import _caps, _choose
 from worker.install.starting import Start
 from worker.settings import Credentials, Secret
+from worker.variables import read_variables
 
 
 @dataclass

@@ -66,22 +66,25 @@ class NotGiven(Exception):
 
 def read_answers(path: Path) -> dict[str, str]:
     """NAME=VALUE lines, as in credentials.env. Raises NotGiven."""
-    from ..config import read_variables
+    from ..variables import IN_QUOTES, read_lines
 
     try:
         mode = path.stat().st_mode
-        given = read_variables(path)
+        given = read_lines(path)
     except OSError as error:
         raise NotGiven(f"{path} can't be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise NotGiven(f"{path} is not UTF-8 text") from None
-    answers = {name.lower(): value for name, value in given.items()}
+    answers = {name.lower(): value for name, value in given.values.items()}
     known = {each.name: each for each in (*CREDENTIALS, *SITE)}
     unknown = sorted(set(answers) - set(known))
     if unknown:
         # What a broken line makes a name of may be a secret.
         shown = [name if re.fullmatch(r"[a-z_]{1,30}", name) else "one that is no name" for name in unknown]
         raise NotGiven(f"{path} has unknown names: {', '.join(shown)}. Known are: {', '.join(known)}")
+    if given.flaws:
+        line, words = given.flaws[0]
+        raise NotGiven(f"{path}: {words}. {IN_QUOTES} (line {line})")
     if any(known[name].secret for name in answers) and mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise NotGiven(f"{path} holds a password and can be read by others. Run: chmod 600 {path}")
     return answers

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from ..config import credentials_text, parse_duration, read_separately, read_variables
+from ..config import credentials_text, parse_duration, read_separately
 from ..installed import why_stopped
+from ..variables import read_variables
 from .answers import CREDENTIALS, SITE, NotGiven, complete, home_of, read_answers
 from .files import create, put_aside, site_text
 from .proposals import Proposals, ask_broker, ask_for_queues, ask_slurm
