@@ -333,6 +333,11 @@ def _read_credentials(path: Path, without_broker: bool, faults: list[Fault]) -> 
     faults.extend(Fault(path, f"{path.name}: {words}", line, IN_QUOTES) for line, words in said.flaws)
     of_broker = () if without_broker else ("RABBITMQ_HOST", "RABBITMQ_USER", "RABBITMQ_PASSWORD")
     faults.extend(_missing(path, said, given, (*of_broker, "API_URL", "API_USER", "API_PASSWORD")))
+    return credentials_from(given, path, faults)
+
+
+def credentials_from(given: Mapping[str, str], path: Path, faults: list[Fault]) -> Credentials:
+    """`path`: where these stand, or will. What can't be so is added to `faults`."""
     tls, port = _tls_and_port(given, path, faults)
     return Credentials(
         rabbitmq_host=given.get("RABBITMQ_HOST", ""),

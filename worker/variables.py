@@ -6,7 +6,6 @@ its meaning only before $ ` " \\ and a newline, in single quotes never.
 
 from __future__ import annotations
 
-import difflib
 import io
 import re
 from collections.abc import Collection, Mapping
@@ -36,6 +35,8 @@ class Variables:
 
     def misspelt(self, absent: Mapping[str, float], known: Collection[str]) -> dict[str, str]:
         """Which of the absent names was meant by one that stands there and is not known; each with its least likeness."""
+        import difflib
+
         found: dict[str, str] = {}
         for each in self.values:
             if each in known or not _SHOWN.fullmatch(each):
