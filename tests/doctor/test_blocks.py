@@ -10,7 +10,6 @@ import pytest
 
 from tests.services.upstream import Upstream
 from worker.errors import Transient
-from worker.install import answers
 from worker.install.answers import API, BROKER, NotGiven, as_variables, complete
 from worker.install.blocks import ask_block, log_in_at_api, log_in_at_broker
 from worker.settings import Credentials
@@ -24,7 +23,7 @@ def passwords(monkeypatch: pytest.MonkeyPatch) -> None:
         print(prompt, end="", file=sys.stderr)
         return sys.stdin.readline().rstrip("\n")
 
-    monkeypatch.setattr(answers.getpass, "getpass", getpass)
+    monkeypatch.setattr("getpass.getpass", getpass)
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..config import credentials_text, read_separately
+from ..folder.disk import FULL
 from ..installed import why_stopped
 from ..settings import Config
 from ..variables import read_variables
@@ -64,7 +65,9 @@ def init(root: Path, site_file: Path, credentials_file: Path, wishes: Wishes) ->
         print(f"check.py: {error}", file=sys.stderr)
         return os.EX_CANTCREAT
     except OSError as error:
-        print(f"check.py: {error.filename}: {error.strerror}", file=sys.stderr)
+        found = f"{error.filename or credentials_file.parent}: {error.strerror}"
+        fix = "Make room there" if error.errno in FULL else "Get the right to write there"
+        print(f"check.py: {found}. {fix}, or name files elsewhere: --site, --credentials", file=sys.stderr)
         return os.EX_CANTCREAT
     _say_what_is_left(root, site_file, credentials_file)
     return os.EX_OK
