@@ -169,6 +169,9 @@ def _write(file: Path, text: str, replace: bool) -> None:
 
 
 def _start_passes(start: Start, wishes: Wishes) -> None:
+    start.log.parent.mkdir(
+        mode=0o700, exist_ok=True
+    )  # whoever copies the line needs it as well: cron's shell opens the log
     if wishes.add:
         print(add(start, wishes.schedule))
     else:
