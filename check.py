@@ -28,7 +28,7 @@ jobs queue (once the API has let us in and Slurm answers), claim it on disk, ack
 exit codes:
    0  all is well (also when the queue is empty, or a watch was told to stop)
   64  the command line is wrong
-  65  a job's folder is damaged, its queue has left site.toml, or its workload can't be begun; the others went on
+  65  a job's folder or a pause is damaged, its queue has left site.toml, or its workload can't be begun; the others went on
   69  the broker, the API, Slurm or the disk is away, or the broker refuses our login; jobs wait, nothing is lost
   70  an unforeseen error; please report the traceback
   73  the jobs folder can't be made or written, or is not the one of earlier passes (not mounted?)
@@ -45,10 +45,12 @@ examples:
   ./check.py --dry-run --message job.json   show what a message with this body would become
   ./check.py init            make credentials.env and site.toml, and show what starts the passes
   ./check.py doctor          look at everything that Batchferry needs, and say how to mend what is wrong
+  ./check.py test            send one small job all the way through, and say each step
   ./check.py status          what is in flight, since when, and what waits
   ./check.py show JOB        one job's whole life, as a timeline
   ./check.py explain JOB     why it is where it is, and what happens next
   ./check.py cancel JOB      end it, and have it answered `cancelled`; retry, rerun and replay put jobs to work again
+  ./check.py pause           take no new message until `resume`; what runs goes on
   ./check.py pilots          what pilots have to do, have, and have done
   ./check.py report          a page to look at: what runs, the last days as charts, recent jobs
   ./check.py resend          show the answers that no queue took; `resend --all` sends them again
@@ -64,6 +66,9 @@ VERBS = {
     "rerun": "worker.operate.rerun",
     "replay": "worker.operate.replay",
     "pilots": "worker.operate.pilots",
+    "test": "worker.operate.one_job",
+    "pause": "worker.operate.pause",
+    "resume": "worker.operate.resume",
     "report": "worker.operate.report",
 }
 """Where a verb's SUMMARY, HELP, EXAMPLES, add_arguments and run are; a module is imported only when it is needed."""

@@ -31,6 +31,7 @@ NAMES = [path.relative_to(ROOT).as_posix() for path in MODULES]
 ONLY_IN = {
     "pika": {
         "worker/amqp/__init__.py",
+        "worker/amqp/requester.py",
         "worker/amqp/trial.py",
         "worker/sources/amqp.py",
         "worker/deliveries/message.py",

@@ -505,6 +505,8 @@ def _give_up_waiting(tools: Tools, queue: Queue, pool: Pool, standing: Standing)
 
 def want(tools: Tools, standing: Standing) -> None:
     """Makes ready what is to be submitted: never more pilots than jobs justify, those that wait in Slurm included."""
+    if standing.submits_nothing:
+        return
     waiting = {job.id for job, _ in standing.ready}
     for queue, pool in pools(tools.config, tools.jobs):
         if not _jobs_to_do(pool) or _unfit(tools, pool) is not None or not tools.workloads.can_begin(queue):

@@ -16,6 +16,7 @@ from scheduler import JobView, Phase, SlurmJobId, TooWide, Unavailable, element_
 from ..errors import Damaged, InvalidSpec, Transient, UnknownWorkload
 from ..folder import answer, fence, frozen, paths
 from ..folder.facts import JobFolder, read_result
+from ..folder.pause import Pause
 from ..folder.snapshot import read_attempt, read_facts
 from ..job import judge
 from ..job.facts import Message, Settlement
@@ -59,10 +60,17 @@ class Standing:
         """Workloads of which nothing can be begun: why."""
         self.queue_faults: dict[str, str] = {}
         """Jobs queues that can't be read: why, and what to do."""
+        self.paused: Optional[Pause] = None
+        """Somebody wants no message to be taken, or also nothing to be submitted."""
         self.well = False
         """Whether nothing is away that more than one job, or one queue, needs."""
         self.held: dict[JobId, str] = {}
         """Claimed jobs that wait for something of their own, with their queues: not in flight, so that others go on."""
+
+    @property
+    def submits_nothing(self) -> bool:
+        """Because somebody wants it so."""
+        return self.paused is not None and self.paused.submit
 
     def hold(self, job_id: JobId, queue: str) -> None:
         """For a job that was counted as in flight; it takes no place while it waits."""
