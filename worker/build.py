@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scheduler import Informant, SpentOn, Traits
+    from scheduler import Scheduler, SpentOn, Traits
 
     from .deliveries import Answers, Delivery, Store
     from .settings import Config, Queue, Site
@@ -28,7 +28,7 @@ def traits(site: Site) -> Traits:
     return TRAITS
 
 
-def open_scheduler(site: Site, spent_on: Optional[SpentOn] = None) -> Informant:
+def open_scheduler(site: Site, spent_on: Optional[SpentOn] = None) -> Scheduler:
     """The site's scheduler. Nothing is asked of it yet, and no file is opened. `spent_on`: entered around each command
     that it runs; what this raises comes out of the scheduler's methods."""
     if site.scheduler == "local":
