@@ -21,12 +21,11 @@ from ..job.snapshot import JobFacts
 from ..settings import Config, Queue
 from ..sources import Taken, digest
 from .away import SiteAway, disk_away
-from .batch_claims import BatchClaims
 from .claim import claim, free_ids, has_id, note_acked, sync_names
-from .pools import pool_of
+from .notices import Stop
+from .pools import BatchClaims, pool_of
 from .reserve import Reserve
 from .side_by_side import side_by_side
-from .stop import Stop
 from .tally import Uncounted
 from .understand import write_spec
 

@@ -1,4 +1,4 @@
-"""What this process has said already: a watch says it once, and not in each pass."""
+"""What a process keeps of its own: what it has said already, and whether it was told to end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ import os
 from pathlib import Path
 
 
+class Stop:
+    """Once it is asked for, nothing new is begun."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+
 class Notices:
+    """A watch says what is wrong once, and not in each pass."""
+
     def __init__(self, watching: bool = False) -> None:
         self.watching = watching
         """One process for many passes: it keeps what works, and asks Slurm by the clock."""

@@ -20,24 +20,20 @@ from ..installed import Workloads
 from ..settings import Config
 from .account import Login
 from .away import SiteAway, disk_away
-from .batch_claims import BatchClaims
 from .budget import Budget, Spent
-from .cancels import Cancels
 from .claiming import Claiming
 from .declined import Declines
 from .hiring import Hiring
 from .lease import Lease
-from .notices import Notices
+from .notices import Notices, Stop
 from .pass_state import PassState
-from .patience import Patience
 from .pilots import Pilots
-from .pools import KnownIds
-from .questions import Questions
+from .pools import BatchClaims, KnownIds
+from .questions import Cancels, Questions
 from .quiet import Quiet
 from .reconcile import Reconciler
 from .reserve import Reserve
 from .settle import Settler
-from .stop import Stop
 from .submissions import Submissions
 from .submit import Submitter
 from .take import Taking
@@ -74,16 +70,15 @@ class Pass:
         declines = Declines(config, jobs, questions, budget, settler, notices, state)
         batches = BatchClaims(config, jobs, workloads, known, state.faults)
         claiming = Claiming(config, jobs, ends, reserve, batches, seen, stop)
-        patience = Patience(jobs, site.timing, settler, state)
         self._workloads, self._reserve = workloads, reserve
-        self._settler, self._submitter, self._declines, self._patience = settler, submitter, declines, patience
+        self._submitter, self._declines = submitter, declines
         self._reconciler = Reconciler(
             config, jobs, lease, questions, budget, quiet, cancels, settler, notices, stop, state
         )
         self._pilots = Pilots(config, jobs, lease, known, declines, settler, seen, state)
         self._hiring = Hiring(config, jobs, workloads, declines, state)
         self._submissions = Submissions(
-            lease, questions, quiet, submitter, declines, patience, settler, self._rest, stop, state
+            jobs, site.timing, lease, questions, quiet, submitter, declines, settler, self._rest, stop, state
         )
         self._taking = Taking(
             site, jobs.turns, ends, workloads, budget, batches, claiming, settler, submitter, self._try_the_site,
@@ -116,11 +111,11 @@ class Pass:
             if not faults.unclear:
                 paths.remove(self._jobs.site_fault)
         except SiteAway as away:
-            return self._patience.wait(away)
+            return self._submissions.wait(away)
         except OSError as error:
             if not disk.is_away(error):
                 raise
-            return self._patience.wait(disk_away(error))
+            return self._submissions.wait(disk_away(error))
         except Spent:
             log.info("somebody else has used the last slurm command, the next pass goes on")
         except Transient as error:
@@ -142,7 +137,7 @@ class Pass:
         """Not while an sbatch is unclear, or answers can't leave: the queue is the right place to wait."""
         state = self.state
         if state.faults.unclear:
-            fault = self._patience.fault()
+            fault = self._submissions.fault()
             log.warning(
                 "an sbatch was unclear, no message is taken until Slurm has told twice jobs=%d why=%r",
                 state.faults.unclear, fault.words if fault else "",
@@ -183,4 +178,5 @@ class Pass:
 
     def pause(self) -> float:
         """Seconds until Slurm is asked again, if nothing else happens."""
-        return self._quiet.asked_at + self._questions.pause() - self._lease.server_now
+        pause = self._questions.pause()
+        return self._quiet.asked_at + pause - self._lease.server_now if pause else 0.0

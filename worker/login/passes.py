@@ -15,11 +15,10 @@ from ..settings import Config
 from .budget import budget_of
 from .guard import metrics_are_due
 from .lease import Lease
-from .notices import Notices
+from .notices import Notices, Stop
 from .one_pass import Pass
 from .pools import KnownIds
 from .quiet import Quiet
-from .stop import Stop
 from .tally import Uncounted
 from .telling import tell
 

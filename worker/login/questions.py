@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Callable, Optional
 
-from scheduler import JobView, Scheduler, Unavailable
+from scheduler import JobView, Scheduler, SlurmJobId, Unavailable, is_element
 
 from ..settings import SlurmSettings
 from .away import SiteAway
-from .budget import Budget
+from .budget import Budget, Spent
 from .notices import Notices
 from .quiet import Quiet
 
@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 _CRON_IS_EARLY = 0.9
 """A pass that comes a little before its minute is over must not have to wait for the next one."""
+_AT_ONCE = 500
+"""Jobs in one scancel: their ids are far from an argument list's limit."""
 
 
 class Questions:
@@ -77,3 +79,30 @@ class Questions:
             log.log(self._notices.each_pass, "slurm not asked, nothing has changed jobs=%d asked=%.0fs ago pause=%.0fs",
                     len(self._quiet.rows), ago, pause)  # fmt: skip
         return just_now
+
+
+class Cancels:
+    """What Slurm is asked to cancel: as few commands as it takes."""
+
+    def __init__(self, questions: Questions, budget: Budget) -> None:
+        self._questions, self._budget = questions, budget
+        self._ids: dict[bool, list[SlurmJobId]] = {True: [], False: []}
+
+    def add(self, ids: Iterable[SlurmJobId], only_waiting: bool = False) -> None:
+        """`only_waiting`: only those are meant that have not begun."""
+        self._ids[only_waiting].extend(ids)
+
+    def send(self) -> None:
+        """What is not asked now is asked by the next pass, which finds the same reasons."""
+        for only_waiting, ids in self._ids.items():
+            while ids and not self._questions.away:
+                some, ids[:] = ids[:_AT_ONCE], ids[_AT_ONCE:]
+                try:
+                    self._budget.begin("cancel", len({is_element(each) for each in some}))
+                    self._questions.scheduler.cancel(some, only_waiting)
+                except Spent:
+                    log.info("no slurm command is left, cancelled in the next pass jobs=%d", len(some) + len(ids))
+                    return
+                except Unavailable as error:
+                    log.warning("cancel failed, asked again in the next pass jobs=%d why=%r", len(some), str(error))
+                    self._questions.away = str(error)

@@ -24,14 +24,12 @@ from ..job.snapshot import AttemptFacts, JobFacts
 from ..settings import Config
 from . import accounting, archive, left_over
 from .budget import LOOK, Budget, Spent
-from .cancels import Cancels
 from .lease import Lease
-from .notices import Notices
+from .notices import Notices, Stop
 from .pass_state import PassState
-from .questions import Questions
+from .questions import Cancels, Questions
 from .quiet import Quiet
 from .settle import Settler
-from .stop import Stop
 
 log = logging.getLogger(__name__)
 

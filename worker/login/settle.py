@@ -23,12 +23,12 @@ from ..job.snapshot import JobFacts
 from ..job.spec import with_resources
 from ..settings import Config
 from . import archive, tally
-from .cancels import Cancels
 from .hold import hold, let_go
 from .known import was_there
 from .lease import Lease
 from .notices import Notices
 from .pass_state import PassState
+from .questions import Cancels
 from .quiet import Quiet
 from .tally import Uncounted
 from .understand import write_spec

@@ -16,13 +16,12 @@ from ..build import Ends
 from ..installed import Workloads
 from ..settings import Queue, Site
 from ..sources import QueueFault
-from .batch_claims import BatchClaims
 from .budget import LOOK, Budget
 from .claiming import Claimed, Claiming
-from .notices import Notices
+from .notices import Notices, Stop
 from .pass_state import PassState
+from .pools import BatchClaims
 from .settle import Settler
-from .stop import Stop
 from .submit import Submitter
 from .turns import Turns
 

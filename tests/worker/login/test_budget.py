@@ -13,9 +13,8 @@ from tests.worker.examples import config_for
 from worker.build import open_scheduler
 from worker.folder.jobs import JobsFolder
 from worker.login.budget import Budget, Spent, budget_of
-from worker.login.cancels import Cancels
 from worker.login.notices import Notices
-from worker.login.questions import Questions
+from worker.login.questions import Cancels, Questions
 from worker.login.quiet import Quiet
 from worker.settings import SlurmSettings
 
