@@ -308,7 +308,10 @@ class Limits:
         "bytes of all outputs of one job together, before base64", 90 * 2**20, least=1024, most=_MOST_BYTES
     )
     done_bytes: int = said(
-        "bytes of all jobs in jobs/done together; the oldest days go first", 50 * 2**30, least=2**20, most=_MOST_BYTES
+        "bytes that are kept of each: jobs in jobs/done, pilots' batches, rejected messages; the oldest days go first",
+        50 * 2**30,
+        least=2**20,
+        most=_MOST_BYTES,
     )
 
 
@@ -349,7 +352,18 @@ class Timing:
     lease_expires: Seconds = said(
         "a pass on another login node that shows no life for this long is ignored", 900.0, least=1, most=DAY
     )
-    keep_done: Seconds = said("how long delivered jobs stay in jobs/done", 14 * DAY, least=HOUR, most=9999 * DAY)
+    keep_done: Seconds = said(
+        "how long what is over is kept: delivered jobs, pilots' batches, rejected messages that are answered",
+        14 * DAY,
+        least=HOUR,
+        most=9999 * DAY,
+    )
+    keep_ids: Seconds = said(
+        "how long the ids of jobs are known, so that none is done twice; also of those that are no longer kept",
+        30 * DAY,
+        least=HOUR,
+        most=9999 * DAY,
+    )
 
     def margin(self, time_limit: float) -> float:
         """How long before its time limit a job is stopped, in seconds."""

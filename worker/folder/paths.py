@@ -323,6 +323,16 @@ def remove_tree(path: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def size_of(folder: Path) -> int:
+    """Of all files below it, in bytes; somebody may be removing some at the same time. No link is followed."""
+    total = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            found = file.lstat()
+            total += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
+    return total
+
+
 def sync_folder(path: Path) -> None:
     if path in _kept_open:
         _sync_kept(path)

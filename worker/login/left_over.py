@@ -11,7 +11,7 @@ import contextlib
 import logging
 
 from ..errors import Damaged
-from ..folder import paths
+from ..folder import done_ids, paths
 from ..folder.batches import Pool
 from ..folder.facts import JobFolder, restore
 from ..folder.jobs import JobsFolder
@@ -49,7 +49,7 @@ def _had_begun(job: JobFolder) -> bool:
 
 def _is_elsewhere(config: Config, jobs: JobsFolder, job_id: JobId) -> bool:
     """It was put away, or a batch has it: then this is what a late worker left, or a pass that was killed."""
-    if jobs.find(job_id) is not None:
+    if jobs.find(job_id) is not None or done_ids.outcome_of(jobs, job_id):
         return True
     for queue in config.site.queues:
         pool = Pool(jobs, queue.name)

@@ -19,7 +19,7 @@ from typing import Optional
 
 from ..config import as_frozen
 from ..errors import Damaged, InvalidSpec
-from ..folder import batches, fence, frozen, paths
+from ..folder import batches, closed, fence, frozen, paths
 from ..folder.answer import record
 from ..folder.batches import Batch, Claimed, Handed, Pilot, Pool
 from ..folder.facts import JobFolder, write_reply
@@ -33,6 +33,7 @@ from ..job.outcome import Result
 from ..job.snapshot import AttemptFacts
 from ..settings import Config, Queue, Timing
 from . import archive, tally
+from .days import day_of
 from .declined import Declines
 from .lease import Lease
 from .pass_state import PassState
@@ -157,7 +158,7 @@ class Pilots:
         log.info(
             "pilot ended pilot=%s slurm=%s state=%s", crew.id, facts.slurm_id, facts.ended.state if facts.ended else ""
         )
-        archive.archive_pilot(self._jobs, crew, pool.done, time.time())
+        archive.archive_pilot(self._jobs, crew, pool, time.time())
 
     def _take_back_orphans(self, pool: Pool) -> None:
         """Batches whose pilot is long gone: it took them at its very end, and that was seen late."""
@@ -220,13 +221,12 @@ class Pilots:
 
     def _finish(self, pool: Pool, batch: Batch, ids: Sequence[str], came: Mapping[str, int]) -> None:
         self._known.done(pool, ids)
-        day = pool.done / time.strftime("%Y-%m-%d", time.gmtime(time.time()))
-        if not day.exists():
-            paths.make_folder(day)
-            self._known.forget_before(pool, time.time() - self._config.site.timing.keep_done)
+        day, timing = day_of(time.time()), self._config.site.timing
+        if not (pool.done / day).exists():
+            self._known.forget_before(pool, time.time() - max(timing.keep_ids, timing.keep_done))
         numbers = (came["succeeded"], came["failed"], came["left"])
         paths.remove(batch.site)
-        batches.move(batch, day / batches.closed_name(batch, *numbers))
+        closed.close(pool, batch, day, *numbers)
         log.info("batch done batch=%s succeeded=%d failed=%d left=%d", batch.id, *numbers)
 
     def _hand_on(self, batch: Batch, claimed: Claimed, came: Optional[Came]) -> None:

@@ -25,7 +25,7 @@ from ..job.spec import JobSpec
 from ..settings import Config, Queue
 from ..sources import Taken, digest
 from .away import raise_if_disk
-from .claim import as_message, has_id
+from .claim import as_message, has_id, was_done
 from .ids import Ids
 from .pass_state import Faults
 from .understand import understand
@@ -132,7 +132,7 @@ class BatchClaims:
                 log.info("claimed before, acked again job=%s", job_id)
                 continue
             spec = self._for_a_pilot(queue, taken, too_large) if fit and has_id(taken) else None
-            if spec is not None and self._jobs.find(job_id) is None:
+            if spec is not None and not was_done(self._jobs, job_id) and self._jobs.find(job_id) is None:
                 message = as_message(taken, keep_bytes, now)
                 batch[job_id] = Claimed(job_id, message, spec.resources, workload=spec.workload)
             else:

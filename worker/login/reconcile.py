@@ -22,7 +22,7 @@ from ..job import judge
 from ..job.names import JobId
 from ..job.snapshot import AttemptFacts, JobFacts
 from ..settings import Config
-from . import accounting, archive, left_over
+from . import accounting, left_over, retention
 from .budget import LOOK, Budget, Spent
 from .lease import Lease
 from .notices import Notices, Stop
@@ -63,7 +63,7 @@ class Reconciler:
             if not self._stop.asked:
                 self._settler.settle(job)
         self._cancels.send()
-        archive.sweep(self._jobs)
+        retention.tidy(self._jobs, self._config.site, time.time())
 
     def _read(self, job_ids: Sequence[JobId]) -> list[tuple[JobFolder, JobFacts]]:
         """These active jobs, with their facts."""

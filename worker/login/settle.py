@@ -85,7 +85,7 @@ class Settler:
         if isinstance(step, judge.Settle):
             return self.settle_claims(facts.message.queue, [(job, facts.message)])
         if isinstance(step, judge.LeaveToOthers):
-            archive.leave_to_others(self._jobs, job, site, self._lease.server_now)
+            archive.leave_to_others(self._jobs, job)
             self._state.places.in_flight -= 1
             return False
         if isinstance(step, judge.Understand):

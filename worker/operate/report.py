@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from .. import VERSION
 from ..errors import Damaged
-from ..folder import batches
+from ..folder import closed
 from ..folder.batches import Pool
 from ..folder.facts import JobFolder
 from ..folder.jobs import JobsFolder
@@ -184,13 +184,12 @@ def _ended_places(jobs: JobsFolder, window: Sequence[str]) -> Iterator[Path]:
 
 
 def _kept(config: Config, jobs: JobsFolder, standing: Standing) -> dict[str, int]:
-    """Finished jobs by day: those with folders of their own, and those in pilots' batches, as their names have it."""
+    """Finished jobs by day: those with folders of their own, and those in pilots' batches, as noted when they were closed."""
     kept = dict(standing.done)
     for queue in config.site.queues:
         with contextlib.suppress(Damaged, OSError):  # status, which the page begins with, says so
-            for batch in Pool(jobs, queue.name).closed():
-                day = batch.path.parent.name
-                kept[day] = kept.get(day, 0) + sum(batches.counts(batch)[:2])
+            for day, total in closed.by_day(Pool(jobs, queue.name).path).items():
+                kept[day] = kept.get(day, 0) + total.succeeded + total.failed
     return kept
 
 
