@@ -51,7 +51,7 @@ class Claiming:
         they have, and by one in a pass that takes one message."""
         source, pool = self._ends.source(queue), pool_of(self._config, self._jobs, queue)
         room = self._batches.room(queue) if drain else 1
-        while most > 0 and not self._stop.asked and (pool is None or room > 0):
+        while most > 0 and not self._is_to_end() and (pool is None or room > 0):
             wanted = min(most, _AT_ONCE) if pool is None else min(room, queue.pilot.batch)
             messages = source.take(queue.name, wanted, wait=0)
             if not messages:
@@ -70,6 +70,9 @@ class Claiming:
             if not self._reserve.held:
                 raise SiteAway("disk", "the jobs folder's disk is full, or our quota of it")
             room -= len(messages)
+
+    def _is_to_end(self) -> bool:
+        return self._stop.asked or paths.is_there(self._jobs.paused)
 
     def _claim_or_give_back(self, queue: Queue, pool: Optional[Pool], messages: Sequence[Taken]) -> list[Claimed]:
         """The folders that are new. What was claimed before the disk failed is known when it comes again: a claim that failed

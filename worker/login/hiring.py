@@ -30,6 +30,8 @@ class Hiring:
 
     def want(self) -> None:
         """Makes ready what is to be submitted: never more pilots than jobs justify, those that wait in Slurm included."""
+        if self._state.submits_nothing:
+            return
         waiting = {job.id for job, _ in self._state.ready}
         for queue, pool in pools(self._config, self._jobs):
             if not _jobs_to_do(pool) or why_unfit(self._state.faults, pool) is not None:

@@ -13,11 +13,12 @@ from scheduler import Scheduler
 
 from ..build import Ends
 from ..errors import Transient
-from ..folder import disk, paths
+from ..folder import disk, paths, pause
 from ..folder.facts import site_fault_of
 from ..folder.jobs import JobsFolder
 from ..installed import Workloads
 from ..settings import Config
+from . import paused
 from .account import Login
 from .away import SiteAway, disk_away
 from .budget import Budget, Spent
@@ -100,6 +101,7 @@ class Pass:
         faults, questions = self.state.faults, self._questions
         try:
             self._report_stopped()
+            self._report_paused()
             self._reconciler.reconcile(self._pilots.open_attempts())
             self._pilots.tend()
             self._hiring.want()
@@ -124,7 +126,9 @@ class Pass:
         self.well = not (faults.broker_away or questions.away or questions.accounting_away or faults.unclear)
         if faults.queues or not self.well:
             return os.EX_UNAVAILABLE
-        return os.EX_DATAERR if faults.left_alone or faults.stopped or faults.damaged else os.EX_OK
+        unread = self.state.paused is not None and self.state.paused.damaged
+        damaged = faults.left_alone or faults.damaged or unread
+        return os.EX_DATAERR if damaged or faults.stopped else os.EX_OK
 
     def _report_stopped(self) -> None:
         """A watch says it once."""
@@ -133,9 +137,19 @@ class Pass:
             level = logging.ERROR if self._notices.is_news(f"workload {name}", why) else logging.DEBUG
             log.log(level, "workload stopped, the others go on workload=%s why=%r", name, why)
 
+    def _report_paused(self) -> None:
+        """A watch says it once."""
+        found = self.state.paused = pause.look(self._jobs)
+        news = self._notices.is_news("paused", str(found))
+        if found is not None:
+            paused.report(found, news)
+
     def _may_take(self) -> bool:
-        """Not while an sbatch is unclear, or answers can't leave: the queue is the right place to wait."""
+        """Not while an sbatch is unclear, or answers can't leave: the queue is the right place to wait. Nor while somebody
+        wants no message to be taken."""
         state = self.state
+        if state.paused is not None:
+            return False
         if state.faults.unclear:
             fault = self._submissions.fault()
             log.warning(

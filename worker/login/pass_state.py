@@ -10,6 +10,7 @@ from typing import Optional
 from ..errors import Damaged
 from ..folder import paths
 from ..folder.facts import JobFolder
+from ..folder.pause import Pause
 from ..folder.records import Fact, T
 from ..job.judge import Submit
 from ..job.names import JobId
@@ -107,6 +108,14 @@ class PassState:
         """...and of them the jobs."""
         self.full = ""
         """What Slurm said where it takes no more jobs because it has so many of ours."""
+
+        self.paused: Optional[Pause] = None
+        """Somebody wants no message to be taken, or also nothing to be submitted."""
+
+    @property
+    def submits_nothing(self) -> bool:
+        """Because somebody wants it so."""
+        return self.paused is not None and self.paused.submit
 
     def hold_shape(self, job_id: JobId, queue: str, asked: Resources) -> None:
         """For a job that Slurm declines."""

@@ -167,7 +167,7 @@ class BatchClaims:
             return None
         if self._workloads.why_stopped(spec.workload):
             return None
-        mode = config.site.workloads[spec.workload].mode or queue.mode
+        mode = config.site.workloads[spec.workload].mode_in(queue)
         if mode != "pilot":
             return None
         why = unfit_for_pilots(spec.resources, queue.pilot, config.site.timing)

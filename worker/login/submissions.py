@@ -51,6 +51,8 @@ class Submissions:
     def submit_all(self) -> None:
         """Raises SiteAway; what was not submitted then stays ready."""
         state, declines = self._state, self._declines
+        if state.submits_nothing:
+            return
         fault = self.fault() if state.ready else None
         declines.sort_out()
         while state.ready and not self._stop.asked and self._submitter.may_submit():

@@ -61,6 +61,7 @@ class _Watch:
         """...and from where, the one first whose turn it is."""
         self._shunned: dict[str, float] = {}
         """Queues that can't be listened to, and when that is tried again."""
+        self._paused = False
         self._back_off = 0.0
         self._latest: Optional[Pass] = None
         self._code = os.EX_OK
@@ -114,6 +115,7 @@ class _Watch:
         self._latest = one = self._passes.begin()
         self._code = one.run(drain=True)
         signal.alarm(0)
+        self._paused = one.state.paused is not None
         if self._passes.seen.redelivered:
             self._count["redelivered"] += self._passes.seen.redelivered
         self._passes.tell(self._code)
@@ -180,8 +182,8 @@ class _Watch:
         """Seconds until the clock alone wakes us. With nothing in flight and everything well, it need not."""
         if self._back_off:
             return self._back_off * random.uniform(0.8, 1.2)
-        if self._free and not self._jobs.active_names() and self._jobs.pilots_idle():
-            return _HOUR if len(self._queues) == len(self._site.queues) else _LONGEST_BACK_OFF
+        if (self._free or self._paused) and not self._jobs.active_names() and self._jobs.pilots_idle():
+            return _HOUR if self._free and len(self._queues) == len(self._site.queues) else _LONGEST_BACK_OFF
         return max(1.0, self._site.slurm.poll_fastest, self._latest.pause() if self._latest else 0)
 
     def _keep_up(self) -> None:

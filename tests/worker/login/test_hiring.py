@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Optional, cast
 
 import pytest
 
@@ -14,6 +14,7 @@ from worker.folder import batches, paths
 from worker.folder.batches import Pilot, Pool
 from worker.folder.facts import AttemptFolder, JobFolder
 from worker.folder.jobs import JobsFolder
+from worker.folder.pause import Pause
 from worker.installed import Workloads
 from worker.job.facts import Ended, Intent, Started, Submission, Unfit, closed_at
 from worker.job.spec import Resources
@@ -44,9 +45,10 @@ def config(tmp_path: Path) -> Config:
     return replace(config, site=replace(config.site, queues=(queue,)))
 
 
-def hired(config: Config) -> int:
+def hired(config: Config, paused: Optional[Pause] = None) -> int:
     """Slurm has declined nothing, and is not asked."""
     jobs, state, nobody = JobsFolder(config.site.jobs_dir), PassState(), cast(Any, None)
+    state.paused = paused
     declines = Declines(config, jobs, nobody, budget_of(config.site, jobs), nobody, Notices(), state)
     Hiring(config, jobs, All(config.root, config.site), declines, state).want()
     return len(state.ready)
