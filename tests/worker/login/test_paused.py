@@ -138,7 +138,7 @@ def test_an_idle_pass_tells_of_a_damaged_pause_too(site: Site) -> None:
 def test_a_pass_that_takes_many_messages_stops_where_somebody_pauses_it_meanwhile(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.login.take._AT_ONCE", 2)
+    monkeypatch.setattr("worker.login.claiming._AT_ONCE", 2)
     ack = site.broker.ack
 
     def pause_then_ack(*arguments: object) -> None:
