@@ -12,7 +12,7 @@ from ..folder.jobs import JobsFolder
 from ..job.stage import DAMAGED, ENDED_STATES, LOCKED, STATES
 from ..settings import Config
 from . import asking
-from .asking import Action
+from .asking import Action, Done
 from .in_batches import InBatch
 from .places import Found
 
@@ -40,10 +40,10 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """Returns an exit code."""
     said, jobs = asking.reason(options.reason), JobsFolder(config.site.jobs_dir)
 
-    def act(found: Found, by: str) -> str:
+    def act(found: Found, by: str) -> Done:
         words = _plan(found)
         acts.cancel(jobs, found.job, by, said)
-        return words
+        return Done(words)
 
     def in_batch(found: InBatch, by: Optional[str]) -> str:
         if found.result is not None:

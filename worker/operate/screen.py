@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Optional
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal, Optional
 
 from ..job import sentences
 
@@ -24,15 +25,29 @@ def console() -> Console:
     return Console(width=width, markup=False, emoji=False, highlight=False, soft_wrap=False)
 
 
-def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """Columns without lines between them, so that a row can be cut out and pasted."""
+def table(*columns: str, right: Sequence[str] = (), whole: Sequence[str] = ()) -> Table:
+    """Columns without lines between them, so that a row can be cut out and pasted. `whole`: those whose cells are never
+    folded, because somebody will paste them."""
     from rich.table import Table
     from rich.text import Text
 
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in columns:
-        made.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
+        justify: Literal["right", "left"] = "right" if name in right else "left"
+        made.add_column(Text(name), justify=justify, overflow="fold", no_wrap=name in whole)
     return made
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str] = (),
+               whole: Sequence[str] = ()) -> None:  # fmt: skip
+    """Prints a table of plain text; nothing, where there is no row."""
+    from rich.text import Text
+
+    made = table(*columns, right=right, whole=whole)
+    for row in rows:
+        made.add_row(*(Text(plain(cell)) for cell in row))
+    if made.row_count:
+        console().print(made)
 
 
 def plain(value: object, most: int = 300) -> str:
@@ -50,9 +65,10 @@ def when(at: float, now: Optional[float] = None) -> str:
 
 
 def lasted(seconds: float) -> str:
-    """A duration in words; clocks of two hosts may make it negative."""
-    seconds = max(0.0, seconds)
-    return sentences.duration(round(seconds) if seconds >= 10 else round(seconds, 1 if seconds >= 1 else 3))
+    """A duration in words, no more exact than people read it; clocks of two hosts may make it negative."""
+    if 0 < seconds < 0.05:
+        return "under 0.1 s"
+    return sentences.about(max(0.0, seconds))
 
 
 def size(count: float) -> str:
@@ -61,6 +77,9 @@ def size(count: float) -> str:
             break
         count, unit = count / 1000, {"bytes": "kB", "kB": "MB", "MB": "GB", "GB": "TB"}[unit]
     return f"{count:.3g} {unit}" if unit != "bytes" else f"{count:.0f} bytes"
+
+
+counted = sentences.counted
 
 
 def rate(count: float, seconds: float) -> str:

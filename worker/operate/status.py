@@ -11,9 +11,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Optional
 
+from .. import as_json
 from ..errors import Damaged
 from ..folder.facts import read_progress, read_result, read_started, site_fault_of
 from ..folder.jobs import JobsFolder
@@ -24,8 +25,9 @@ from ..job.stage import BATCH_STATES, DAMAGED, STATES, UNSENT, words_in_help
 from ..login import shapes, tally
 from ..login.known_shapes import Shapes
 from ..settings import Config
-from . import in_batches, places, screen
+from . import naming, places, screen
 from .in_batches import InBatch
+from .naming import Chosen, Ids
 from .pilots import QueueRow, queue_rows
 from .places import Found, Wanted
 
@@ -72,11 +74,11 @@ def run(config: Config, options: argparse.Namespace) -> int:
     if options.every is not None and not options.json:
         return _watch(config, jobs, want, options)
     standing = look(config, jobs, want, options.limit, ask_outside(config, jobs, options.offline))
+    code = os.EX_DATAERR if standing.unknown else os.EX_OK
     if options.json:
-        print(json.dumps(asdict(standing), indent=1))
-    else:
-        screen.console().print(_drawn(standing))
-    return os.EX_DATAERR if standing.unknown else os.EX_OK
+        return as_json.show(standing, code)
+    screen.console().print(_drawn(jobs, standing))
+    return code
 
 
 def _watch(config: Config, jobs: JobsFolder, want: Wanted, options: argparse.Namespace) -> int:
@@ -88,7 +90,7 @@ def _watch(config: Config, jobs: JobsFolder, want: Wanted, options: argparse.Nam
         while True:
             if time.monotonic() - asked_at >= _ASK_EVERY:
                 outside, asked_at = ask_outside(config, jobs, options.offline), time.monotonic()
-            live.update(_drawn(look(config, jobs, want, options.limit, outside)), refresh=True)
+            live.update(_drawn(jobs, look(config, jobs, want, options.limit, outside)), refresh=True)
             time.sleep(max(0.5, options.every))
 
 
@@ -166,15 +168,18 @@ class Standing:
     more: bool = False
     """More jobs fit than are listed."""
     unknown: list[str] = field(default_factory=list)
+    """What was given as a job's id, and names none, or several."""
     declined: list[str] = field(default_factory=list)
     """Which jobs Slurm declines, in sentences."""
+    unclear: list[str] = field(default_factory=list)
+    """Of each of the unknown ones why, with the jobs that it may mean."""
 
 
 def look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: Optional[Outside]) -> Standing:
     now = time.time()
     everything = sorted(places.active(jobs), key=lambda found: found.claimed_at)
-    rows, more, unknown = _rows(jobs, want, limit, everything, outside, now)
-    inside = {name: job for name in unknown if (job := in_batches.find(config, jobs, name)) is not None}
+    chosen = naming.choose(config, jobs, want, now, everything) if want.jobs or want.filters else Chosen(everything)
+    listed = list(itertools.islice(chosen.jobs, limit + 1))
     unsent = [found.since for found in everything if found.word in UNSENT]
     return Standing(
         at=now,
@@ -196,22 +201,11 @@ def look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: Op
         undelivered=places.count(jobs.undelivered),
         pilots=queue_rows(config, jobs),
         declined=[shapes.sentence(each, now) for each in Shapes(jobs, config.site.slurm).all()],
-        jobs=[*rows, *map(_row_inside, inside.values())],
-        more=more,
-        unknown=[name for name in unknown if name not in inside],
+        jobs=[*(_row(found, outside) for found in listed[:limit]), *map(_row_inside, chosen.inside)],
+        more=len(listed) > limit,
+        unknown=[each.word for each in chosen.unclear],
+        unclear=[str(each) for each in chosen.unclear],
     )
-
-
-def _rows(jobs: JobsFolder, want: Wanted, limit: int, everything: Sequence[Found], outside: Optional[Outside],
-          now: float) -> tuple[list[Row], bool, list[str]]:  # fmt: skip
-    """Only those that are listed are opened."""
-    if not want.jobs and not want.filters:
-        listed: Sequence[Found] = everything[:limit]
-        return [_row(found, outside) for found in listed], len(everything) > limit, []
-    chosen, unknown = places.choose(jobs, want, now, everything)
-    listed = list(itertools.islice(chosen, limit))
-    more = next(chosen, None) is not None
-    return [_row(found, outside) for found in listed], more, unknown
 
 
 def _counted(everything: Sequence[Found]) -> dict[str, int]:
@@ -292,7 +286,7 @@ def _site_fault(jobs: JobsFolder) -> Optional[SiteFault]:
 # --- for people
 
 
-def _drawn(standing: Standing) -> RenderableType:
+def _drawn(jobs: JobsFolder, standing: Standing) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
@@ -302,10 +296,10 @@ def _drawn(standing: Standing) -> RenderableType:
         head.add_row(Text(name, style="bold"), Text(screen.plain(words, 1000)))
     parts: list[RenderableType] = [head]
     if standing.jobs:
-        parts += [Text(""), _table(standing)]
+        parts += [Text(""), _table(Ids.in_folders(jobs), standing)]
     if standing.more:
         parts.append(Text("There are more: --limit N lists more, filters list fewer."))
-    parts += [Text(places.no_such(name)) for name in standing.unknown]
+    parts += [Text(f"{why}.") for why in standing.unclear]
     return Group(*parts)
 
 
@@ -319,7 +313,7 @@ def _head(standing: Standing) -> Iterator[tuple[str, str]]:
     for sentence in standing.declined:
         yield "declined", screen.plain(sentence, 1000)
     for queue, waiting in standing.waiting.items():
-        yield "queue", f"{queue}: {waiting} message{'s' if waiting != 1 else ''} waiting"
+        yield "queue", f"{queue}: {screen.counted(waiting, 'message')} waiting"
     for name, why in standing.stopped.items():
         yield "workload", f"{screen.plain(name)} is stopped: {screen.plain(why, 1000)}"
     for why in standing.queue_faults.values():
@@ -369,7 +363,7 @@ def _done_words(standing: Standing) -> str:
     recent = ", ".join(
         f"{day} {n}{_outcome_words(standing.outcomes.get(day, {}))}" for day, n in itertools.islice(done.items(), 3)
     )
-    return f"{sum(done.values())} kept of {len(done)} day{'s' if len(done) != 1 else ''}; {recent}"
+    return f"{sum(done.values())} kept of {screen.counted(len(done), 'day')}; {recent}"
 
 
 def _outcome_words(counts: dict[str, int]) -> str:
@@ -379,13 +373,14 @@ def _outcome_words(counts: dict[str, int]) -> str:
     return f" ({words})" if words else ""
 
 
-def _table(standing: Standing) -> Table:
+def _table(ids: Ids, standing: Standing) -> Table:
     from rich.text import Text
 
-    made = screen.table("job", "state", "for", "workload", "attempt", "slurm", "what")
+    made = screen.table("job", "state", "for", "workload", "attempt", "slurm", "what",
+                        whole=("job", "state", "for", "attempt"))  # fmt: skip
     for row in standing.jobs:
         cells = (
-            row.job, row.state, screen.lasted(standing.at - row.since), screen.plain(row.workload),
+            ids.short(row.job), row.state, screen.lasted(standing.at - row.since), screen.plain(row.workload),
             f"{row.attempt}/{row.attempts}" if row.attempt else "", screen.plain(row.slurm), _what(row),
         )  # fmt: skip
         style = _STYLES.get(row.outcome) or _STYLES.get(row.state, "")
