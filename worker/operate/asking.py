@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 
 _MOST_ASKED, _MOST_REASONS, _MOST_NAMED = 20, 20, 3
 """What a person is shown: jobs before the question, reasons, and jobs with the same reason."""
+EXIT_CODES = {
+    0: "done; or nothing was done, because that was asked for, or answered to the question",
+    65: "a job was named that is not there, or that it can't be done with; or something went wrong with one. See the lines",
+}
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,10 @@ def perform(config: Config, options: argparse.Namespace, action: Action) -> int:
     )  # fmt: skip
     nothing_said = not (want.jobs or options.all or places.wanted(options).filters)
     if options.dry_run or nothing_said or not possible:
-        how = f"To do it: ./check.py {action.verb} JOB..., or filters, or --all" if nothing_said else "--dry-run"
-        told = replace(told, nothing_done=f"Nothing was done. {how}." if possible else "")
+        to_do_it = f"Nothing was done. To do it: ./check.py {action.verb} JOB..., or filters, or --all"
+        told = replace(
+            told, nothing_done=(to_do_it if nothing_said else "Nothing was done: --dry-run.") if possible else ""
+        )
     elif not _agreed(jobs, told, len(possible), action.verb, options):
         print("Nothing was done.")
         return os.EX_OK

@@ -23,6 +23,7 @@ answer `cancelled`. Of jobs that share a pilot it ends the one that is named, wi
 that comes to its own end before that keeps its own outcome. Without a JOB, a filter or --all: shows what could be
 cancelled; filters and --all leave out what lies in pilots' batches.
 """
+EXIT_CODES = asking.EXIT_CODES
 EXAMPLES = """\
 examples:
   ./check.py cancel 4f0c --reason "The scan was uploaded upside down."

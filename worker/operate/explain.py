@@ -40,6 +40,7 @@ HELP = """\
 Says in sentences where a job stands, what it waits for, and what the next pass will do with it. Asks Slurm why a job
 waits, what its partition has, and when it may start (three commands at most); changes nothing.
 """
+EXIT_CODES = {0: "the job is explained", 65: "no single job has this name"}
 EXAMPLES = """\
 examples:
   ./check.py explain 4f0c            the job whose id begins so
@@ -82,7 +83,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
     if options.json:
         return as_json.show(told, os.EX_OK)
     print(f"{told.job}  {told.state}")
-    print("\n".join(screen.plain(sentence, 1000) for sentence in told.sentences))
+    for sentence in told.sentences:
+        screen.say(screen.plain(sentence, 1000))
     return os.EX_OK
 
 
@@ -110,8 +112,11 @@ def explain(config: Config, jobs: JobsFolder, found: Found, offline: bool) -> It
         yield "Its message is not on disk yet: it is being claimed at this moment, or a redelivery will complete it."
         return
     scene = _Scene(config, jobs, found.job, facts, None if offline else outside.ask(config, jobs, broker=False))
-    yield from _where(scene)
-    yield from _next(scene)
+    try:
+        yield from _where(scene)
+        yield from _next(scene)
+    except (Damaged, OSError) as error:
+        yield f"More is not known, because this can't be read: {error}."
     yield from _about_passes(scene)
 
 

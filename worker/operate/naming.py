@@ -55,7 +55,7 @@ class NotOne:
 
     def tell(self, in_json: bool) -> int:
         """Of a verb that is about one job. Returns the exit code."""
-        return as_json.fail(str(self), os.EX_DATAERR, in_json, candidates=[job for job, _ in self.candidates])
+        return as_json.fail(f"{self}.", os.EX_DATAERR, in_json, candidates=[job for job, _ in self.candidates])
 
 
 @dataclass(frozen=True)

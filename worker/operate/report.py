@@ -8,17 +8,16 @@ import contextlib
 import hashlib
 import heapq
 import itertools
-import json
 import os
 import secrets
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from .. import VERSION
+from .. import VERSION, as_json
 from ..errors import Damaged
 from ..folder import batches
 from ..folder.batches import Pool
@@ -52,6 +51,7 @@ At most --jobs finished jobs are opened, chosen evenly over the days by their id
 many. Jobs by outcome are of all jobs, as the passes have counted them, those done by pilots among them; everything else
 leaves these out, because they have no folders.
 """
+EXIT_CODES = {0: "the page is there", 73: "it can't be written"}
 EXAMPLES = """\
 examples:
   ./check.py report                                      writes report.html into jobs_dir
@@ -102,15 +102,15 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """Returns an exit code."""
     report = gather(config, min(options.days, 366), options.jobs, options.offline)
     if options.json:
-        print(json.dumps(asdict(report), indent=1))
-        return os.EX_OK
+        return as_json.show(report, os.EX_OK)
     output = options.output or config.site.jobs_dir / "report.html"
     try:
         _write(output, page(report), options.mode)
     except OSError as error:
         print(f"check.py: {output} can't be written: {error.strerror}. Name another with --output.", file=sys.stderr)
         return os.EX_CANTCREAT
-    print(f"{output}: {len(report.now.jobs)} active jobs, {report.looked.jobs} of {report.looked.kept} ended ones read")
+    active = screen.counted(len(report.now.jobs), "active job")
+    print(f"{output}: {active}, {report.looked.jobs} of {report.looked.kept} ended ones read")
     return os.EX_OK
 
 

@@ -20,6 +20,7 @@ goes to the same queue and bears the header rerun_of; the old job, its outcome a
 that are given replace what the message asks for, within the caps of the queue. Without a JOB, a filter or --all: shows
 what could run again.
 """
+EXIT_CODES = asking.EXIT_CODES
 EXAMPLES = """\
 examples:
   ./check.py rerun 4f0c --memory-mb 64000 --time 0-12:00

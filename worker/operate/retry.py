@@ -19,6 +19,7 @@ A job that waits before its next attempt gets it in the next pass. A job that en
 in every respect: as a new job, with a new id, whose answer bears the header rerun_of. To change its resources, or to have
 its message read anew by today's site.toml, see rerun. Without a JOB, a filter or --all: shows what could be tried again.
 """
+EXIT_CODES = asking.EXIT_CODES
 EXAMPLES = """\
 examples:
   ./check.py retry 4f0c

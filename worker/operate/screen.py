@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, Optional
@@ -21,8 +23,13 @@ def console() -> Console:
     """Colour only on a terminal, and none where NO_COLOR is set."""
     from rich.console import Console
 
+    class Honest(Console):
+        def on_broken_pipe(self) -> None:
+            """rich would end the process with 1; whoever called knows better what that means."""
+            raise
+
     width = None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
-    return Console(width=width, markup=False, emoji=False, highlight=False, soft_wrap=False)
+    return Honest(width=width, markup=False, emoji=False, highlight=False, soft_wrap=False)
 
 
 def table(*columns: str, right: Sequence[str] = (), whole: Sequence[str] = ()) -> Table:
@@ -48,6 +55,15 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: 
         made.add_row(*(Text(plain(cell)) for cell in row))
     if made.row_count:
         console().print(made)
+
+
+def say(text: str, indent: str = "") -> None:
+    """Prints a line; on a terminal its words are kept whole."""
+    if not sys.stdout.isatty():
+        print(text)
+        return
+    width = shutil.get_terminal_size().columns
+    print(textwrap.fill(text, width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False))
 
 
 def plain(value: object, most: int = 300) -> str:

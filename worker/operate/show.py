@@ -25,7 +25,7 @@ from ..job.outcome import Result
 from ..job.spec import Resources
 from ..job.stage import STATES, words_in_help
 from ..settings import Config
-from . import in_batches, naming, screen
+from . import in_batches, naming, screen, terminal
 from .in_batches import InBatch
 from .naming import NotOne
 from .places import Found
@@ -38,6 +38,7 @@ Times are this host's time zone; several hosts' clocks wrote them.
 
 {words_in_help()}
 """
+EXIT_CODES = {0: "the job is shown", 65: "no single job has this name, or its folder can't be read"}
 EXAMPLES = """\
 examples:
   ./check.py show 4f0c                the job whose id begins so
@@ -70,7 +71,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
         return as_json.fail(f"{found.job.path} can't be read: {error}", os.EX_DATAERR, options.json)
     _show(story, options.json, options.follow)
     if options.follow and found.attempt and not options.json:
-        _follow(jobs, found, options.lines)
+        return _follow(jobs, found, options.lines)
     return os.EX_OK
 
 
@@ -345,8 +346,9 @@ def _tail(path: Path, lines: int) -> Iterator[str]:
         yield screen.plain(line, _LONGEST_LINE)
 
 
-def _follow(jobs: JobsFolder, found: Found, lines: int) -> None:
-    """The last attempt's log, until the job has its outcome; a later attempt's log is gone on with."""
+def _follow(jobs: JobsFolder, found: Found, lines: int) -> int:
+    """The last attempt's log, until the job has its outcome, or nobody looks any more; a later attempt's log is gone on with.
+    Returns an exit code."""
     number, position, rest = found.attempt, None, ""
     job: JobFolder = found.job
     while True:
@@ -367,9 +369,9 @@ def _follow(jobs: JobsFolder, found: Found, lines: int) -> None:
         elif over or (job.outcome.path.exists() and not _alive(job, number)):
             if rest:
                 print(screen.plain(rest, _LONGEST_LINE))
-            return
-        else:
-            time.sleep(0.5)
+            return os.EX_OK
+        elif not terminal.wait(0.5):
+            return terminal.GONE
 
 
 def _alive(job: JobFolder, number: int) -> bool:

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from .. import as_json
 from ..errors import Damaged
@@ -25,7 +25,7 @@ from ..job.stage import BATCH_STATES, DAMAGED, STATES, UNSENT, words_in_help
 from ..login import shapes, tally
 from ..login.known_shapes import Shapes
 from ..settings import Config
-from . import naming, places, screen
+from . import health, naming, places, screen, terminal
 from .in_batches import InBatch
 from .naming import Chosen, Ids
 from .pilots import QueueRow, queue_rows
@@ -52,7 +52,12 @@ examples:
   ./check.py status --state done --outcome failed --limit 50
   ./check.py status 4f0c                         the jobs whose id begins so
   ./check.py status --json | jq '.active'
+  ./check.py status --check                      OK, WARNING or CRITICAL in one line, for a monitor
 """
+EXIT_CODES = {
+    **health.EXIT_CODES,
+    65: "a word names no job, or several; all else is shown",
+}
 _DEFAULT_EVERY = 5.0
 _ASK_EVERY = 30.0
 """Seconds: with --watch, the broker and Slurm are asked less often than the folder is read."""
@@ -65,12 +70,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--watch", type=float, nargs="?", const=_DEFAULT_EVERY, metavar="SECONDS", dest="every",
         help="refresh in place, every 5 s unless told otherwise",
     )  # fmt: skip
+    parser.add_argument(
+        "--check", action="store_true", help="one line and an exit code for a monitor (Nagios, Icinga, ...)"
+    )
     parser.add_argument("--offline", action="store_true", help="ask neither the broker nor Slurm")
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
     """Returns an exit code."""
     jobs, want = JobsFolder(config.site.jobs_dir), places.wanted(options)
+    if options.check:
+        return _check(config, jobs, options)
     if options.every is not None and not options.json:
         return _watch(config, jobs, want, options)
     standing = look(config, jobs, want, options.limit, ask_outside(config, jobs, options.offline))
@@ -81,17 +91,34 @@ def run(config: Config, options: argparse.Namespace) -> int:
     return code
 
 
+def _check(config: Config, jobs: JobsFolder, options: argparse.Namespace) -> int:
+    try:
+        return health.check(look(config, jobs, Wanted(), 0, ask_outside(config, jobs, options.offline)), options.json)
+    except (Damaged, OSError) as error:
+        return health.unreadable(error, options.json)
+
+
 def _watch(config: Config, jobs: JobsFolder, want: Wanted, options: argparse.Namespace) -> int:
+    """In place on a terminal; elsewhere one after the other."""
     from rich.live import Live
 
+    terminal.end_with_signals()
+    console = screen.console()
+    if not sys.stdout.isatty():
+        return _again_and_again(config, jobs, want, options, console.print)
+    with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
+        return _again_and_again(config, jobs, want, options, lambda drawn: live.update(drawn, refresh=True))
+
+
+def _again_and_again(config: Config, jobs: JobsFolder, want: Wanted, options: argparse.Namespace,
+                     show: Callable[[RenderableType], None]) -> int:  # fmt: skip
     outside, asked_at = ask_outside(config, jobs, options.offline), time.monotonic()
-    console, on_screen = screen.console(), sys.stdout.isatty()
-    with Live(console=console, screen=on_screen, auto_refresh=False, vertical_overflow="crop") as live:
-        while True:
-            if time.monotonic() - asked_at >= _ASK_EVERY:
-                outside, asked_at = ask_outside(config, jobs, options.offline), time.monotonic()
-            live.update(_drawn(jobs, look(config, jobs, want, options.limit, outside)), refresh=True)
-            time.sleep(max(0.5, options.every))
+    while True:
+        show(_drawn(jobs, look(config, jobs, want, options.limit, outside)))
+        if not terminal.wait(max(0.5, options.every)):
+            return terminal.GONE
+        if time.monotonic() - asked_at >= _ASK_EVERY:
+            outside, asked_at = ask_outside(config, jobs, options.offline), time.monotonic()
 
 
 def ask_outside(config: Config, jobs: JobsFolder, offline: bool) -> Optional[Outside]:
