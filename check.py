@@ -183,7 +183,7 @@ def _handler(form: str, to_stderr: bool) -> logging.Handler:
 
 
 _PACKAGES = (
-    *("pika", "requests", "urllib3", "dotenv", "tenacity", "rich", "prometheus_client", "jinja2", "pygal"),
+    *("pika", "requests", "urllib3", "dotenv", "tenacity", "rich", "prometheus_client", "jinja2"),
     *(("tomli",) if sys.version_info < (3, 11) else ()),
 )
 

@@ -154,6 +154,14 @@ _EXPLAINED = {
     "count": "Of how many.",
     "median": "Half of them are below this.",
     "p90": "Nine in ten of them are below this.",
+    "asked": "What was asked for.",
+    "memory": "How its memory fits, where that is known.",
+    "time": "How its time fits, where that is known.",
+    "whose": "Whose doing it was.",
+    "life": "How long each of its steps took.",
+    "step": "What it did: wait, fetch, run, pack or answer.",
+    "grave": "Whether nothing is taken, or nothing goes out.",
+    "detail": "What was found, and what to do.",
     "Waits.queue": "In the jobs queue; null where nobody knows.",
     "Waits.slurm": "In Slurm; null where nobody knows.",
     "Cause.jobs": "How many failed so.",
@@ -222,8 +230,7 @@ def _words(form: type) -> dict[str, str]:
     assert isinstance(node, ast.ClassDef)
     found = {}
     for each, below in zip(node.body, node.body[1:]):
-        is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-        if isinstance(each, ast.AnnAssign) and is_text:
+        if isinstance(each, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
             found[ast.unparse(each.target)] = " ".join(str(ast.literal_eval(below.value)).split())
     return found
 

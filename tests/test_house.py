@@ -42,6 +42,8 @@ ONLY_IN = {
         "slurm/cluster.py",
         "scheduler/local.py",
         "worker/in_job/execute.py",
+        "worker/in_job/git.py",
+        "worker/in_job/sandbox.py",
         "worker/doctor/programs.py",
         "worker/login/other_place.py",
     },
@@ -52,15 +54,14 @@ ONLY_IN = {
     "tomli": {"worker/config.py", "worker/toml_lines.py"},
     "rich": {"worker/operate/screen.py", "worker/operate/status.py", "worker/operate/show.py"},
     "prometheus_client": {"worker/login/metrics.py"},
-    "jinja2": {"worker/operate/report.py"},
-    "markupsafe": {"worker/operate/report.py"},
-    "pygal": {"worker/operate/charts.py"},
+    "jinja2": {"worker/operate/page.py"},
+    "markupsafe": {"worker/operate/page.py"},
 }
 PURE = {
     "scheduler/__init__.py", "slurm/commands.py", "slurm/details.py", "slurm/options.py", "slurm/states.py",
-    "worker/job/facts.py", "worker/job/judge.py", "worker/job/names.py", "worker/job/outcome.py", "worker/job/retry.py",
-    "worker/job/sentences.py", "worker/job/snapshot.py", "worker/job/spec.py", "worker/job/stage.py",
-    "worker/operate/history.py",
+    "worker/job/facts.py", "worker/job/judge.py", "worker/job/names.py", "worker/job/outcome.py", "worker/job/own_code.py",
+    "worker/job/retry.py", "worker/job/sentences.py", "worker/job/snapshot.py", "worker/job/spec.py", "worker/job/stage.py",
+    "worker/operate/blame.py", "worker/operate/history.py", "worker/operate/life.py", "worker/operate/sizing.py",
 }  # fmt: skip
 PURE_ENOUGH = {"scheduler", "worker.errors", "worker.settings"}
 """What pure modules take their types from; only dataclasses, exceptions and new names of types, which a test sees to."""
@@ -318,7 +319,6 @@ HEAVY = {
         "rich",
         "prometheus_client",
         "jinja2",
-        "pygal",
     ),
     *("worker.api", "worker.web", "worker.in_job", "scheduler.local", "slurm.cluster"),
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from scheduler import Informant, SpentOn, Traits
 
@@ -41,6 +42,17 @@ def open_scheduler(site: Site, spent_on: Optional[SpentOn] = None) -> Informant:
     return Slurm(
         s.bin_dir, s.account, s.partition, s.extra_options, s.accounting, s.command_timeout, s.array_limit, spent_on
     )
+
+
+def left_by_scheduler(site: Site) -> Optional[tuple[Path, Callable[[str], Optional[tuple[str, float]]]]]:
+    """Where the site's scheduler leaves a folder of each of its jobs among ours, and what tells of such a folder which job it
+    was and when it ended (None: it may go on). None where it leaves nothing."""
+    if site.scheduler == "local":
+        from scheduler.local import Local
+
+        folder = site.jobs_dir / "local"
+        return folder, Local(folder).ended
+    return None
 
 
 class End(NamedTuple):

@@ -228,10 +228,16 @@ def _build(cls: Any, table: object, where: _Place, flaws: _Flaws) -> object:
     for name, f in known.items():
         if name in table:
             values[name] = _checked(hints[name], f.metadata, table[name], where.setting(name), flaws)
-        elif f.default is MISSING and f.default_factory is MISSING:
+        elif (f.default is MISSING and f.default_factory is MISSING) or _is_needed(f.metadata, table):
             flaws.add(where, f"{name} is missing")
             values[name] = None
     return cls(**values)
+
+
+def _is_needed(rules: Mapping[str, Any], table: Mapping[str, object]) -> bool:
+    """Of what may be left out only where another setting has a certain value."""
+    name, value = rules.get("unless", ("", None))
+    return bool(name) and table.get(name) != value
 
 
 def _checked(kind: Any, rules: Mapping[str, Any], given: Any, where: _Place, flaws: _Flaws) -> Any:

@@ -18,7 +18,7 @@ from .subject import Subject
 OLDEST, NEWEST = (3, 9), (3, 14)
 MODULES = {
     "pika": "pika", "requests": "requests", "urllib3": "urllib3", "python-dotenv": "dotenv", "tenacity": "tenacity",
-    "rich": "rich", "prometheus-client": "prometheus_client", "jinja2": "jinja2", "pygal": "pygal",
+    "rich": "rich", "prometheus-client": "prometheus_client", "jinja2": "jinja2",
     **({"tomli": "tomli"} if sys.version_info < (3, 11) else {}),
 }  # fmt: skip
 """What nothing works without: distribution -> module."""

@@ -47,6 +47,9 @@ class JobsFolder:
         self.touched = path / "touched"
         self.largest_answer = path / "largest_answer.json"
         self.history = path / "history.json"
+        self.removed = path / "removed"
+        self.ids = path / "ids"
+        self.retention = path / "retention.json"
 
     def prepare(self) -> None:
         """Makes the folders; 0700, because they hold tokens and other people's data. Raises OSError."""

@@ -24,7 +24,7 @@ from ..job.outcome import Result
 from ..job.snapshot import AttemptFacts, JobFacts
 from ..job.spec import JobSpec, Resources, parse_spec, with_resources
 from ..settings import Config, Queue
-from . import accounting, archive, lease, left_over, tally
+from . import accounting, archive, lease, left_over, retention, tally
 from .away import SiteAway, raise_if_disk
 from .budget import LOOK, Spent
 from .hold import hold, let_go
@@ -107,7 +107,7 @@ def reconcile(tools: Tools, standing: Standing, others: Sequence[tuple[JobFolder
         if not tools.stopping:
             settle(tools, job, standing)
     _cancel_all(tools, standing)
-    archive.sweep(tools.jobs)
+    retention.tidy(tools.jobs, tools.config.site, tools.now())
 
 
 def settle(tools: Tools, job: JobFolder, standing: Standing, known: Optional[JobFacts] = None) -> None:
@@ -184,7 +184,7 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, step: judge.Step, 
     if isinstance(step, judge.Settle):
         return settle_claims(tools, facts.message.queue, [(job, facts.message)])
     if isinstance(step, judge.LeaveToOthers):
-        archive.leave_to_others(tools.jobs, job, site, tools.server_now)
+        archive.leave_to_others(tools.jobs, job)
         standing.in_flight -= 1
         return False
     if isinstance(step, judge.Understand):

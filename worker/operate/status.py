@@ -92,8 +92,10 @@ def run(config: Config, options: argparse.Namespace) -> int:
 
 
 def _check(config: Config, jobs: JobsFolder, options: argparse.Namespace) -> int:
+    """Of Slurm passes say whether it answers; a monitor uses up none of its commands."""
     try:
-        return health.check(look(config, jobs, Wanted(), 0, ask_outside(config, jobs, options.offline)), options.json)
+        outside = None if options.offline else _ask(config, jobs, slurm=False)
+        return health.check(look(config, jobs, Wanted(), 0, outside), options.json)
     except (Damaged, OSError) as error:
         return health.unreadable(error, options.json)
 
@@ -122,11 +124,13 @@ def _again_and_again(config: Config, jobs: JobsFolder, want: Wanted, options: ar
 
 
 def ask_outside(config: Config, jobs: JobsFolder, offline: bool) -> Optional[Outside]:
-    if offline:
-        return None
+    return None if offline else _ask(config, jobs, slurm=bool(places.count(jobs.active)))
+
+
+def _ask(config: Config, jobs: JobsFolder, slurm: bool) -> Outside:
     from .outside import ask
 
-    return ask(config, jobs, slurm=bool(places.count(jobs.active)))
+    return ask(config, jobs, slurm=slurm)
 
 
 # --- what is shown, as --json has it

@@ -13,6 +13,7 @@ from tests.worker.examples import NOW, config_for
 from tests.worker.login.situations import job, outcome, result, started, submitted
 from tests.worker.operate.ground import jobs_in, put
 from worker.folder.jobs import JobsFolder
+from worker.folder.outline import stage_put_away
 from worker.job.facts import Delivered
 from worker.operate import places
 from worker.operate.naming import choose
@@ -102,7 +103,7 @@ def test_of_a_day_no_more_jobs_are_looked_at_than_are_wanted(jobs: JobsFolder, m
         for path in (jobs.done / "2026-11-22" / f"d{number}" / "message.json", jobs.done / "2026-11-22" / f"d{number}"):
             os.utime(path, (number, number))
     looked_at: list[str] = []
-    look = places.stage_put_away
+    look = stage_put_away
 
     def noted(path: str, word: str) -> object:
         looked_at.append(path)
