@@ -47,6 +47,8 @@ class Told:
     answers: list[Row]
     unknown: list[str]
     """What was given as a job's id, and is not that of one job whose answer waits."""
+    unclear: list[str]
+    """Of each of these why, with the jobs that it may mean."""
 
 
 def resend(config: Config, chosen: Sequence[str], everything: bool, dry_run: bool, in_json: bool) -> int:
@@ -102,13 +104,23 @@ def _find(config: Config, jobs: JobsFolder, chosen: Sequence[str], damaged: list
     what can't be read, which is logged: it holds up no other."""
     rows = {row.job: row for row in sorted(_waiting(jobs, damaged), key=lambda row: row.since)}
     if not chosen:
-        return Told(list(rows.values()), [])
+        return Told(list(rows.values()), [], [])
     ids = Ids.of(rows)
     meant = {
         word: [word] if word in rows else [path.name for path in ids.meant(_id(config, jobs, word))] for word in chosen
     }
     found = {found[0]: rows[found[0]] for found in meant.values() if len(found) == 1}
-    return Told(list(found.values()), [word for word, found in meant.items() if len(found) != 1])
+    unclear = {word: _why(ids, word, fitting) for word, fitting in meant.items() if len(fitting) != 1}
+    return Told(list(found.values()), list(unclear), list(unclear.values()))
+
+
+def _why(ids: Ids, word: str, fitting: Sequence[str]) -> str:
+    if not fitting:
+        return f"{screen.plain(word)}: no answer of a job with this id waits"
+    several = ", ".join(map(ids.short, fitting))
+    return (
+        f"{screen.plain(word)}: answers of {len(fitting)} jobs whose ids begin so wait: {several}. Give more of the id"
+    )
 
 
 def _id(config: Config, jobs: JobsFolder, word: str) -> str:
@@ -164,8 +176,8 @@ def _show(jobs: JobsFolder, told: Told, code: int, in_json: bool) -> int:
     ids = Ids.in_folders(jobs)
     rows = ((ids.short(row.job), row.state, screen.when(row.since), row.to, row.why) for row in told.answers)
     screen.show_table(("job", "state", "since", "to", "why"), rows, whole=("job", "state"))
-    for name in told.unknown:
-        print(f"{screen.plain(name)}: no answer of a job with this id waits, or several ids begin so")
+    for why in told.unclear:
+        print(f"{why}.")
     if not told.answers and not told.unknown:
         print("No answer waits for its queue.")
     return code

@@ -125,6 +125,18 @@ def test_an_error_is_json_too_with_its_exit_code_inside(words: list[str], code: 
     assert said in told["error"]
 
 
+def test_resend_says_apart_that_no_answer_waits_and_that_several_do(door: Door, installation: Installation) -> None:
+    put(installation.jobs, "ee22", job(started(result=result()), outcome=outcome("job")), "undelivered",
+        ("undeliverable.json", Undeliverable("no queue", 1)))  # fmt: skip
+
+    told = held_against("resend", *door("resend", "zz", "ee", "--json"))
+
+    assert told["unknown"] == ["zz", "ee"] and told["unclear"] == [
+        "zz: no answer of a job with this id waits",
+        "ee: answers of 2 jobs whose ids begin so wait: ee11, ee22. Give more of the id",
+    ]
+
+
 def test_several_candidates_are_listed_whole(door: Door) -> None:
     assert held_against("error", *door("show", "aa", "--json"))["candidates"] == ["aa11", "aa22"]
 
