@@ -18,7 +18,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from worker import as_json
 from worker.doctor import examine
 from worker.login import resend
-from worker.operate import asking, dry_run, explain, health, pilots, report, show, status
+from worker.operate import asking, dry_run, explain, health, pause, pilots, report, show, status, told
 
 FORMS: Mapping[str, tuple[type, str]] = {
     "status": (status.Standing, "./check.py status --json"),
@@ -31,6 +31,9 @@ FORMS: Mapping[str, tuple[type, str]] = {
     "replay": (asking.Told, "./check.py replay --json"),
     "resend": (resend.Told, "./check.py resend --json"),
     "pilots": (pilots.Told, "./check.py pilots --json"),
+    "pause": (pause.Shown, "./check.py pause --json"),
+    "resume": (pause.Shown, "./check.py resume --json"),
+    "test": (told.Shown, "./check.py test --json"),
     "report": (report.Report, "./check.py report --json"),
     "doctor": (examine.Told, "./check.py doctor --json"),
     "dry-run": (dry_run.Planned, "./check.py --dry-run --json"),
@@ -162,6 +165,9 @@ _EXPLAINED = {
     "step": "What it did: wait, fetch, run, pack or answer.",
     "grave": "Whether nothing is taken, or nothing goes out.",
     "detail": "What was found, and what to do.",
+    "by": "Who asked for it: user@host.",
+    "submit": "Whether nothing is submitted either.",
+    "Pause.reason": "Why, as who asked for it said.",
     "Waits.queue": "In the jobs queue; null where nobody knows.",
     "Waits.slurm": "In Slurm; null where nobody knows.",
     "Cause.jobs": "How many failed so.",

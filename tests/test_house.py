@@ -13,7 +13,8 @@ import socket
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,6 +32,7 @@ NAMES = [path.relative_to(ROOT).as_posix() for path in MODULES]
 ONLY_IN = {
     "pika": {
         "worker/amqp/__init__.py",
+        "worker/amqp/requester.py",
         "worker/amqp/trial.py",
         "worker/sources/amqp.py",
         "worker/deliveries/message.py",
@@ -46,10 +48,11 @@ ONLY_IN = {
         "worker/in_job/sandbox.py",
         "worker/doctor/programs.py",
         "worker/login/other_place.py",
+        "worker/pythons.py",
     },
     "tenacity": {"worker/in_job/fetch.py", "worker/in_job/publish.py"},
     "sqlite3": {"worker/embedded.py"},
-    "dotenv": {"worker/config.py"},
+    "dotenv": {"worker/variables.py"},
     "tomllib": {"worker/config.py", "worker/toml_lines.py"},
     "tomli": {"worker/config.py", "worker/toml_lines.py"},
     "rich": {"worker/operate/screen.py", "worker/operate/status.py", "worker/operate/show.py"},
@@ -275,6 +278,27 @@ def test_no_module_shadows_the_standard_library(name: str) -> None:
     assert stem == "__main__" or stem not in standard
 
 
+MOST_USERS = 12
+
+
+def users_of_own(sources: Iterable[str]) -> Counter[str]:
+    """How many functions are handed an object of each class that these modules make."""
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+    own = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
+    arguments = [arg for node in nodes if isinstance(node, ast.FunctionDef) for arg in node.args.args]
+    return Counter(name for arg in arguments if arg.annotation and (name := ast.unparse(arg.annotation)) in own)
+
+
+def test_no_object_of_the_login_side_is_handed_to_everybody() -> None:
+    users = users_of_own(
+        (ROOT / name).read_text(encoding="utf-8") for name in NAMES if name.startswith("worker/login/")
+    )
+
+    assert {name: count for name, count in users.items() if count > MOST_USERS} == {}
+    everywhere = "\n".join(f"def f{number}(tools: Tools) -> int: ..." for number in range(MOST_USERS + 1))
+    assert users_of_own(["class Tools: ...", everywhere]) == {"Tools": MOST_USERS + 1}
+
+
 # --- what is paid for, and when
 
 
@@ -327,7 +351,7 @@ HEAVY = {
 KINDS = {"worker.embedded", "worker.sources.amqp", "worker.sources.spool"}
 NOT_YET = ("worker.job", "worker.deliveries", "worker.folder.records", "worker.folder.facts", "worker.login.one_pass",
            "scheduler", "slurm")  # fmt: skip
-MOST = 16
+MOST = 17
 
 
 @pytest.mark.parametrize(("broker", "kind", "library", "code"), [

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from scheduler import Informant, SpentOn, Traits
+    from scheduler import Scheduler, SpentOn, Traits
 
     from .deliveries import Answers, Delivery, Store
+    from .requester import Requester
     from .settings import Config, Queue, Site
     from .sources import Source
 
@@ -29,7 +30,7 @@ def traits(site: Site) -> Traits:
     return TRAITS
 
 
-def open_scheduler(site: Site, spent_on: Optional[SpentOn] = None) -> Informant:
+def open_scheduler(site: Site, spent_on: Optional[SpentOn] = None) -> Scheduler:
     """The site's scheduler. Nothing is asked of it yet, and no file is opened. `spent_on`: entered around each command
     that it runs; what this raises comes out of the scheduler's methods."""
     if site.scheduler == "local":
@@ -190,3 +191,16 @@ def open_answers(config: Config, kind: str, changed: Callable[[], None]) -> Answ
     from .deliveries.one_by_one import OneByOne
 
     return OneByOne(open_end(config, kind).open_delivery())
+
+
+def open_requester(config: Config, queue: Queue) -> Optional[Requester]:
+    """Who asks for a job in this queue, and waits for its answer; None where that is done with files."""
+    if queue.in_folder:
+        return None
+    if kind_of(config.site, queue.source) == "rabbitmq":
+        from .amqp.requester import DirectRequester
+
+        return DirectRequester(config.credentials, config.ca_file)
+    from .embedded import FileRequester
+
+    return FileRequester(config.site.broker_file, config.site.replies)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from ..build import Ends, open_ends
-from ..errors import Damaged, NotOurs, Transient
+from ..errors import Advice, Damaged, NotOurs, Transient
 from ..folder.jobs import JobsFolder, mark_file
 from ..folder.paths import contents, remove
 from ..installed import Workloads
@@ -25,7 +25,6 @@ from . import lease
 
 if TYPE_CHECKING:
     from .mark import Marked
-    from .tools import Tools
 
 log = logging.getLogger(__name__)
 
@@ -35,18 +34,14 @@ _METRICS_EVERY = 300.0
 
 def guarded_pass(config: Config, drain: bool) -> int:
     """One pass, unless another one is running. Returns an exit code."""
-    return _alone(config, lambda jobs, held: _pass(config, jobs, held, drain))
+    return guarded(config, lambda jobs, held: _pass(config, jobs, held, drain))
 
 
-def guarded(config: Config, work: Callable[[Tools], int], instead: Optional[Callable[[], int]] = None) -> int:
-    """Anything that only one process at a time may do. `instead`: what is done while another one does something. Returns an
-    exit code."""
-    return _alone(config, lambda jobs, held: _with_tools(config, jobs, held, open_ends(config), work), instead)
-
-
-def _alone(
+def guarded(
     config: Config, work: Callable[[JobsFolder, lease.Lease], int], instead: Optional[Callable[[], int]] = None
 ) -> int:
+    """Anything that only one process at a time may do. `instead`: what is done while another one does something. Returns an
+    exit code."""
     jobs, timing = JobsFolder(config.site.jobs_dir), config.site.timing
     try:
         marked = None if _is_as_before(config, jobs) else _marked(config, jobs)
@@ -67,7 +62,9 @@ def _alone(
         log.error("jobs folder is not the one of earlier passes, nothing done: %s", error)
         return os.EX_CANTCREAT
     except OSError as error:
-        log.error("jobs folder can't be used why=%r", str(error))
+        from ..folder.disk import fix
+
+        log.error("jobs folder can't be used why=%r", str(Advice(str(error), fix(error))))
         return os.EX_CANTCREAT
 
 
@@ -102,28 +99,8 @@ def _note_installation(config: Config, jobs: JobsFolder, marked: Marked) -> None
     note_workloads(config.site, jobs)
 
 
-def _with_tools(config: Config, jobs: JobsFolder, held: lease.Lease, ends: Ends, work: Callable[[Tools], int]) -> int:
-    from .tools import Tools
-
-    tools = Tools(config, jobs, held, ends)
-    try:
-        code = work(tools)
-        tell_what_is_new(tools, code)
-        return code
-    finally:
-        tools.close()
-        tools.tell_commands()
-
-
-def tell_what_is_new(tools: Tools, code: int) -> None:
-    """Counts what was seen and writes the metrics; where nothing was seen, only now and then."""
-    if tools.ended or tools.redelivered or tools.used_slurm or _metrics_are_due(tools.config):
-        from .telling import tell
-
-        tell(tools, code)
-
-
-def _metrics_are_due(config: Config) -> bool:
+def metrics_are_due(config: Config) -> bool:
+    """Whether they were not written for a while."""
     if not config.site.metrics_file:
         return False
     try:
@@ -136,23 +113,24 @@ def _pass(config: Config, jobs: JobsFolder, held: lease.Lease, drain: bool) -> i
     ends = open_ends(config)
     try:
         code = without_work(config, jobs, ends, held.server_now)
-        if code is not None and not _metrics_are_due(config):
+        if code is not None and not metrics_are_due(config):
             return code
-        return _with_tools(config, jobs, held, ends, lambda tools: _run(tools, drain) if code is None else code)
+        from .passes import Passes
+
+        with Passes(config, jobs, held, ends) as passes:
+            if code is None:
+                return passes.run(drain)
+            passes.tell(code)
+            return code
     finally:
         ends.close()
 
 
-def _run(tools: Tools, drain: bool) -> int:
-    from .one_pass import run_pass
-
-    return run_pass(tools, drain)
-
-
 def without_work(config: Config, jobs: JobsFolder, ends: Ends, server_now: float) -> Optional[int]:
     """The exit code of a pass that has nothing to do, or that can't know; None where there is work."""
+    names, paused = jobs.active_and_paused()
     try:
-        if not _nothing_to_do(config, jobs, ends):
+        if names or not _nothing_to_do(config, jobs, None if paused else ends):
             return None
     except Transient as error:
         log.warning("broker away why=%r", str(error))
@@ -162,16 +140,22 @@ def without_work(config: Config, jobs: JobsFolder, ends: Ends, server_now: float
         from .touch import touch_in_flight
 
         touch_in_flight(jobs, server_now)
+    if paused:
+        from .paused import report_idle
+
+        return report_idle(jobs)
     return os.EX_OK
 
 
-def _nothing_to_do(config: Config, jobs: JobsFolder, ends: Ends) -> bool:
+def _nothing_to_do(config: Config, jobs: JobsFolder, ends: Optional[Ends]) -> bool:
     """Raises Transient where only the broker could tell. What can't be read, and a workload that is stopped, has to
-    be reported."""
-    if jobs.active_names() or not jobs.pilots_idle():
+    be reported. `ends`: None where no message may be taken."""
+    if not jobs.pilots_idle():
         return False
     if Workloads(config.root, config.site).stopped():
         return False
+    if ends is None:
+        return True
     try:
         return all(ends.source(queue).waiting(queue) == 0 for queue in config.site.queues)
     except QueueFault:

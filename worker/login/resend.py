@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Optional
 
 from .. import as_json
+from ..build import open_ends
 from ..errors import Damaged
 from ..folder import acts, paths
 from ..folder.facts import JobFolder
@@ -21,10 +22,10 @@ from ..operate.asking import asker, audit
 from ..operate.naming import LAST, Ids, newest
 from ..operate.places import Found
 from ..settings import Config
-from . import reconcile
 from .guard import guarded
-from .reconcile import Standing
-from .tools import Tools
+from .lease import Lease
+from .one_pass import Pass
+from .passes import Passes
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,11 @@ def resend(config: Config, chosen: Sequence[str], everything: bool, dry_run: boo
         if told.answers and not in_json:
             print("Nothing was sent. To send: ./check.py resend JOB..., or --all")
         return code
-    return guarded(config, lambda tools: _resend(tools, chosen, in_json), lambda: _hand_over(config, chosen, in_json))
+    return guarded(
+        config,
+        lambda _, held: _resend(config, jobs, held, chosen, in_json),
+        lambda: _hand_over(config, chosen, in_json),
+    )
 
 
 def _hand_over(config: Config, chosen: Sequence[str], in_json: bool) -> int:
@@ -76,21 +81,24 @@ def _hand_over(config: Config, chosen: Sequence[str], in_json: bool) -> int:
     return _show(jobs, told, os.EX_DATAERR if told.unknown or damaged else os.EX_OK, in_json)
 
 
-def _resend(tools: Tools, chosen: Sequence[str], in_json: bool) -> int:
+def _resend(config: Config, jobs: JobsFolder, held: Lease, chosen: Sequence[str], in_json: bool) -> int:
     damaged = list[str]()
-    told = _find(tools.config, tools.jobs, chosen, damaged)
-    told = replace(told, answers=[_send(tools, row) for row in told.answers])
-    code = os.EX_OK if all(row.state == "delivered" for row in told.answers) else os.EX_UNAVAILABLE
-    return _show(tools.jobs, told, os.EX_DATAERR if told.unknown or damaged else code, in_json)
+    with Passes(config, jobs, held, open_ends(config)) as passes:
+        told, one = _find(config, jobs, chosen, damaged), passes.begin()
+        told = replace(told, answers=[_send(jobs, one, row) for row in told.answers])
+        code = os.EX_OK if all(row.state == "delivered" for row in told.answers) else os.EX_UNAVAILABLE
+        code = _show(jobs, told, os.EX_DATAERR if told.unknown or damaged else code, in_json)
+        passes.tell(code)
+    return code
 
 
-def _send(tools: Tools, row: Row) -> Row:
-    audit(tools.jobs, "resend", row.job, asker(), f"to {row.to}")
-    job = _make_due(tools.jobs, row)
-    reconcile.settle(tools, job, Standing())
-    after = tools.jobs.find(job.id)
-    waits = replace(row, state="active", why=tools.broker_away or "the next pass sends it")
-    return (_row(after, after.path.parent != tools.jobs.active) if after is not None else None) or waits
+def _send(jobs: JobsFolder, one: Pass, row: Row) -> Row:
+    audit(jobs, "resend", row.job, asker(), f"to {row.to}")
+    job = _make_due(jobs, row)
+    one.settle(job)
+    after = jobs.find(job.id)
+    waits = replace(row, state="active", why=one.state.faults.broker_away or "the next pass sends it")
+    return (_row(after, after.path.parent != jobs.active) if after is not None else None) or waits
 
 
 def _make_due(jobs: JobsFolder, row: Row) -> JobFolder:

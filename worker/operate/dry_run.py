@@ -12,19 +12,21 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 from slurm import commands
 
 from .. import as_json
 from ..build import open_ends
 from ..errors import Damaged, InvalidSpec, Transient
+from ..folder import pause
 from ..folder.jobs import JobsFolder
+from ..folder.pause import Pause
 from ..folder.snapshot import read_facts
 from ..job.facts import Intent
 from ..job.spec import JobSpec
-from ..login.reconcile import understand
 from ..login.submit import request
+from ..login.understand import understand
 from ..settings import Config, Queue
 from ..sources import QueueFault
 from . import places, screen
@@ -34,8 +36,9 @@ from .naming import Ids
 
 def dry_run(config: Config, drain: bool, in_json: bool) -> int:
     """Prints the messages that wait in each queue, and the next step of each claimed job. Returns an exit code."""
-    jobs = list(_claimed(config, JobsFolder(config.site.jobs_dir)))
-    free = max(0, config.site.max_in_flight - len(jobs))
+    folder = JobsFolder(config.site.jobs_dir)
+    jobs, paused = list(_claimed(config, folder)), pause.seen(folder)
+    free = 0 if paused else max(0, config.site.max_in_flight - len(jobs))
     try:
         queues = list(_queues(config, free if drain else min(free, 1)))
         away = "; ".join(each.fault for each in queues if each.fault)
@@ -43,11 +46,13 @@ def dry_run(config: Config, drain: bool, in_json: bool) -> int:
         queues, away = [], str(error)
     code = os.EX_UNAVAILABLE if away else os.EX_OK
     if in_json:
-        return as_json.show(Planned(queues, jobs, away), code)
-    if not jobs and not away and not any(each.waiting for each in queues):
+        return as_json.show(Planned(queues, jobs, away, paused), code)
+    if not paused and not jobs and not away and not any(each.waiting for each in queues):
         print("The queue is empty.")
     else:
         ids = Ids.in_folders(JobsFolder(config.site.jobs_dir))
+        if paused:
+            screen.say(f"{screen.plain(paused.sentence, 1000)}.")
         for line in [*map(_queue_line, queues), *(line for job in jobs for line in _job_lines(ids, job))]:
             if line.startswith(" "):
                 print(line)  # a command, to be pasted
@@ -198,3 +203,5 @@ class Planned:
     jobs: list[Next]
     away: str
     """Who gives no answer, and why."""
+    paused: Optional[Pause]
+    """Somebody wants no new message to be taken."""

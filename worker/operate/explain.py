@@ -17,7 +17,7 @@ from slurm import states
 
 from .. import as_json
 from ..errors import Damaged
-from ..folder import frozen
+from ..folder import frozen, pause
 from ..folder.facts import JobFolder, read_progress, read_result, site_fault_of
 from ..folder.jobs import JobsFolder
 from ..folder.snapshot import read_facts
@@ -227,13 +227,10 @@ def _reason_words(reason: str) -> str:
 
 
 def _outlook(scene: _Scene, view: JobView) -> Optional[Outlook]:
-    from ..login.budget import Spent
-    from ..login.tools import Tools
+    from ..login.budget import Spent, scheduler_for_people
 
     try:
-        tools = Tools(scene.config, scene.jobs)
-        tools.leave_enough(2)
-        return tools.informant.outlook(SlurmJobId(view.slurm_id))
+        return scheduler_for_people(scene.config.site, scene.jobs, 2).outlook(SlurmJobId(view.slurm_id))
     except (Unavailable, Spent):
         return None
 
@@ -319,6 +316,9 @@ def _next(scene: _Scene) -> Iterator[str]:
         yield from _will_submit(scene, step)
     elif isinstance(step, judge.Understand) and (held := list(_held(scene))):
         yield from held
+    elif isinstance(step, judge.Understand) and (stopped := list(_paused(scene))):
+        yield from stopped
+        yield from _must_start_by(scene)
     elif isinstance(step, judge.Understand):
         yield "The next pass reads its message and submits it."
         yield from _site_fault(scene)
@@ -356,13 +356,21 @@ def _will_submit(scene: _Scene, step: judge.Submit) -> Iterator[str]:
     if held:
         yield from held
         return
-    fault, declined = _fault(scene), _declined(scene, step)
-    yield from declined
-    if fault is None and not declined:
+    fault, declined, paused = _fault(scene), _declined(scene, step), list(_paused(scene))
+    yield from (*declined, *paused)
+    if fault is None and not declined and not paused:
         yield f"The next pass submits it as attempt {step.attempt}, with {resources(step.resources)}."
     yield from _site_fault(scene)
     if step.attempt == 1:
         yield from _must_start_by(scene)
+
+
+def _paused(scene: _Scene) -> Iterator[str]:
+    """Nothing, unless it waits because somebody has paused what is submitted."""
+    paused = pause.seen(scene.jobs)
+    if paused is not None and paused.submit:
+        yield f"It waits, because this installation is paused: {paused.sentence}."
+        yield "Its deadline and max_wait go on meanwhile. Once `./check.py resume` has ended this, the next pass submits it."
 
 
 def _declined(scene: _Scene, step: judge.Submit) -> list[str]:

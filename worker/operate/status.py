@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from .. import as_json
 from ..errors import Damaged
+from ..folder import pause
 from ..folder.facts import read_progress, read_result, read_started, site_fault_of
 from ..folder.jobs import JobsFolder
 from ..folder.paths import contents
+from ..folder.pause import Pause
 from ..installed import Workloads
 from ..job.facts import SiteFault
 from ..job.stage import BATCH_STATES, DAMAGED, STATES, UNSENT, words_in_help
@@ -204,6 +206,8 @@ class Standing:
     """Which jobs Slurm declines, in sentences."""
     unclear: list[str] = field(default_factory=list)
     """Of each of the unknown ones why, with the jobs that it may mean."""
+    paused: Optional[Pause] = None
+    """Somebody wants no new message to be taken."""
 
 
 def look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: Optional[Outside]) -> Standing:
@@ -236,6 +240,7 @@ def look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: Op
         more=len(listed) > limit,
         unknown=[each.word for each in chosen.unclear],
         unclear=[str(each) for each in chosen.unclear],
+        paused=pause.seen(jobs),
     )
 
 
@@ -338,6 +343,8 @@ def _head(standing: Standing) -> Iterator[tuple[str, str]]:
     now = standing.at
     yield "batchferry", f"{standing.installation}, {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))}"
     yield "pass", _pass_words(standing.last_pass, now)
+    if standing.paused is not None:
+        yield "paused", f"{standing.paused.sentence.removeprefix('paused ')}; ./check.py resume ends this"
     fault = standing.site_fault
     if fault is not None:
         yield "site", f"away since {screen.when(fault.since, now)} ({fault.kind}): {screen.plain(fault.words)}"
