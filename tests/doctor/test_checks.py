@@ -14,7 +14,7 @@ from worker.doctor.delays import MADE, MOVED, REMOVED
 MADE_BY = {
     "python": ("packages",), "files": ("files",), "jobs folder": ("disk", "mounts", "from_node"),
     "broker": ("broker", "drops", "network"), "API": ("service", "network"), "workloads": ("workloads", "from_node"),
-    "Slurm": ("cluster",), "passes": ("schedule",), "compute node": ("from_node", "delays"),
+    "Slurm": ("cluster",), "passes": ("schedule", "environment"), "compute node": ("from_node", "delays"),
 }  # fmt: skip
 GIVEN = {
     "files": {"credentials.env", "site.toml"}, "disk": {"renaming", "linking", "syncing"},
