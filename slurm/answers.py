@@ -123,7 +123,7 @@ def has_no_accounting(said: str) -> bool:
 def fix_of(command: str, said: str) -> str:
     """What an operator does about a command that failed with these words; without a full stop."""
     if re.search(_NO_CONFIGURATION, said):
-        return "Set SLURM_CONF in the crontab, as it is in your login shell"
+        return "Set SLURM_CONF to the cluster's slurm.conf, in the crontab as in your login shell"
     if re.search(_NO_ACCOUNTING, said):
         return "This cluster keeps no accounting: set accounting = false in [slurm] of site.toml"
     if re.search(r"[Mm]unge|[Aa]uthentication", said):

@@ -38,7 +38,7 @@ _TIMES = {"SLURM_TIME_FORMAT": "%s"}
 _FIX_BIN_DIR = (
     "Set bin_dir in [slurm] of site.toml to the folder of sbatch (`which sbatch` tells it, with modules loaded)"
 )
-_FIX_CONF = "Set SLURM_CONF in the crontab, as it is in your login shell"
+_FIX_CONF = "Set SLURM_CONF to the cluster's slurm.conf, in the crontab as in your login shell"
 _FIX_HANGS = "Run it by hand; if it hangs there too, tell the cluster's administrators"
 _FIX_NO_SACCT = "or, where this cluster has no sacct, accounting = false"
 

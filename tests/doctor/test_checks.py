@@ -13,7 +13,8 @@ from worker.doctor.delays import MADE, MOVED, REMOVED
 
 MADE_BY = {
     "python": ("packages",), "files": ("files",), "jobs folder": ("disk", "mounts", "from_node"),
-    "broker": ("broker", "drops", "network"), "API": ("service", "network"), "workloads": ("workloads", "from_node"),
+    "broker": ("broker", "drops", "network", "replies"), "API": ("service", "network"),
+    "workloads": ("workloads", "from_node"),
     "Slurm": ("cluster",), "passes": ("schedule", "environment"), "compute node": ("from_node", "delays"),
 }  # fmt: skip
 GIVEN = {

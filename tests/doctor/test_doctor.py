@@ -73,6 +73,7 @@ def test_a_sound_installation_has_nothing_to_mend(examined: Examined) -> None:
         "file system",
         "room",
         f"queue {examined.files.queue}",
+        "results queues",
     }
     seen = {(line.group, line.check) for line in lines if line.mark == "ok"}
     for group, check in [
@@ -108,7 +109,7 @@ def test_people_get_a_line_per_check_with_a_sign(examined: Examined) -> None:
 
     assert "✓ broker, login: tester at virtual host /" in printed
     assert re.search(r"✗ API, login: the API refuses our user or password \(HTTP 401\).*Correct API_USER", printed)
-    assert re.search(r"\n1 to mend, \d+ to know of\.\n$", printed) and "\033" not in printed
+    assert re.search(r"\n1 to fix, \d+ to know of\.\n$", printed) and "\033" not in printed
 
 
 def test_a_support_archive_comes_from_the_same_round(examined: Examined, scene: Scene, tmp_path: Path) -> None:
@@ -740,7 +741,7 @@ def test_a_pass_that_could_not_work(examined: Examined, scene: Scene, upstream: 
 
     line = examined.line("passes", "last pass")
 
-    assert line.mark == "fault" and "api is away: login at the API: HTTP 503" in line.found
+    assert line.mark == "fault" and "the API is away: login at the API: HTTP 503" in line.found
 
 
 def test_a_service_that_hangs_is_named_and_hides_nothing(examined: Examined, upstream: Upstream) -> None:

@@ -19,7 +19,9 @@ from worker.doctor.crontab import pass_lines
 from worker.doctor.environment import look_at_environment
 from worker.doctor.report import FAULT, OK, SKIPPED, WARNING, Finding, Report
 from worker.doctor.subject import Subject
+from worker.folder.facts import site_fault_of
 from worker.folder.jobs import JobsFolder
+from worker.job.facts import SiteFault
 from worker.login import lease
 from worker.settings import SlurmSettings
 
@@ -210,3 +212,18 @@ def test_a_line_that_starts_passes_seldom_is_told(
     subject: Subject, jobs: JobsFolder, monkeypatch: pytest.MonkeyPatch, when: str, mark: str
 ) -> None:
     assert starts(subject, monkeypatch, crontab(subject, "SLURM_CONF=/etc/ours.conf", when=when)).mark == mark
+
+
+def test_since_when_is_what_passes_noted(subject: Subject, jobs: JobsFolder) -> None:
+    now = time.time()
+    never = schedule.since_when(subject)
+    with lease.hold(jobs.lease, 900):
+        pass
+    well = schedule.since_when(subject)
+    site_fault_of(jobs).write(SiteFault("slurm", "sbatch said no", now - 7300))
+    away = schedule.since_when(subject)
+    os.utime(jobs.lease, (now - 90000,) * 2)
+
+    assert never == "There was no pass yet." and well == "The last pass was 0 s ago."
+    assert away.startswith("Jobs wait for 2 h, since ") and away.endswith(": Slurm is away.")
+    assert schedule.since_when(subject).startswith("No pass for 1 d, since ")

@@ -14,7 +14,7 @@ from scheduler import Unavailable
 from tests.services.upstream import LOGIN_PATHS, Answer, Upstream
 from tests.worker.examples import CREDENTIALS, SITE, config_for, write_files
 from worker.amqp.trial import Seen, Trial
-from worker.doctor import broker, cluster, disk, files, service
+from worker.doctor import broker, cluster, disk, files, replies, service
 from worker.doctor.report import FAULT, WARNING, Finding, Report
 from worker.doctor.subject import Subject, read_subject
 from worker.errors import Advice, Fault, NotOurs, Transient
@@ -91,8 +91,8 @@ def broker_without(queue: Queue) -> Look:
         trial = Trial(subject.credentials, None)
         report.begin("queue")
         broker._tell_queue(report, trial, queue, Seen("missing"))
-        replies = Replies(create=(Pattern("*"),))
-        broker._try_making_reply_queues(report, trial, replace(subject.known_site, replies=replies))
+        rules = Replies(create=(Pattern("*"),))
+        replies.try_making_reply_queues(report, trial, replace(subject.known_site, replies=rules))
 
     return look
 

@@ -314,7 +314,7 @@ def test_accounting_that_is_away_is_not_one_that_there_is_not(
 
 @pytest.mark.parametrize(("said", "fix"), [
     ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", "(slurmctld) is away"),
-    ("fatal: Could not establish a configuration source", "Set SLURM_CONF in the crontab"),
+    ("fatal: Could not establish a configuration source", "Set SLURM_CONF to the cluster's slurm.conf"),
     ("error: If munged is up, restart with --num-threads=10", "Is munge running"), ("Segmentation fault", "by hand"),
 ])  # fmt: skip
 def test_a_command_that_fails_says_what_to_do(commands: Commands, said: str, fix: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
 from pathlib import Path
 from time import monotonic
@@ -13,12 +11,11 @@ from ..amqp.making import UNSAID, how_to_make, instead_of_transient
 from ..amqp.management import Management
 from ..amqp.trial import Seen, Trial
 from ..causes import broker_of
-from ..errors import Advice, Damaged, Transient
-from ..folder.facts import JobFolder
-from ..folder.jobs import JobsFolder
+from ..errors import Advice, Transient
 from ..settings import Credentials, Queue, Site
 from .drops import tell_deprecated, tell_what_is_dropped
 from .network import reach
+from .replies import look_at_replies
 from .report import Report
 from .service import tell_clock
 from .subject import Subject
@@ -26,9 +23,6 @@ from .subject import Subject
 _MIB = 2**20
 _TRIED_BYTES = 17 * _MIB
 """More than what RabbitMQ 4 takes unless it is told otherwise."""
-_SHORT = 3600.0
-"""Seconds that an answer may stay unread without a word."""
-_MOST_LOOKED_AT = 20
 _REFUSED = {"refused": 403, "locked": 405, "stream": 540}
 """How a pass is told the same: by AMQP's reply code."""
 _SLOW = 1.5
@@ -107,48 +101,13 @@ def _look_inside(report: Report, trial: Trial, site: Site, management: Managemen
         report.failed(NO_RIGHT_TO_ANSWER)
         return
     _try_size(report, trial, site.replies.max_bytes)
-    _look_at_replies(report, trial, site)
-    _try_making_reply_queues(report, trial, site)
+    look_at_replies(report, trial, site)
     report.begin("clock")
     ahead = trial.clock_ahead()
     if ahead is None:
         report.skip("the broker's clock can't be asked without the right to make a queue")
     else:
         tell_clock(report, "the broker's", -ahead)
-
-
-def _look_at_replies(report: Report, trial: Trial, site: Site) -> None:
-    """A reply queue that many requests share gives back what is not theirs. What nobody wants goes round there, thousands of
-    times a second, until it expires."""
-    report.begin("unread answers")
-    life = site.replies.expiration
-    shared = [name for name in _reply_queues(site) if life > _SHORT and trial.is_there(name)]
-    if shared:
-        names, hours = ", ".join(shared), f"{life / _SHORT:g} h"
-        report.warn(f"an answer that nobody wants stays in {names} for {hours}; if requests share it and give back what is "
-                    "not theirs, it is redelivered thousands of times a second for so long",
-                    'Set expiration = "1h" in [replies] of site.toml, unless answers are read later than that.')  # fmt: skip
-    else:
-        report.ok(f"an answer that nobody reads is gone after {life / _SHORT:g} h")
-
-
-def _try_making_reply_queues(report: Report, trial: Trial, site: Site) -> None:
-    report.begin("queues for answers")
-    if site.replies.create and not site.replies.create_durable and not trial.makes_transient():
-        instead = instead_of_transient("create_durable")
-        report.fault(f"replies.create names queues to be made, and {instead.found}", f"{instead.fix}.")
-
-
-def _reply_queues(site: Site) -> list[str]:
-    """Those that site.toml names in full, and those that jobs in flight want their answers in."""
-    names = {str(each) for each in site.replies.patterns if not each.endswith("*")}
-    with contextlib.suppress(OSError):
-        for path in itertools.islice(JobsFolder(site.jobs_dir).active.iterdir(), _MOST_LOOKED_AT):
-            with contextlib.suppress(Damaged, OSError):
-                message = JobFolder(path).message.read()
-                reply_to = message.properties.get("reply_to") if message else None
-                names |= {reply_to} if isinstance(reply_to, str) else set()
-    return sorted(name for name in names if name and not name.startswith("amq."))[:_MOST_LOOKED_AT]
 
 
 def _tell_queue(report: Report, trial: Trial, queue: Queue, seen: Seen) -> None:

@@ -25,6 +25,8 @@ from .subject import Subject
 
 _RECENT = 600.0
 _EACH_FEW_MINUTES = re.compile(r"(\*(/([1-9]|1[0-5]))?|\d+(,\d+){3,})\s+\*\s+\*\s+\*\s+\*")
+_AWAY = {"login": "the API's login", "api": "the API", "slurm": "Slurm", "disk": "the disk"}
+"""Kinds of what stops all jobs."""
 _SYSTEM = Path("/etc/crontab")
 _UNITS = Path(".config/systemd/user")
 
@@ -123,12 +125,33 @@ def _look_at_last_pass(report: Report, subject: Subject) -> Optional[float]:
             when, "See the end of logs/run_check.log, and whether cron runs on this host (or another login node)."
         )
     elif fault is not None:
-        report.fault(f"{when}; jobs wait since {_ago(time.time() - fault.since)}, {fault.kind} is away: {fault.words}",
-                     "Mend that; the next pass goes on by itself.")  # fmt: skip
+        waiting = f"jobs have waited for {_ago(time.time() - fault.since)}, since {_clock(fault.since)}"
+        report.fault(f"{when}; {waiting}: {_AWAY[fault.kind]} is away: {fault.words}",
+                     "When that is put right, the next pass goes on by itself.")  # fmt: skip
     else:
         report.ok(when)
     look_at_what_is_declined(report, jobs, subject.site.slurm)
     return age
+
+
+def since_when(subject: Subject) -> str:
+    """What passes have noted of it, in a sentence; empty where there was none."""
+    if subject.site is None:
+        return ""
+    jobs, now = JobsFolder(subject.site.jobs_dir), time.time()
+    with suppress(OSError):
+        age = now - jobs.lease.stat().st_mtime
+        if age > _RECENT:
+            return f"No pass for {_ago(age)}, since {_clock(now - age)}."
+        with suppress(Damaged):
+            if fault := site_fault_of(jobs).read():
+                return f"Jobs wait for {_ago(now - fault.since)}, since {_clock(fault.since)}: {_AWAY[fault.kind]} is away."
+        return f"The last pass was {_ago(age)} ago."
+    return "There was no pass yet."
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
 
 
 def look_at_what_is_declined(report: Report, jobs: JobsFolder, settings: SlurmSettings) -> None:
