@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import logging
+import errno
+import os
 import re
 import socket
 import ssl
@@ -22,11 +23,14 @@ from tests.worker.examples import config_for
 from worker import amqp
 from worker.amqp import Connection
 from worker.api import Api
-from worker.doctor import broker, network, service
+from worker.doctor import broker, disk, network, service
 from worker.doctor.report import FAULT, Report
 from worker.doctor.subject import Subject
 from worker.errors import Transient
-from worker.settings import ApiSettings, Config, Seconds
+from worker.folder.jobs import JobsFolder
+from worker.login import lease
+from worker.login.guard import guarded_pass
+from worker.settings import ApiSettings, Config, Seconds, SlurmSettings
 
 SHORT = 0.5
 """Seconds of patience with who says nothing."""
@@ -157,7 +161,7 @@ OF_THE_API: dict[str, tuple[Where, str, str]] = {
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     made = amqp.parameters
 
     def parameters(*given: object) -> pika.ConnectionParameters:
@@ -167,7 +171,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture)
 
     monkeypatch.setattr(amqp, "parameters", parameters)
     monkeypatch.setattr(network, "_SECONDS", SHORT)
-    caplog.set_level(logging.CRITICAL, "pika")
 
 
 def config_of(folder: Path, place: Place) -> Config:
@@ -224,3 +227,27 @@ def test_what_is_wrong_with_the_way_to_the_api_is_told_alike(cause: str, tmp_pat
         of_the_doctor = doctor_s(service.look_at_api, config)
 
     check(place, "the API", of_a_pass, found, fix, of_the_doctor)
+
+
+@pytest.mark.parametrize(("code", "fix"), [
+    (errno.ENOSPC, "Make room there"), (errno.EDQUOT, "Our quota there is used up"), (errno.EROFS, "mounted read-only"),
+    (errno.EACCES, "chmod u+rwx"), (errno.EIO, "does its server answer"), (errno.ESTALE, "does its server answer"),
+])  # fmt: skip
+def test_what_is_wrong_with_the_disk_is_told_alike(
+    code: int, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = config_for(tmp_path, changes={"slurm": SlurmSettings()})
+    jobs = JobsFolder(config.site.jobs_dir)
+    jobs.prepare()
+    error = OSError(code, os.strerror(code), str(jobs.path))
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(lease, "hold", fail)
+    monkeypatch.setattr(disk, "own_folder", fail)
+
+    assert guarded_pass(config, drain=False) == os.EX_CANTCREAT
+    of_the_doctor = doctor_s(disk.look_at_jobs_folder, config)
+
+    assert fix in of_the_doctor and of_the_doctor[:-1] in caplog.text.replace("\\'", "'"), caplog.text

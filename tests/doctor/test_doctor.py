@@ -239,7 +239,7 @@ def test_a_read_only_disk(examined: Examined, disk: Path) -> None:
     lines = examined.doctor(expect=os.EX_CONFIG)
 
     line = one(lines, "jobs folder", "jobs folder")
-    assert line.mark == "fault" and "can't be written" in line.found
+    assert line.mark == "fault" and "can't be written" in line.found and "mounted read-only" in line.mend
 
 
 def test_a_disk_that_forgets(examined: Examined, disk: Path) -> None:

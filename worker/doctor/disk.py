@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -12,6 +13,7 @@ from pathlib import Path
 from ..build import traits
 from ..errors import NotOurs
 from ..folder import paths
+from ..folder.disk import cause
 from ..folder.jobs import JobsFolder, mark_file
 from ..job.sentences import duration
 from ..login.mark import Marked, check_mark
@@ -38,9 +40,9 @@ def look_at_jobs_folder(report: Report, subject: Subject) -> None:
         report.skip("site.toml can't be read")
         return
     site = subject.site
-    if not _is_the_one(report, subject, site) or not _there(report, site.jobs_dir):
+    if not _is_the_one(report, subject, site) or not _there(report, site):
         return
-    _look_at_room(report, site)
+    _look_at_room(report, site, site.jobs_dir)
     _look_at_kind(report, site, subject.on_node)
     _look_for_purges(report, site)
     report.begin("writing")
@@ -48,7 +50,7 @@ def look_at_jobs_folder(report: Report, subject: Subject) -> None:
         with own_folder(site.jobs_dir) as made:
             _try_writing(report, made)
     except OSError as error:
-        report.fault(f"{site.jobs_dir}: {error.strerror}", "See whether the disk is full, read-only or over quota.")
+        report.failed(cause(error))
 
 
 def _is_the_one(report: Report, subject: Subject, site: Site) -> bool:
@@ -77,22 +79,25 @@ def _is_the_one(report: Report, subject: Subject, site: Site) -> bool:
         report.fault(error.found, f"{error.fix}.")
         return False
     except OSError as error:
-        report.fault(f"{site.jobs_dir}: {error.strerror}", "Is its file system mounted, and does its server answer?")
+        report.failed(cause(error))
         return False
     report.begin("jobs folder")
     return True
 
 
-def _there(report: Report, path: Path) -> bool:
+def _there(report: Report, site: Site) -> bool:
+    path = site.jobs_dir
     try:
         found = path.stat()
     except FileNotFoundError:
-        return _can_be_made(report, path)
+        return _can_be_made(report, site)
     except OSError as error:
-        report.fault(f"{path} can't be looked at: {error.strerror}", "Is its file system mounted, and are we let in?")
+        report.failed(cause(error))
         return False
     if not stat.S_ISDIR(found.st_mode):
         report.fault(f"{path} is no folder", "Set jobs_dir in site.toml to a folder.")
+    elif _is_read_only(path):
+        report.failed(cause(OSError(errno.EROFS, os.strerror(errno.EROFS))))
     elif not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         report.fault(
             f"{path} can't be written by us", f"Run as its owner: chmod u+rwx {path}; or set another jobs_dir."
@@ -108,24 +113,30 @@ def _there(report: Report, path: Path) -> bool:
     return False
 
 
-def _can_be_made(report: Report, path: Path) -> bool:
-    above = next(each for each in path.parents if each.exists())
-    if os.access(above, os.W_OK | os.X_OK):
-        report.warn(f"{path} does not exist; the first pass makes it",
+def _is_read_only(path: Path) -> bool:
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def _can_be_made(report: Report, site: Site) -> bool:
+    above = next(each for each in site.jobs_dir.parents if each.exists())
+    if _is_read_only(above):
+        report.failed(cause(OSError(errno.EROFS, os.strerror(errno.EROFS), str(above))))
+    elif os.access(above, os.W_OK | os.X_OK):
+        report.warn(f"{site.jobs_dir} does not exist; the first pass makes it",
                     "If there were jobs before: is its file system mounted?")  # fmt: skip
+        _look_at_room(report, site, above)
     else:
-        report.fault(
-            f"{path} does not exist, and {above} can't be written", "Set jobs_dir in site.toml to a folder of yours."
-        )
+        report.fault(f"{site.jobs_dir} does not exist, and {above} can't be written",
+                     "Set jobs_dir in site.toml to a folder of yours.")  # fmt: skip
     return False
 
 
-def _look_at_room(report: Report, site: Site) -> None:
+def _look_at_room(report: Report, site: Site, place: Path) -> None:
     report.begin("room")
-    disk = os.statvfs(site.jobs_dir)
+    disk = os.statvfs(place)
     room, least = disk.f_bavail * disk.f_frsize, 2 * site.limits.message_bytes
     found = f"{room // _MIB} MiB free"
-    mend = f"Make room on the disk of {site.jobs_dir}, or set keep_done and done_bytes lower."
+    mend = f"Make room on the disk of {place}, or set keep_done and done_bytes lower."
     if room < least:
         report.fault(f"{found}: no message is taken", mend)
     elif disk.f_files and disk.f_favail < _INODES:

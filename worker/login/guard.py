@@ -67,7 +67,9 @@ def _alone(
         log.error("jobs folder is not the one of earlier passes, nothing done: %s", error)
         return os.EX_CANTCREAT
     except OSError as error:
-        log.error("jobs folder can't be used why=%r", str(error))
+        from ..folder import disk
+
+        log.error("jobs folder can't be used why=%r", disk.words(error))
         return os.EX_CANTCREAT
 
 
