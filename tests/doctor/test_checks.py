@@ -18,7 +18,7 @@ MADE_BY = {
     "Slurm": ("cluster",), "passes": ("schedule", "environment"), "compute node": ("from_node", "delays"),
 }  # fmt: skip
 GIVEN = {
-    "files": {"credentials.env", "site.toml"}, "disk": {"renaming", "linking", "syncing"},
+    "files": {"credentials.env", "site.toml", "metrics_file", "broker_file"}, "disk": {"renaming", "linking", "syncing"},
     "delays": {MADE, REMOVED, MOVED},
 }  # fmt: skip
 """Names of checks that are no text where the check begins."""

@@ -171,7 +171,7 @@ def test_a_site_file_that_is_no_toml_hides_no_other_fault(examined: Examined) ->
 
     assert faults(lines) == [("files", "site.toml")] * 2 + [("broker", "login")]
     assert [line.mend.partition(" of")[0] for line in lines if line.check == "site.toml"] == [
-        f"Mend line {number(examined, beginning)}" for beginning in ("max_in_flight", "[workloads.probe")
+        f"Correct line {number(examined, beginning)}" for beginning in ("max_in_flight", "[workloads.probe")
     ]
 
 

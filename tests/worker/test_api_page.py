@@ -65,5 +65,8 @@ def test_the_page_knows_each_status_that_the_code_tells_apart_and_the_usual_time
     usual = ApiSettings()
 
     assert {200, 202, 203, 301, 308, 400, 401, 403, 404, 407, 408, 410, 421, 422, 425, 429, 451, 500, 511} <= set(SAID)
-    assert (usual.connect_timeout, usual.read_timeout, usual.least_rate, usual.fetch_patience) == (10, 60, 100, 600)
+    times = [
+        float(each) for each in (usual.connect_timeout, usual.read_timeout, usual.least_rate, usual.fetch_patience)
+    ]
+    assert times == [10, 60, 100, 600]
     assert "| 130 s | both" in PAGE and f"POST {usual.login_path} " in PAGE

@@ -18,6 +18,7 @@ from . import in_words
 
 _NOT_ALLOWED = 530
 _FIX_LOGIN = "Correct RABBITMQ_USER and RABBITMQ_PASSWORD in credentials.env"
+_FIX_GUEST = f"{_FIX_LOGIN}: a broker takes guest from its own host alone, unless it was told otherwise"
 _FIX_VHOST = "Correct RABBITMQ_VHOST in credentials.env, or ask for access to it"
 _FIX_BLOCKED = "It takes no messages now (a memory or disk alarm of its own): tell its administrators"
 _FIX_LOST = "If it stays, see the broker's log for why it ends our connections"
@@ -46,7 +47,8 @@ def not_opened(credentials: Credentials, ca_file: Optional[str], error: BaseExce
     if server.tls and (trouble := causes.unusable(ca_file)):
         return trouble
     if isinstance(error, (exceptions.ProbableAuthenticationError, exceptions.AuthenticationError)):
-        return Advice(f"{server} refuses our user or password (RABBITMQ_USER, RABBITMQ_PASSWORD)", _FIX_LOGIN)
+        found = f"{server} refuses our user or password (RABBITMQ_USER, RABBITMQ_PASSWORD)"
+        return Advice(found, _FIX_GUEST if credentials.rabbitmq_user == "guest" else _FIX_LOGIN)
     if isinstance(error, exceptions.ProbableAccessDeniedError):
         return _closed(server, error, _FIX_VHOST)
     if isinstance(error, exceptions.ConnectionClosedByBroker):

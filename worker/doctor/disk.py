@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import stat
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..build import traits
-from ..errors import NotOurs
+from ..errors import Damaged, NotOurs
 from ..folder import paths
 from ..folder.disk import cause
 from ..folder.jobs import JobsFolder, mark_file
@@ -27,6 +28,7 @@ from .subject import Subject
 _MIB = 2**20
 _LITTLE = 1024 * _MIB
 _INODES = 1000
+_MOST_NAMED = 3
 _ON_ONE_HOST = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "ramfs", "f2fs")
 _SCRATCH = re.compile(r"scratch|^ptmp$", re.IGNORECASE)
 _LEAST_PURGE = 3 * 86400
@@ -42,6 +44,8 @@ def look_at_jobs_folder(report: Report, subject: Subject) -> None:
     site = subject.site
     if not _is_the_one(report, subject, site) or not _there(report, site):
         return
+    _look_at_owners(report, site)
+    _look_at_undelivered(report, site)
     _look_at_room(report, site, site.jobs_dir)
     _look_at_kind(report, site, subject.on_node)
     _look_for_purges(report, site)
@@ -111,6 +115,33 @@ def _there(report: Report, site: Site) -> bool:
         report.ok(f"{path}, ours alone")
         return True
     return False
+
+
+def _look_at_owners(report: Report, site: Site) -> None:
+    """A pass that somebody ran as root leaves what we may not change."""
+    report.begin("owners")
+    inside = [Path(each.path) for each in os.scandir(site.jobs_dir)]
+    others = [str(each) for each in inside if each.lstat().st_uid != os.getuid()]
+    if others:
+        more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+        report.fault(f"{', '.join(others[:_MOST_NAMED])}{more} belong to another user: did somebody run a pass as root?",
+                     f"Ask them to run: chown -R {os.getuid()} {shlex.quote(str(site.jobs_dir))}")  # fmt: skip
+    else:
+        report.ok("all in it is ours")
+
+
+def _look_at_undelivered(report: Report, site: Site) -> None:
+    report.begin("answers not sent")
+    try:
+        kept = len(paths.names_in(JobsFolder(site.jobs_dir).undelivered))
+    except Damaged as error:
+        report.fault(str(error), "Move it aside, and run the doctor again.")
+        return
+    if kept:
+        report.warn(f"{kept} in jobs/undelivered: no queue took them for longer than give_up_after",
+                    "Run: ./check.py resend. It lists them, and why; with --all it sends them again.")  # fmt: skip
+    else:
+        report.ok("none was given up")
 
 
 def _is_read_only(path: Path) -> bool:

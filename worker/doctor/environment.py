@@ -25,6 +25,7 @@ from .subject import Subject
 _PATH = "/usr/bin:/bin"
 _PROGRAMS = ("readlink", "dirname", "mkdir", "cksum", "flock")
 """What run_check calls."""
+_SHELLS = ("sh", "bash", "dash", "ksh", "mksh", "zsh", "ash", "busybox")
 _BEGINS = "import ssl, pika, requests"
 _SECONDS = 10.0
 
@@ -35,7 +36,7 @@ def look_at_environment(report: Report, subject: Subject, line: Line) -> None:
         report.skip(f"line {line.number} sets one up itself, which can't be looked into")
         return
     given = {"PATH": _PATH, "HOME": os.path.expanduser("~"), "SHELL": "/bin/sh", **line.environment}
-    found = [*_programs(line, given), *_python(subject.root, given)]
+    found = [*_shell(given), *_programs(line, given), *_python(subject.root, given)]
     if subject.site is not None and traits(subject.site).runs_commands:
         found += _configuration(line, subject.site.slurm, given.get("SLURM_CONF", ""))
     found += _certificates(line, subject)
@@ -44,6 +45,13 @@ def look_at_environment(report: Report, subject: Subject, line: Line) -> None:
     if not found:
         names = ", ".join(sorted(line.environment)) or "no variable"
         report.ok(f"what cron starts works as it does here (line {line.number} sees {names})")
+
+
+def _shell(given: Mapping[str, str]) -> Iterator[Advice]:
+    name = Path(given["SHELL"]).name
+    if name not in _SHELLS or not os.access(given["SHELL"], os.X_OK):
+        found = f"the crontab says SHELL={given['SHELL']}, which is not there or does not know 2>&1"
+        yield Advice(found, "Take SHELL out of the crontab, or write SHELL=/bin/sh")
 
 
 def _programs(line: Line, given: Mapping[str, str]) -> Iterator[Advice]:

@@ -28,6 +28,8 @@ _EACH_FEW_MINUTES = re.compile(r"(\*(/([1-9]|1[0-5]))?|\d+(,\d+){3,})\s+\*\s+\*\
 _AWAY = {"login": "the API's login", "api": "the API", "slurm": "Slurm", "disk": "the disk"}
 """Kinds of what stops all jobs."""
 _SYSTEM = Path("/etc/crontab")
+_SILENT = 120.0
+"""Seconds in which a pass that works shows life."""
 _UNITS = Path(".config/systemd/user")
 
 
@@ -128,10 +130,22 @@ def _look_at_last_pass(report: Report, subject: Subject) -> Optional[float]:
         waiting = f"jobs have waited for {_ago(time.time() - fault.since)}, since {_clock(fault.since)}"
         report.fault(f"{when}; {waiting}: {_AWAY[fault.kind]} is away: {fault.words}",
                      "When that is put right, the next pass goes on by itself.")  # fmt: skip
+    elif age > _SILENT and (held_by := _other_holder(jobs)):
+        report.warn(f"{when}; a pass on {held_by} holds the lease since then, and others wait for it",
+                    f"If that host is down, wait: {subject.site.timing.lease_expires:.0f} s after its last sign of life the "
+                    "next pass goes on. Else look there for one that hangs.")  # fmt: skip
     else:
         report.ok(when)
     look_at_what_is_declined(report, jobs, subject.site.slurm)
     return age
+
+
+def _other_holder(jobs: JobsFolder) -> str:
+    """Another host whose pass did not end, as far as can be seen."""
+    with suppress(OSError):
+        host, held = last_holder(jobs.lease)
+        return host if held and host != socket.gethostname() else ""
+    return ""
 
 
 def since_when(subject: Subject) -> str:
@@ -208,6 +222,10 @@ def _look_at_line(report: Report, line: Line, subject: Subject, units: Sequence[
     elif not _EACH_FEW_MINUTES.match(line.schedule):
         report.warn(f"{where} starts passes at {line.schedule} only: jobs and answers wait for so long",
                     "Let it begin with * * * * *, for each minute: a pass with nothing to do costs little.")  # fmt: skip
+    elif line.log is not None and line.log.exists() and not os.access(line.log, os.W_OK):
+        report.fault(
+            f"{where} writes to {line.log}, which we may not; no pass starts", f"Run, as its owner: rm '{line.log}'"
+        )
     elif line.log is None:
         report.warn(f"{where} keeps no log", f"Let it end with: >> '{subject.root}/logs/run_check.log' 2>&1")
     else:

@@ -195,7 +195,8 @@ def last_holder(path: Path) -> tuple[str, bool]:
     if old is None or holder is None:
         return "", False
     me = _Holder(socket.gethostname(), os.getpid(), began(os.getpid()))
-    return holder.host, not _is_over(holder, me, old.mode == _RELEASED)
+    released = old.mode == _RELEASED
+    return holder.host, not (released if holder.host != me.host else _is_over(holder, me, released))
 
 
 def began(pid: int) -> str:
