@@ -577,3 +577,32 @@ def test_what_is_no_folder_is_not_waited_for_where_a_folder_is_to_go(tmp_path: P
     paths.remove_tree(tmp_path / "fifo")
 
     assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode)
+
+
+def test_a_folder_that_is_kept_open_is_opened_once_and_anew_where_it_was_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, synced = tmp_path / "attempt", []
+    place.mkdir()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    opened, open_ = [], os.open
+
+    def open_and_note(path: Path, flags: int, mode: int = 0o777) -> int:
+        opened.append(path)
+        return open_(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", open_and_note)
+    with paths.kept_open(place):
+        paths.sync_folder(place)
+        paths.sync_folder(place)
+        first = place.stat().st_ino
+        assert opened == [place] and synced == [first, first]
+
+        place.rename(tmp_path / "old")
+        place.mkdir()
+        (tmp_path / "old").rmdir()
+        paths.sync_folder(place)
+
+    assert opened == [place, place] and synced[2] == place.stat().st_ino
+    paths.sync_folder(place)
+    assert len(opened) == 3

@@ -324,10 +324,48 @@ def remove_tree(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
+    if path in _kept_open:
+        _sync_kept(path)
+        return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
+        os.close(descriptor)
+
+
+_kept_open: dict[Path, Optional[int]] = {}
+"""Folders, and their descriptors once they were synced."""
+
+
+@contextlib.contextmanager
+def kept_open(*folders: Path) -> Iterator[None]:
+    """Within it each of these folders is opened for its first sync only, because to open one asks the file server."""
+    _kept_open.update(dict.fromkeys(folders))
+    try:
+        yield
+    finally:
+        for path in folders:
+            _let_go(path)
+            _kept_open.pop(path, None)
+
+
+def _sync_kept(path: Path) -> None:
+    descriptor = _kept_open[path]
+    try:
+        if descriptor is None or not os.fstat(descriptor).st_nlink:  # somebody has removed it, and made another one
+            _let_go(path)
+            _kept_open[path] = descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(descriptor)
+    except OSError:  # perhaps it is this descriptor's alone: the next try asks by name
+        _let_go(path)
+        raise
+
+
+def _let_go(path: Path) -> None:
+    descriptor = _kept_open.get(path)
+    if descriptor is not None:
+        _kept_open[path] = None
         os.close(descriptor)
 
 

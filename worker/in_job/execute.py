@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from ..errors import StepFailed
 from ..job import sentences
@@ -42,14 +43,16 @@ def execute(
     log_file: Path,
     interrupts: Interrupts,
     stop_wait: float,
+    log_to: Optional[int] = None,
 ) -> Exit:
-    """Runs to the end. On `Interrupted` everything is stopped first: SIGTERM, `stop_wait` seconds, SIGKILL.
+    """Runs to the end. On `Interrupted` everything is stopped first: SIGTERM, `stop_wait` seconds, SIGKILL. `log_to`:
+    `log_file`, for who has it open.
 
     Raises StepFailed where the program can't be started: that says nothing of the job, and another node may have it.
     """
     begun = time.monotonic()
-    with open(log_file, "ab") as output:
-        start = output.tell()
+    with open(log_file if log_to is None else os.dup(log_to), "ab") as output:
+        start = output.seek(0, os.SEEK_END)
         try:
             process = subprocess.Popen(
                 argv, cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL, stdout=output, stderr=output,

@@ -105,6 +105,8 @@ class Work:
     memory: MemoryWatch
     pilot: Optional[InPilot] = None
     """For a job that shares its Slurm job with others."""
+    log_to: Optional[int] = None
+    """The attempt's log, where this process has it open already."""
     meter: Meter = field(default_factory=Meter)
 
     @property
@@ -162,7 +164,9 @@ def _steps(work: Work) -> Packed:
             patience = work.config.site.timing.publish_patience
             note_begun(work.job_id, work.attempt, patience, work.interrupts)
         with work.meter.step("run"), _progress_watched(work, scratch):
-            exit = execute(argv, scratch, environment, work.attempt.log, work.interrupts, work.workload.stop_wait)
+            exit = execute(
+                argv, scratch, environment, work.attempt.log, work.interrupts, work.workload.stop_wait, work.log_to
+            )
         _check_exit(work, exit)
         with work.meter.step("pack"):
             return _pack(work, scratch / "outputs")
