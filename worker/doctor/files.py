@@ -60,9 +60,9 @@ def _look_at_ca_file(report: Report, subject: Subject) -> None:
 
 
 def _look_at_written(report: Report, subject: Subject) -> None:
-    """What passes write besides the jobs folder."""
+    """What passes write besides the jobs folder; a compute node need not see it."""
     site = subject.site
-    if site is None:
+    if site is None or subject.on_node:
         return
     files = {"metrics_file": subject.root / site.metrics_file} if site.metrics_file else {}
     if site.broker == "embedded":
