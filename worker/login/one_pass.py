@@ -12,6 +12,7 @@ from typing import Optional
 from ..errors import Damaged, Transient
 from ..folder import answer, disk, fence, paths
 from ..folder.facts import JobFolder, site_fault_of
+from ..installed import fix_of
 from ..job import sentences
 from ..job.facts import Cancel, SiteFault
 from ..job.outcome import Result
@@ -73,7 +74,7 @@ def _report_stopped(tools: Tools, standing: Standing) -> None:
     standing.stopped = tools.workloads.stopped()
     for name, why in standing.stopped.items():
         level = logging.ERROR if tools.is_news(f"workload {name}", why) else logging.DEBUG
-        log.log(level, "workload stopped, the others go on workload=%s why=%r", name, why)
+        log.log(level, "workload stopped, the others go on workload=%s why=%r fix=%r", name, why, fix_of(name))
 
 
 def may_listen(tools: Tools, standing: Standing) -> bool:
