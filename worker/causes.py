@@ -105,7 +105,9 @@ def name_unknown(server: Server, error: Exception) -> Advice:
 
 
 def not_connected(server: Server, error: OSError) -> Advice:
-    """Of connecting to its port."""
+    """Of connecting to its port; a reset may be noticed at this step or at the next one."""
+    if isinstance(error, (ConnectionResetError, BrokenPipeError)):
+        return hung_up(server)
     if isinstance(error, (socket.timeout, TookTooLong)):
         why = "no answer to a connection, as from behind a firewall"
     else:
