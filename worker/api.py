@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from time import time
 from typing import Optional
 from urllib.parse import urlsplit
 
-from .content import NotWhole, UnknownCoding, coding_of, is_page, redirected, unpacked
+from .content import (
+    NotWhole,
+    UnknownCoding,
+    coding_of,
+    is_page,
+    range_of,
+    redirected,
+    unpacked,
+    validator_of,
+)
 from .errors import LoginRefused, StepFailed, Transient
 from .job.spec import Input, may_fetch
 from .login_answer import other_field, said_in, speaks_of_credentials, token_in
+from .partial import Partial, too_large
 from .settings import Config
 from .web import Answer, Web
 
@@ -31,6 +40,7 @@ _LARGEST_LOGIN = 1 << 20
 """Bytes."""
 _REDIRECTS = 5
 _LEADS_ELSEWHERE = (301, 302, 303, 307, 308)
+_OF_A_PART = (206, 416)
 _MAY_PASS = (202, 408, 421, 425, 429)
 _WORDS = {
     202: "the service is still preparing it", 407: "a proxy asks for a user and a password",
@@ -67,19 +77,18 @@ class Api:
             body = _small(answer)
         return token_in(body)
 
-    def download(self, name: str, source: Input, token: str, target: Path, most: int) -> int:
-        """Streams one input to `target`; returns its size in bytes, `most` at the most.
+    def download(self, part: Partial, token: str) -> int:
+        """Streams what is not here yet of one input to its file; returns its size in bytes.
 
-        Raises Transient, TokenExpired, or StepFailed where trying again would change nothing.
+        Raises Transient, after which it goes on where it was cut off, if the server can; TokenExpired; Stopped; OSError; or
+        StepFailed where trying again would change nothing.
         """
-        size = 0
-        with self._content(name, source, token, most) as pieces, open(target, "wb") as file:
-            for piece in pieces:
-                size += len(piece)
-                if size > most:
-                    raise _too_large(name)
-                file.write(piece)
-        return size
+        if not part.is_whole:
+            with self._content(part.name, part.source, token, part) as pieces, part.open() as file:
+                for piece in pieces:
+                    part.write(file, piece)
+        part.check()
+        return part.size
 
     def look(self, name: str, source: Input, token: str) -> None:
         """Opens one input and reads its beginning. Raises what `download` raises."""
@@ -97,26 +106,41 @@ class Api:
         return min(theirs + 1 - before, 0.0) or max(theirs - after, 0.0)
 
     @contextlib.contextmanager
-    def _content(self, name: str, source: Input, token: str, most: Optional[int] = None) -> Iterator[Iterator[bytes]]:
-        """What an input is made of: whole, unpacked, and no web page instead. Its size is still to be looked at."""
-        with self._opened(name, source, token) as (answer, url):
-            pieces = _whole(name, answer, most, self._settings.unknown_length)
+    def _content(
+        self, name: str, source: Input, token: str, part: Optional[Partial] = None
+    ) -> Iterator[Iterator[bytes]]:
+        """What an input is made of, or with `part` what of it is not here yet: unpacked, and no web page instead. It raises
+        after its last piece where it is not whole; its size is still to be looked at."""
+        with self._opened(name, source, token, part.asks if part else {}) as (answer, url):
+            coding = _coding(name, answer)
+            if part and answer.status == 416:
+                part.nothing_follows(range_of(answer.header("Content-Range")))
+                yield iter(())
+                return
+            if part and answer.status == 206:
+                part.go_on(None if coding else range_of(answer.header("Content-Range")))
+                yield _whole(name, answer, coding, part.room.most, True)
+                return
+            pieces = _whole(name, answer, coding, part.room.most if part else None, self._settings.unknown_length)
             first = next(pieces, b"")
             if is_page(answer.header("Content-Type"), first, source.url, url != source.url):
                 words = f'Instead of the input "{name}" came a web page, most likely one that asks for a login.'
                 if source.with_token:
                     raise TokenExpired(words)
                 raise StepFailed("fetch", words)
+            if part:
+                part.begin(None if coding else answer.length, "" if coding else _validator(answer))
             yield _joined(first, pieces)
 
     @contextlib.contextmanager
-    def _opened(self, name: str, source: Input, token: str) -> Iterator[tuple[Answer, str]]:
-        """The answer that is no redirect, and where it came from."""
+    def _opened(self, name: str, source: Input, token: str, asks: Mapping[str, str]) -> Iterator[tuple[Answer, str]]:
+        """The answer that is no redirect, and where it came from. `asks`: headers, for a part of it."""
         url, with_token = source.url, source.with_token
         for _ in range(_REDIRECTS):
-            with self._web.exchange("GET", url, token=token if with_token else "", body=True) as answer:
+            with self._web.exchange("GET", url, token=token if with_token else "", body=True, headers=asks) as answer:
                 if answer.status not in _LEADS_ELSEWHERE or not answer.all("Location"):
-                    _check(name, answer, with_token)
+                    if not (asks and answer.status in _OF_A_PART):
+                        _check(name, answer, with_token)
                     yield answer, url
                     return
                 url = redirected(url, answer.all("Location"))
@@ -137,6 +161,13 @@ def _check(name: str, answer: Answer, with_token: bool) -> None:
     if status in (401, 403) and with_token:
         raise TokenExpired(f'The input "{name}" {_FINAL[status]}.')
     raise StepFailed("fetch", f'The input "{name}" {_FINAL.get(status, f"could not be downloaded (HTTP {status})")}.')
+
+
+def _validator(answer: Answer) -> str:
+    if answer.header("Accept-Ranges").strip().lower() == "none":
+        return ""
+    modified = answer.header("Last-Modified")
+    return validator_of(answer.all("ETag"), _seconds(modified), modified, _seconds(answer.header("Date")))
 
 
 def _said(answer: Answer) -> str:
@@ -180,19 +211,22 @@ def _small(answer: Answer) -> bytes:
     return body
 
 
-def _whole(name: str, answer: Answer, most: Optional[int], unknown_length: bool) -> Iterator[bytes]:
-    """The content. Raises Transient after its last piece where it can't be shown to be whole."""
+def _coding(name: str, answer: Answer) -> str:
     try:
-        coding = coding_of(answer.all("Content-Encoding"))
+        return coding_of(answer.all("Content-Encoding"))
     except UnknownCoding as error:
         words = (
             f'The input "{name}" came packed in a way ("{error}") that nobody asked for and that can\'t be undone here.'
         )
         raise StepFailed("fetch", words) from None
+
+
+def _whole(name: str, answer: Answer, coding: str, most: Optional[int], unknown_length: bool) -> Iterator[bytes]:
+    """The content. Raises Transient after its last piece where it can't be shown to be whole."""
     if answer.length is None and not answer.chunked and not coding and not unknown_length:
         raise Transient("the answer does not say how long it is")
     if most is not None and (answer.length or 0) > most:
-        raise _too_large(name)
+        raise too_large(name)
     received = _Counted(name, answer, most)
     try:
         yield from unpacked(received.pieces(), coding) if coding else received.pieces()
@@ -211,14 +245,10 @@ class _Counted:
         for piece in self._answer.pieces():
             received += len(piece)
             if self._most is not None and received > self._most:
-                raise _too_large(self._name)
+                raise too_large(self._name)
             yield piece
         if expected is not None and expected != received:
             raise Transient(f"the answer was cut off after {received} of {expected} bytes")
-
-
-def _too_large(name: str) -> StepFailed:
-    return StepFailed("fetch", f'The input "{name}" is larger than what one job may bring.')
 
 
 def _joined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

@@ -10,13 +10,17 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Optional
 from urllib.parse import quote, urldefrag, urljoin, urlsplit
 
 _WBITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """zlib's manual, inflateInit2: the format and its checksum. Raw deflate has none."""
 _OUT, _IN = 1 << 20, 1 << 14
+_SURELY_BEFORE = 60
+"""Seconds."""
 _PICTURE = re.compile(r"\.(png|jpe?g|jp2|tiff?|gif|bmp|webp)$", re.IGNORECASE)
 _PAGE = re.compile(r"\.x?html?$", re.IGNORECASE)
+_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-([0-9]{1,18})|\*)/(?:([0-9]{1,18})|\*)")
 _LOGIN_FIELD = re.compile(rb"type\s*=\s*[\"']?password", re.IGNORECASE)
 
 
@@ -75,6 +79,33 @@ def _content(unpacker: zlib._Decompress, data: bytes) -> Iterator[bytes]:
         data = unpacker.unconsumed_tail
         if unpacker.eof or (not data and len(content) < _OUT):  # a full piece may have more behind it
             return
+
+
+class Range(NamedTuple):
+    """What a Content-Range says (RFC 9110, 14.4). `first`: the first byte that comes, None where none does; `total`: what
+    all of it has, None where that is not said."""
+
+    first: Optional[int]
+    total: Optional[int]
+
+
+def range_of(value: str) -> Optional[Range]:
+    """None for what says nothing."""
+    found = _RANGE.fullmatch(value.strip())
+    if found is None:
+        return None
+    first, _, total = (None if each is None else int(each) for each in found.groups())
+    return Range(first, total)
+
+
+def validator_of(tags: Sequence[str], modified: Optional[float], modified_as_said: str, date: Optional[float]) -> str:
+    """What If-Range may name (RFC 9110, 13.1.5), "" for nothing: an entity tag that is not weak, or else a date of change that
+    lies so long before the answer (RFC 9110, 8.8.2.2) that it can't have changed twice in that second."""
+    if len(tags) == 1 and re.fullmatch(r'"[\x21\x23-\x7e\x80-\xff]*"', tags[0]):
+        return tags[0]
+    if not tags and modified is not None and date is not None and date - modified >= _SURELY_BEFORE:
+        return modified_as_said
+    return ""
 
 
 def redirected(url: str, locations: Sequence[str]) -> str:

@@ -82,15 +82,16 @@ class Web:
 
     @contextlib.contextmanager
     def exchange(
-        self, method: str, url: str, form: Optional[Mapping[str, str]] = None, token: str = "", body: bool = False
-    ) -> Iterator[Answer]:
+        self, method: str, url: str, form: Optional[Mapping[str, str]] = None, token: str = "", body: bool = False,
+        headers: Optional[Mapping[str, str]] = None,
+    ) -> Iterator[Answer]:  # fmt: skip
         """Until the answer is there, or with `body` its head, only so much time may pass. Raises Transient."""
         self._pace.begin(self._total)
         auth = _Token(token) if token else _no_auth
         try:
             answer = self._session.request(
-                method, url, data=form, headers=_AS_IT_IS, auth=auth, allow_redirects=False, stream=True,
-                timeout=(self._settings.connect_timeout, self._settings.read_timeout),
+                method, url, data=form, headers={**_AS_IT_IS, **(headers or {})}, auth=auth, allow_redirects=False,
+                stream=True, timeout=(self._settings.connect_timeout, self._settings.read_timeout),
             )  # fmt: skip
         except (requests.RequestException, HTTPError, OSError) as error:
             raise self._away(url, error) from None

@@ -12,9 +12,9 @@ from tests.installation import ROOT
 from worker.doctor.delays import MADE, MOVED, REMOVED
 
 MADE_BY = {
-    "python": ("packages",), "files": ("files",), "jobs folder": ("disk", "mounts", "from_node"),
+    "python": ("packages",), "files": ("files", "checkout"), "jobs folder": ("disk", "mounts", "from_node"),
     "broker": ("broker", "drops", "network", "replies"), "API": ("service", "network"),
-    "workloads": ("workloads", "from_node"),
+    "workloads": ("workloads", "sandbox", "from_node"),
     "Slurm": ("cluster",), "passes": ("schedule", "environment"), "compute node": ("from_node", "delays"),
 }  # fmt: skip
 GIVEN = {

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -40,6 +40,7 @@ class Answer:
     length: Optional[int] = None  # what Content-Length claims
     endless: bool = False  # the body goes on until the client or the server has enough
     hang_up: bool = False  # the connection is closed without an answer
+    whole: bool = False  # a range that is asked for is not looked at
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,14 @@ class Upstream:
 
     host = "127.0.0.1"
 
-    def __init__(self, tls: Optional[Certificates] = None, port: int = 0) -> None:
+    def __init__(self, tls: Optional[Certificates] = None, port: int = 0, host: str = host) -> None:
+        self.host = host
         self.user = "operator"
         self.password = secrets.token_hex(8)
         self.refuse_logins: Optional[int] = None  # a status: the answer to every login, for example 401
         self.requests: list[Request] = []
         self.files: dict[str, Union[bytes, Path]] = {}
+        self.tags: dict[str, str] = {}  # path -> entity tag: what has one is given in parts too
         self.tokens: set[str] = set()
         self.stopping = threading.Event()
         self._scripts: defaultdict[str, list[Answer]] = defaultdict(list)
@@ -177,8 +180,23 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json(HTTPStatus.UNAUTHORIZED, {"detail": "Invalid token."}, answer)
         elif self.command != "GET" or self.path not in upstream.files:
             self._send_json(HTTPStatus.NOT_FOUND, {"detail": "Not found."}, answer)
+        elif not answer.whole and self._asks_for_a_part():
+            self._send_part(upstream.files[self.path], answer)
         else:
             self._send(HTTPStatus.OK, upstream.files[self.path], answer)
+
+    def _asks_for_a_part(self) -> bool:
+        """RFC 9110, 13.1.5: only of what is still the same."""
+        tag = self.server.upstream.tags.get(self.path)
+        return tag is not None and "Range" in self.headers and self.headers.get("If-Range", tag) == tag
+
+    def _send_part(self, content: Union[bytes, Path], answer: Answer) -> None:
+        data = content if isinstance(content, bytes) else content.read_bytes()
+        first = int(self.headers["Range"][len("bytes=") :].rstrip("-"))
+        there = f"{first}-{len(data) - 1}" if first < len(data) else "*"
+        status = HTTPStatus.PARTIAL_CONTENT if first < len(data) else HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+        headers = {"Content-Range": f"bytes {there}/{len(data)}", **answer.headers}
+        self._send(status, data[first:], replace(answer, headers=headers))
 
     def _send_json(self, status: int, fields: Mapping[str, str], answer: Answer) -> None:
         self._send(status, json.dumps(fields).encode(), answer, "application/json")
@@ -188,7 +206,8 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
         self.send_response(status)
-        for name, value in {"Content-Type": kind, **answer.headers}.items():
+        tag = self.server.upstream.tags.get(self.path)
+        for name, value in {"Content-Type": kind, **({"ETag": tag} if tag else {}), **answer.headers}.items():
             self.send_header(name, value)
         if not answer.endless:
             self.send_header("Content-Length", str(size if answer.length is None else answer.length))

@@ -7,11 +7,15 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from worker.config import read_config
 from worker.job.spec import Input, JobSpec, Resources, parse_spec
+from worker.partial import Partial, Room
 from worker.settings import Config, Form, Limits, Queue, ResourceRules, Seconds, Timing, Workload
+
+if TYPE_CHECKING:
+    from worker.api import Api
 
 NOW = 1_700_000_000.0
 API = "https://api.example.org"
@@ -118,3 +122,8 @@ def config_for(folder: Path, api_url: str = API, user: str = "anna", password: s
 
 TIMING = Timing()
 """As the site file has it when it says nothing: 90 s to become visible, 300 s cut off, 120 s to adopt, 600 s to be lost."""
+
+
+def download(api: Api, source: Input, token: str, target: Path, most: int) -> int:
+    """One input called "Image", in one go."""
+    return api.download(Partial("Image", source, target, Room(most, target.parent)), token)

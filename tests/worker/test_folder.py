@@ -55,7 +55,7 @@ FACTS = [
     Started("12", 2, "n1", 1.0), Ended("failed", "FAILED", 1.0, "3:0", "n1", "mary"), Absent(1.0, 2),
     Stuck("BadConstraints", 1.0), Cancel("expired", "words", 1.0), facts.Outcome("lost", 2, "reply-1", "login", 1.0),
     Delivered("r", 1.0, "note"), Undeliverable("why", 1.0), NotTaken(1.0, "no queue", 2, 5.0),
-    SiteFault("login", "words", 1.0),
+    SiteFault("login", "words", 1.0), facts.Paused("anna@login1", 1.0, True, "why"),
     Group({"0": ("a", 1), "7": ("b", 2)}), Group({}), SPEC,
     JobSpec("w", {}, {}, {"base64": "eA==", "deep": {"base64": {"base64": "eA=="}}, "x": [None, 1.5, "\ud800"]},
             SPEC.resources),

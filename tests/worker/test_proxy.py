@@ -14,7 +14,7 @@ from tests.services.daemon import free_ports
 from tests.services.http_proxy import HttpProxy
 from tests.services.raw import Clock, RawServer
 from tests.services.upstream import Upstream
-from tests.worker.examples import CREDENTIALS, SITE, config_for, read
+from tests.worker.examples import CREDENTIALS, SITE, config_for, download, read
 from worker.api import Api
 from worker.errors import Misconfigured, Transient
 from worker.job.spec import Input
@@ -45,7 +45,7 @@ def plain(tmp_path: Path, upstream: Upstream, proxy: HttpProxy) -> Config:
 
 def fetched(given: Config, path: str, token: str, folder: Path) -> bytes:
     source = Input(given.credentials.api_url + path, "", True)
-    Api(given).download("Image", source, token, folder / "input", 1 << 20)
+    download(Api(given), source, token, folder / "input", 1 << 20)
     return (folder / "input").read_bytes()
 
 

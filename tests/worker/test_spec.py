@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -472,3 +473,36 @@ def test_a_refusal_is_one_line_of_bounded_length_whatever_it_quotes(text: str) -
         {"inputs": {"Image": text}, "settings": {}},
     ):  # fmt: skip
         is_spec_or_refusal(json.dumps(message).encode())
+
+
+# --- what a message says of an input
+
+DIGEST = "9f" * 32
+
+
+def test_an_input_may_be_described() -> None:
+    spec = parse(asking(inputs={"Image": {"url": "/a.png", "sha256": DIGEST.upper(), "bytes": 5}}))
+
+    assert spec.inputs["Image"] == Input(f"{API}/a.png", "00_Image", True, size=5, sha256=DIGEST)
+
+
+def test_an_input_that_is_described_by_its_address_alone_is_the_same_as_the_address() -> None:
+    assert parse(asking(inputs={"Image": {"url": "/a.png"}})) == parse(asking())
+
+
+@pytest.mark.parametrize(("described", "words"), [
+    ({"url": "/a", "bytes": -1}, 'must be a whole number; this job says "-1"'),
+    ({"url": "/a", "bytes": True}, "must be a whole number"), ({"url": "/a", "bytes": "5"}, "must be a whole number"),
+    ({"url": "/a", "bytes": 2**61}, "must be a whole number"),
+    ({"url": "/a", "sha256": "9f"}, "must be 64 hexadecimal digits"), ({"url": "/a", "sha256": 7}, "must be 64 hexa"),
+    ({"url": "/a", "sha265": DIGEST}, 'has "sha265", which is not known here'), ({"sha256": DIGEST}, "is not a URL"),
+    ({"url": {"url": "/a"}}, "is not a URL"), ({"url": "https://elsewhere.org/a"}, "which is not allowed here"),
+])  # fmt: skip
+def test_a_description_that_can_t_be_right_is_refused(described: object, words: str) -> None:
+    with pytest.raises(InvalidSpec, match=re.escape(words)):
+        parse(asking(inputs={"Image": described}))
+
+
+def test_inputs_that_say_themselves_that_they_are_too_large_are_refused_at_once() -> None:
+    with pytest.raises(InvalidSpec, match="The job's inputs have 2048 bytes; at most 2047 are allowed"):
+        parse(asking(inputs={"Image": {"url": "/a", "bytes": 2048}}), limits=Limits(input_bytes=2047))

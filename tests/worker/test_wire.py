@@ -21,7 +21,7 @@ import pytest
 from tests.services.proxy import Proxy
 from tests.services.raw import Clock, RawServer
 from tests.services.upstream import Upstream
-from tests.worker.examples import config_for
+from tests.worker.examples import config_for, download
 from worker.api import Api
 from worker.errors import StepFailed, Transient
 from worker.job.spec import Input
@@ -62,7 +62,7 @@ class Client:
         return self
 
     def fetch(self) -> bytes:
-        Api(self.config).download("Image", Input(f"{self.server.url}/a", "", True), "token", self.target, MOST)
+        download(Api(self.config), Input(f"{self.server.url}/a", "", True), "token", self.target, MOST)
         return self.target.read_bytes()
 
     def fault(self) -> str:
@@ -415,7 +415,7 @@ def test_one_connection_serves_one_exchange_after_the_other(tmp_path: Path) -> N
         client = Client(tmp_path, server)
         api, source = Api(client.config), Input(f"{server.url}/a", "", False)
 
-        assert [api.download("Image", source, "", client.target, MOST) for _ in range(3)] == [len(HELLO)] * 3
+        assert [download(api, source, "", client.target, MOST) for _ in range(3)] == [len(HELLO)] * 3
         assert server.connections == 1 and len(server.requests) == 3
 
 

@@ -27,7 +27,7 @@ AWAY = FULL | frozenset({
 
 
 _ROOM = "Make room there, or set keep_done and done_bytes in site.toml lower"
-_OURS = "Let it belong to our user (chown, chmod u+rwx), or set jobs_dir in site.toml to a folder of ours"
+_OURS = "Set jobs_dir in site.toml to a folder of your own; or run, if it is yours: chmod u+rwx"
 _FIXES = {
     errno.ENOSPC: _ROOM, errno.EDQUOT: f"Our quota there is used up (quota -s). {_ROOM}, or ask for more",
     errno.EROFS: "It is mounted read-only: tell its administrators",

@@ -30,6 +30,7 @@ from ..job.facts import (
     NotTaken,
     Origin,
     Outcome,
+    Paused,
     Progress,
     Settlement,
     SiteFault,
@@ -161,6 +162,10 @@ class JobFolder:
 
 def site_fault_of(jobs: JobsFolder) -> Fact[SiteFault]:
     return Fact(jobs.site_fault, SiteFault)
+
+
+def paused_of(jobs: JobsFolder) -> Exclusive[Paused]:
+    return Exclusive(jobs.paused, Paused)
 
 
 def cluster_of(jobs: JobsFolder) -> Fact[Cluster]:

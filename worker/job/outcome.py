@@ -60,6 +60,8 @@ class Result:
     body: NameIfAny = ""
     """For a success: the name of the file in the attempt's folder that holds the packed reply."""
     used: Optional[Used] = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """Of code that the job brought along: its digest or commit, and the sandbox that it ran in."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def headers(result: Result, job_id: str, earlier: Sequence[Result] = (), rerun_o
         "signal": result.signal,
         "started_at": _whole(result.started_at),
         "ended_at": _whole(result.ended_at),
+        "provenance": dict(result.provenance) or None,
         "outputs": {_short(name): {"size": o.size, "sha256": o.sha256} for name, o in result.outputs.items()},
     }
     return {name: value for name, value in facts.items() if value is not None}

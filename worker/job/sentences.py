@@ -83,6 +83,17 @@ def program_not_started(why: str) -> str:
     )
 
 
+def no_sandbox(why: str) -> str:
+    return (
+        f"The computer that the job was sent to can't run code that jobs bring along safely ({why}), so it was not run. If "
+        "this keeps happening, please report it to the people who run the service."
+    )
+
+
+def too_many(what: str, most: int) -> str:
+    return f"The job had more than {most} {what}, which is the most that is allowed, and was stopped."
+
+
 def beside_one_without_memory() -> str:
     return "A job beside this one ran out of memory, so its own end can't be trusted. Run it again."
 
@@ -146,6 +157,20 @@ def installation_at_fault(seconds: float) -> str:
 
 def not_fetched(name: str, seconds: float, why: str) -> str:
     return f'The input "{name}" could not be downloaded within {duration(seconds)} ({why}).'
+
+
+def no_room_for_input(name: str, size: int, free: int) -> str:
+    return f'The input "{name}" could not be stored: {size} bytes follow, and there is room for {free}.'
+
+
+def another_size(name: str, size: Optional[int], said: int) -> str:
+    """`size`: bytes, where they are known; `said`: by the message."""
+    has = "more than" if size is None else f"{size} bytes, not"
+    return f'The input "{name}" has {has} the {said} bytes that the job message says.'
+
+
+def another_digest(name: str) -> str:
+    return f'The input "{name}" is not the file that the job message describes: its SHA-256 digest is another one.'
 
 
 def exited(exit_code: int, tail: str) -> str:

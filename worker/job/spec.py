@@ -9,18 +9,22 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Optional, Union
 from urllib.parse import urlsplit
 
 from ..errors import InvalidSpec, UnknownWorkload
 from ..settings import Form, GpuRule, Limits, Queue, ResourceRules, RetryPolicy, Workload
 from .names import FileName, Line
+from .names import quoted as _quoted
+from .own_code import Code, parse_code
 
 _DEEPEST = 50
 """Levels of nesting in a message; a reader of job.json may be recursive."""
 _TOO_DEEP = f"The job message is nested more than {_DEEPEST} levels deep."
 _MOST_DIGITS = 1000
+_LARGEST_SIZE = 2**60
+"""Bytes."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,10 @@ class Input:
     url: str
     file: FileName
     with_token: bool
+    size: Optional[int] = None
+    """In bytes, where the message says it."""
+    sha256: str = ""
+    """In hexadecimal, where the message says it."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,8 @@ class JobSpec:
     """What the message asks for: the first attempt's."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     caps: Caps = field(default_factory=Caps)
+    code: Optional[Code] = None
+    """What the job brings along, for a workload that runs such code; what it makes is its outputs."""
 
 
 def parse_spec(
@@ -93,19 +103,22 @@ def parse_spec(
         raise UnknownWorkload(words, name) if isinstance(name, str) else InvalidSpec(words)
     if len(inputs) > limits.inputs:
         raise InvalidSpec(f"The job has {len(inputs)} inputs; at most {limits.inputs} are allowed.")
-    form, members = _fitting_form(name, workload.forms, set(inputs))
+    code = None
+    if workload.is_own_code:
+        code = parse_code(message, inputs, workload.code, lambda url: may_fetch(url, "", workload.code.hosts))
+        outputs: Mapping[str, str] = {}
+    else:
+        outputs = _outputs(*_fitting_form(name, workload.forms, set(inputs)))
     resources, caps = _resources(message, settings, queue.resources)
     return JobSpec(
         workload=name,
-        inputs={
-            port: _input(index, port, url, api_url, input_hosts)
-            for index, (port, url) in enumerate(sorted(inputs.items()))
-        },
-        outputs=_outputs(form, members),
+        inputs=_inputs(inputs, api_url, input_hosts, limits),
+        outputs=outputs,
         settings=settings,
         resources=resources,
         retry=workload.retry,
         caps=caps,
+        code=code,
     )
 
 
@@ -292,7 +305,36 @@ def _file(index: int, name: str) -> str:
     return f"{index:02d}_{re.sub(r'[^A-Za-z0-9-]+', '_', name)[:40]}"
 
 
-def _input(index: int, name: str, url: object, api_url: str, input_hosts: Sequence[str]) -> Input:
+def _inputs(given: Mapping[str, Any], api_url: str, input_hosts: Sequence[str], limits: Limits) -> Mapping[str, Input]:
+    sources = {
+        name: _input(index, name, each, api_url, input_hosts)
+        for index, (name, each) in enumerate(sorted(given.items()))
+    }
+    size = sum(source.size or 0 for source in sources.values())
+    if size > limits.input_bytes:
+        raise InvalidSpec(f"The job's inputs have {size} bytes; at most {limits.input_bytes} are allowed.")
+    return sources
+
+
+def _input(index: int, name: str, given: object, api_url: str, input_hosts: Sequence[str]) -> Input:
+    """`given`: an address, or a table with the address and what is known of the file."""
+    if not isinstance(given, dict):
+        return _input_at(index, name, given, api_url, input_hosts)
+    unknown = set(given) - {"url", "sha256", "bytes"}
+    if unknown:
+        raise InvalidSpec(f"The input {_quoted(name)} has {_quoted(min(unknown))}, which is not known here.")
+    size, sha256 = given.get("bytes"), given.get("sha256", "")
+    if size is not None and (type(size) is not int or not 0 <= size <= _LARGEST_SIZE):
+        raise InvalidSpec(
+            f'"bytes" of the input {_quoted(name)} must be a whole number; this job says {_quoted(size)}.'
+        )
+    if not isinstance(sha256, str) or not re.fullmatch("([0-9a-fA-F]{64})?", sha256):
+        raise InvalidSpec(f'"sha256" of the input {_quoted(name)} must be 64 hexadecimal digits.')
+    source = _input_at(index, name, given.get("url"), api_url, input_hosts)
+    return replace(source, size=size, sha256=sha256.lower())
+
+
+def _input_at(index: int, name: str, url: object, api_url: str, input_hosts: Sequence[str]) -> Input:
     if not isinstance(url, str) or not url or len(url) > 4096 or re.search(r"[^\x21-\x7e]|\\", url):
         raise InvalidSpec(f"The address of the input {_quoted(name)} is not a URL.")
     if url.startswith("/") and not url.startswith("//"):
@@ -396,10 +438,3 @@ def _email(wish: Mapping[str, Any]) -> Optional[str]:
 
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:g} hours"
-
-
-def _quoted(value: object) -> str:
-    """A value of the message as it may stand in a sentence: short, printable, on one line."""
-    text = value if isinstance(value, str) else repr(value)
-    printable = "".join(c if c.isprintable() else "?" for c in text[:81])
-    return f'"{printable[:80]}..."' if len(text) > 80 else f'"{printable}"'
