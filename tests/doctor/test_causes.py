@@ -230,8 +230,8 @@ def test_what_is_wrong_with_the_way_to_the_api_is_told_alike(cause: str, tmp_pat
 
 
 @pytest.mark.parametrize(("code", "fix"), [
-    (errno.ENOSPC, "Make room there"), (errno.EDQUOT, "Our quota there is used up"), (errno.EROFS, "mounted read-only"),
-    (errno.EACCES, "chmod u+rwx"), (errno.EIO, "does its server answer"), (errno.ESTALE, "does its server answer"),
+    (errno.ENOSPC, "Make room there"), (errno.EDQUOT, "our quota there is used up"), (errno.EROFS, "mounted read-only"),
+    (errno.EACCES, "chmod u+rwx"), (errno.EIO, "Does its server answer"), (errno.ESTALE, "Does its server answer"),
 ])  # fmt: skip
 def test_what_is_wrong_with_the_disk_is_told_alike(
     code: int, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -29,7 +29,7 @@ AWAY = FULL | frozenset({
 _ROOM = "Make room there, or set keep_done and done_bytes in site.toml lower"
 _OURS = "Set jobs_dir in site.toml to a folder of your own; or run, if it is yours: chmod u+rwx"
 _FIXES = {
-    errno.ENOSPC: _ROOM, errno.EDQUOT: f"Our quota there is used up (quota -s). {_ROOM}, or ask for more",
+    errno.ENOSPC: _ROOM, errno.EDQUOT: f"{_ROOM}; our quota there is used up (quota -s): or ask for more",
     errno.EROFS: "It is mounted read-only: tell its administrators",
     errno.EACCES: _OURS, errno.EPERM: _OURS, errno.ENOTDIR: "Set jobs_dir in site.toml to a folder",
     errno.EKEYEXPIRED: "Our Kerberos ticket has expired: renew it (kinit), for cron too",
@@ -43,9 +43,7 @@ def is_away(error: OSError) -> bool:
 
 def cause(error: OSError) -> Advice:
     """What is wrong, and what an operator does about it."""
-    fix = _FIXES.get(
-        error.errno or 0, "Is its file system mounted, and does its server answer? Tell its administrators"
-    )
+    fix = _FIXES.get(error.errno or 0, "Is its file system mounted? Does its server answer? Tell its administrators")
     if is_away(error):
         how = "written" if error.errno in FULL else "reached"
         return Advice(f"the jobs folder can't be {how}: {error.strerror}", fix)
