@@ -73,7 +73,7 @@ def test_a_full_disk_is_seen_where_the_jobs_folder_will_be_made(
 ) -> None:
     subject = subject_of(tmp_path)
     site = replace(subject.known_site, jobs_dir=tmp_path / "new" / "jobs")
-    full = SimpleNamespace(f_bavail=0, f_frsize=4096, f_files=1000, f_favail=500)
+    full = SimpleNamespace(f_flag=0, f_bavail=0, f_frsize=4096, f_files=1000, f_favail=500)
     monkeypatch.setattr("worker.doctor.disk.os.statvfs", lambda path: full)
     report = Report("jobs folder")
 

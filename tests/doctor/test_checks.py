@@ -15,7 +15,7 @@ MADE_BY = {
     "python": ("packages",), "files": ("files", "checkout"), "jobs folder": ("disk", "mounts", "from_node"),
     "broker": ("broker", "drops", "network", "replies"), "API": ("service", "network"),
     "workloads": ("workloads", "sandbox", "from_node"),
-    "Slurm": ("cluster",), "passes": ("schedule", "environment"), "compute node": ("from_node", "delays"),
+    "Slurm": ("cluster",), "passes": ("schedule", "environment", "pause"), "compute node": ("from_node", "delays"),
 }  # fmt: skip
 GIVEN = {
     "files": {"credentials.env", "site.toml", "metrics_file", "broker_file"}, "disk": {"renaming", "linking", "syncing"},
