@@ -115,7 +115,7 @@ def test_a_closed_port_and_an_unreadable_ca_file_are_sentences(monkeypatch: pyte
 
     shown = capsys.readouterr().err
     assert "No: the broker at " in shown and "can't be reached (" in shown
-    assert "No: ca_file can't be used: No such file or directory." in shown
+    assert "No: the certificates in /no/such.pem can't be used (no such file or directory)" in shown
 
 
 def test_the_api_is_tried_too(monkeypatch: pytest.MonkeyPatch, capsys: Said, upstream: Upstream) -> None:
