@@ -178,6 +178,10 @@ class Unavailable(Exception):
         self.fix = fix
 
 
+class NoHistory(Unavailable):
+    """There is none here: to wait for it would be in vain."""
+
+
 class TooWide(Unavailable):
     """The history may only be asked about a shorter time at once."""
 

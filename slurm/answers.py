@@ -28,6 +28,13 @@ _BLAMES_THE_JOB = (
 _NO_CONFIGURATION = r"configuration source"
 """src/common/read_config.c and fetch_config.c: no slurm.conf, and nobody to ask for it."""
 
+_NO_ACCOUNTING = r"(?i)accounting storage is disabled|not running a supported accounting_storage plugin"
+"""src/sacct/options.c; src/sacctmgr/sacctmgr.c."""
+_NO_CONTROLLER = (
+    r"Unable to contact slurm controller|[Cc]onnection (refused|reset|timed out)|Socket timed out"
+    r"|standby mode|[Nn]o route to host"
+)
+
 _UNCLEAR = (
     # src/sbatch/sbatch.c: what sbatch prints before it tries again, up to 15 times in one call (EAGAIN, a full table of
     # jobs, busy nodes); of the first retry it prints the words, of the later ones nothing.
@@ -108,9 +115,24 @@ def is_about_one_job(said: str) -> bool:
     return "PerJob" in said
 
 
-def lacks_configuration(said: str) -> bool:
-    """Whether a command of Slurm says that it does not know its cluster."""
-    return re.search(_NO_CONFIGURATION, said) is not None
+def has_no_accounting(said: str) -> bool:
+    """Whether sacct or sacctmgr says that there is none here, and not that it is away."""
+    return re.search(_NO_ACCOUNTING, said) is not None
+
+
+def fix_of(command: str, said: str) -> str:
+    """What an operator does about a command that failed with these words; without a full stop."""
+    if re.search(_NO_CONFIGURATION, said):
+        return "Set SLURM_CONF to the cluster's slurm.conf, in the crontab as in your login shell"
+    if re.search(_NO_ACCOUNTING, said):
+        return "This cluster keeps no accounting: set accounting = false in [slurm] of site.toml"
+    if re.search(r"[Mm]unge|[Aa]uthentication", said):
+        return "Is munge running on this host (systemctl status munge), and is its clock right? Tell its administrators"
+    if command in ("sacct", "sacctmgr"):
+        return "Slurm's accounting (slurmdbd) is away: tell the cluster's administrators. It goes on when that is back"
+    if re.search(_NO_CONTROLLER, said):
+        return "Slurm's controller (slurmctld) is away: tell the cluster's administrators. It goes on when that is back"
+    return "Run the command by hand; if it fails there too, ask the cluster's administrators"
 
 
 def knows_no_such_job(said: str) -> bool:

@@ -16,6 +16,7 @@ from scheduler import (
     BatchRequest,
     Declined,
     JobView,
+    NoHistory,
     Outlook,
     Refused,
     SlurmJobId,
@@ -37,7 +38,9 @@ _TIMES = {"SLURM_TIME_FORMAT": "%s"}
 _FIX_BIN_DIR = (
     "Set bin_dir in [slurm] of site.toml to the folder of sbatch (`which sbatch` tells it, with modules loaded)"
 )
-_FIX_CONF = "Set SLURM_CONF in the crontab, as it is in your login shell"
+_FIX_CONF = "Set SLURM_CONF to the cluster's slurm.conf, in the crontab as in your login shell"
+_FIX_HANGS = "Run it by hand; if it hangs there too, tell the cluster's administrators"
+_FIX_NO_SACCT = "or, where this cluster has no sacct, accounting = false"
 
 
 class Slurm:
@@ -72,7 +75,7 @@ class Slurm:
             raise _no(argv, answer)
         slurm_id = commands.parse_submitted(answer.stdout)
         if slurm_id is None:
-            raise Unavailable(_complaint(argv, answer))
+            raise _unavailable(argv, answer)
         if answer.stderr.strip():
             log.warning("sbatch warned slurm=%s said=%r", slurm_id, answer.stderr.strip())
         return slurm_id
@@ -83,7 +86,7 @@ class Slurm:
             return ""
         said = f"{answer.stderr}\n{answer.stdout}"
         if answers.is_unclear(answer.returncode, said):
-            raise Unavailable(_complaint(["sbatch --test-only"], answer))
+            raise _unavailable(["sbatch --test-only"], answer)
         return answers.words_of(said)
 
     def largest_array(self) -> int:
@@ -144,10 +147,13 @@ class Slurm:
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             # Without slurm.conf sbatch looks for its controller by DNS, and waits.
-            fix = _FIX_CONF if argv[0] == "sbatch" else ""
+            fix = _FIX_CONF if argv[0] == "sbatch" and "SLURM_CONF" not in self._environment else _FIX_HANGS
             raise Unavailable(f"{argv[0]} gave no answer within {self._timeout:.0f} s", fix) from None
         except OSError as error:
-            raise Unavailable(f"{argv[0]} could not be started: {error.strerror}", _FIX_BIN_DIR) from None
+            found = f"{argv[0]} could not be started: {error.strerror}"
+            if argv[0] == "sacct":
+                raise NoHistory(found, f"{_FIX_BIN_DIR}, {_FIX_NO_SACCT}") from None
+            raise Unavailable(found, _FIX_BIN_DIR) from None
 
 
 def _stdout(argv: Sequence[str], answer: subprocess.CompletedProcess[str]) -> str:
@@ -155,15 +161,21 @@ def _stdout(argv: Sequence[str], answer: subprocess.CompletedProcess[str]) -> st
     if commands.is_too_wide(answer.stderr):
         raise TooWide(_complaint(argv, answer))
     if answer.returncode != 0:
-        raise Unavailable(_complaint(argv, answer), _FIX_CONF if answers.lacks_configuration(answer.stderr) else "")
+        raise _unavailable(argv, answer)
     return answer.stdout
+
+
+def _unavailable(argv: Sequence[str], answer: subprocess.CompletedProcess[str]) -> Unavailable:
+    said = f"{answer.stderr}\n{answer.stdout}"
+    kind = NoHistory if answers.has_no_accounting(said) else Unavailable
+    return kind(_complaint(argv, answer), answers.fix_of(argv[0].split()[0], said))
 
 
 def _no(argv: Sequence[str], answer: subprocess.CompletedProcess[str]) -> Exception:
     """What an sbatch that failed is to be taken for. An id that it printed proves nothing."""
     said = f"{answer.stderr}\n{answer.stdout}"
     if answers.is_unclear(answer.returncode, said):
-        return Unavailable(_complaint(argv, answer))
+        return _unavailable(argv, answer)
     blame = answers.blame(said)
     return Refused(blame) if blame else Declined(answers.words_of(said), answers.is_about_one_job(said))
 

@@ -6,6 +6,7 @@ For the doctor and for init. Commands: the manual pages of Slurm 22.05.
 from __future__ import annotations
 
 import re
+from copy import copy
 from dataclasses import dataclass
 from typing import Optional
 
@@ -31,6 +32,13 @@ class Partition:
 
 class Survey(Slurm):
     """Every method raises Unavailable when Slurm gives no clear answer."""
+
+    def with_configuration(self, file: str) -> Survey:
+        """As whoever has this SLURM_CONF in his environment, or none, asks it."""
+        other = copy(self)
+        other._environment = {name: value for name, value in self._environment.items() if name != "SLURM_CONF"}
+        other._environment.update({"SLURM_CONF": file} if file else {})
+        return other
 
     def version(self) -> str:
         return self._ask(["sbatch", "--version"]).strip()

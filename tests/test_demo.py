@@ -73,7 +73,7 @@ def test_a_broker_that_is_not_there_is_a_sentence(play: Play, tmp_path: Path) ->
         code, said = play("--credentials", file)
 
     assert code == os.EX_UNAVAILABLE
-    assert "run_demo: the broker can't be reached or refused: " in said and "Traceback" not in said
+    assert "run_demo: the broker at " in said and "Traceback" not in said
 
 
 def test_a_file_that_lacks_something_is_told_in_the_doctor_s_words(play: Play, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_wrong_password_is_a_sentence(play: Play, tmp_path: Path, rabbitmq: Br
     code, said = play("--credentials", file)
 
     assert code == os.EX_UNAVAILABLE
-    assert "run_demo: the broker refuses our user or password" in said and "Correct RABBITMQ_USER" in said
+    assert "refuses our user or password" in said and "Correct RABBITMQ_USER" in said
 
 
 def test_how_to_use_slurm_is_taken_over_from_the_site_file_beside_the_credentials(tmp_path: Path) -> None:

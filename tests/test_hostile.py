@@ -688,7 +688,7 @@ def test_a_stream_is_refused_with_a_sentence_and_the_queues_before_and_after_it_
     again = scene.installation.check("--drain", expect=os.EX_UNAVAILABLE)
 
     for each in (log, again):
-        assert f"the queue {stream} is a stream; Batchferry needs a classic or quorum queue" in each
+        assert f"the queue {stream} is a stream, whose messages stay when they are read" in each
         assert "Traceback" not in each
     for correlation_id in good:
         assert outcome_of(scene.answer(correlation_id)) == "succeeded"

@@ -7,9 +7,8 @@ What a status means is RFC 9110's word, section 15, and RFC 6585's.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from time import time
@@ -28,12 +27,15 @@ from .content import (
 )
 from .errors import LoginRefused, StepFailed, Transient
 from .job.spec import Input, may_fetch
+from .login_answer import other_field, said_in, speaks_of_credentials, token_in
 from .partial import Partial, too_large
 from .settings import Config
 from .web import Answer, Web
 
-_FIX_LOGIN = "Mend API_USER and API_PASSWORD in credentials.env"
+_FIX_LOGIN = "Correct API_USER and API_PASSWORD in credentials.env"
+_FIX_URL = "Correct API_URL in credentials.env"
 _FIX_PATH = "Is login_path in [api] of site.toml right? Else ask the service's administrators"
+_FIX_STAYS = "If it stays so, ask the service's administrators"
 _LARGEST_LOGIN = 1 << 20
 """Bytes."""
 _REDIRECTS = 5
@@ -66,22 +68,14 @@ class Api:
 
     def authenticate(self) -> str:
         """A token. Raises LoginRefused or Transient."""
-        form = {"username": self._credentials.api_user, "password": self._credentials.api_password.reveal()}
-        url = self._credentials.api_url + self._settings.login_path
+        c, s = self._credentials, self._settings
+        form = {s.username_field: c.api_user, s.password_field: c.api_password.reveal()}
+        url = c.api_url + s.login_path
         with self._web.exchange("POST", url, form=form) as answer:
-            if answer.status in (401, 403):
-                raise LoginRefused(f"the API refuses our user or password (HTTP {answer.status})", fix=_FIX_LOGIN)
             if answer.status != 200:
-                raise _no_login(url, answer)
+                raise _no_login(url, answer, form, c.api_password.reveal())
             body = _small(answer)
-        try:
-            token = json.loads(body)["token"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            what = ", it is a web page" if body.lstrip().startswith(b"<") else ""
-            raise Transient(f"login at the API: the answer holds no token{what}", fix=_FIX_PATH) from None
-        if not isinstance(token, str) or not token.isprintable() or not token.isascii() or not token:
-            raise Transient("login at the API: the token in the answer can't be used")
-        return token
+        return token_in(body)
 
     def download(self, part: Partial, token: str) -> int:
         """Streams what is not here yet of one input to its file; returns its size in bytes.
@@ -181,15 +175,26 @@ def _said(answer: Answer) -> str:
     return f"HTTP {answer.status}{f', {words}' if words else ''}"
 
 
-def _no_login(url: str, answer: Answer) -> Transient:
+def _no_login(url: str, answer: Answer, form: Collection[str], secret: str) -> Transient:
     """A login is sent elsewhere most often to https, or to the host's other name; it is never followed with a password."""
-    found, fix = f"login at the API: {_said(answer)}", _FIX_PATH
+    status, found, fix = answer.status, f"login at the API: {_said(answer)}", _FIX_PATH
     parts = urlsplit(redirected(url, answer.all("Location")))
-    if answer.status in _LEADS_ELSEWHERE and parts.hostname and "@" not in parts.netloc:
-        found, fix = f"{found}, it sends us to {parts.scheme}://{parts.netloc}", "Mend API_URL in credentials.env"
-    elif answer.status in _WORDS or answer.status in _MAY_PASS or answer.status >= 500:
-        fix = ""
-    return Transient(found, _retry_after(answer), fix)
+    if status in _LEADS_ELSEWHERE and parts.hostname and "@" not in parts.netloc:
+        return Transient(f"{found}, it sends us to {parts.scheme}://{parts.netloc}", _retry_after(answer), _FIX_URL)
+    body = answer.beginning()
+    words = said_in(body, secret)
+    says = f', it says "{words}"' if words else ""
+    other = other_field(body, form) if status in (400, 422) else ""
+    if other:
+        fix = f'Set username_field = "{other}" in [api] of site.toml, if that is how its login calls our user'
+        return Transient(f"{found}, it asks for {other}{says}", _retry_after(answer), fix)
+    if status in (401, 403) or (status in (400, 422) and speaks_of_credentials(body)):
+        return LoginRefused(f"the API refuses our user or password (HTTP {status}){says}", fix=_FIX_LOGIN)
+    if status == 407:
+        fix = "Set PROXY_USER and PROXY_PASSWORD in credentials.env to our login there"
+    elif status in _WORDS or status in _MAY_PASS or status >= 500:
+        fix = _FIX_STAYS
+    return Transient(f"{found}{says}", _retry_after(answer), fix)
 
 
 def _small(answer: Answer) -> bytes:

@@ -63,6 +63,11 @@ def trouble(need: Needed) -> str:
     return "" if os.access(need.path, os.R_OK) or need.run else f"{need.path} can't be read"
 
 
+def fix_of(name: str) -> str:
+    """What an operator does about a workload that can't be begun."""
+    return f"Install it, or correct argv of {name} in site.toml. Until then its jobs wait"
+
+
 def why_stopped(root: Path, site: Site, name: str) -> str:
     """Why nothing of this workload can be begun, as far as it shows here; empty where it can."""
     workload = site.workloads.get(name)

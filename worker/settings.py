@@ -254,6 +254,8 @@ class ApiSettings:
     """The upstream web API."""
 
     login_path: str = said("where the token comes from", "/api/auth/token/")
+    username_field: str = said('how the login\'s form calls our user: "username", "email", ...', "username")
+    password_field: str = said("how it calls our password", "password")
     input_hosts: tuple[str, ...] = said("further hosts inputs may come from; the token never goes there", ())
     proxy: str = said(
         'the HTTP proxy between here and the API and all hosts of inputs, e.g. "http://proxy.example.org:3128"; if empty, '

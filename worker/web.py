@@ -10,22 +10,25 @@ import http.client
 import logging
 import re
 import socket
-import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional
-from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError
 
-from .errors import Transient
+from .causes import Server, cause_of, chain_of, host_of, hung_up, proxy_of, silent, unusable
+from .errors import Advice, Transient
 from .settings import Config
 from .wire import Pace, pools
 
 _PIECE = 1 << 20
 """Bytes in memory at a time."""
+_BEGINNING = 4096
+"""Bytes..."""
+_SOON = 5.0
+"""...that are waited for so many seconds."""
 _AS_IT_IS = {"Accept-Encoding": "identity"}
 
 logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # it logs what it also raises, with addresses and tracebacks
@@ -34,8 +37,8 @@ logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # it logs what it also 
 class Answer:
     """The head of an answer, and its body piece by piece as it came over the wire."""
 
-    def __init__(self, answer: requests.Response) -> None:
-        self._answer = answer
+    def __init__(self, answer: requests.Response, pace: Pace) -> None:
+        self._answer, self._pace = answer, pace
         self.status: int = answer.status_code
         self.chunked = bool(self.all("Transfer-Encoding"))
         lengths = re.findall("[0-9]+", ",".join(self.all("Content-Length")))
@@ -48,6 +51,13 @@ class Answer:
     def header(self, name: str) -> str:
         return str(self._answer.headers.get(name, ""))
 
+    def beginning(self) -> bytes:
+        """Of its body, as much as comes soon; to be shown, so that what goes wrong is no matter."""
+        self._pace.begin(_SOON)
+        with contextlib.suppress(requests.RequestException, HTTPError, OSError, http.client.HTTPException):
+            return bytes(self._answer.raw.read(_BEGINNING, decode_content=True))
+        return b""
+
     def pieces(self) -> Iterator[bytes]:
         while piece := self._answer.raw.read(_PIECE, decode_content=False):
             yield piece
@@ -58,7 +68,7 @@ class Web:
 
     def __init__(self, config: Config) -> None:
         site = config.site
-        self._settings, self._api_host = site.api, urlsplit(config.credentials.api_url).hostname
+        self._settings, self._api_url, self._ca_file = site.api, config.credentials.api_url, config.ca_file
         # Where one wait may take as long as a pass, all of them together still must not.
         total = self._settings.connect_timeout + 2 * self._settings.read_timeout
         self._total = min(total, site.timing.lease_expires / 2)
@@ -89,17 +99,28 @@ class Web:
             if body:
                 self._pace.begin_body(self._settings.least_rate)
             try:
-                yield Answer(answer)
+                yield Answer(answer, self._pace)
             except (requests.RequestException, HTTPError) as error:  # an OSError is our own disk's
                 raise self._away(url, error) from None
 
     def _away(self, url: str, error: Exception) -> Transient:
         """The text of the exception may hold the URL with whatever it carries, so it is not shown."""
-        host = urlsplit(url).hostname
-        who = "the API" if host == self._api_host else f"the host {host}"
-        if self._pace.at_proxy or isinstance(error, requests.exceptions.ProxyError):
-            who = "the proxy"
-        return Transient(f"{who} {self._pace.why or _words(error)}")
+        server, proxy = host_of(url, self._api_url), proxy_of(self._settings.proxy)
+        if proxy and (self._pace.at_proxy or self._pace.failed or isinstance(error, requests.exceptions.ProxyError)):
+            server = proxy
+        cause = self._cause(server, error)
+        return Transient(cause.found, fix=cause.fix)
+
+    def _cause(self, server: Server, error: Exception) -> Advice:
+        if server.tls and (trouble := unusable(self._ca_file)):
+            return trouble
+        if self._pace.failed:
+            step, what = self._pace.failed
+            return step(server, what)
+        if self._pace.why:
+            return Advice(f"{server} {self._pace.why}", server.fix_odd)
+        return _of_http(server, error) or cause_of(server, error) or Advice(
+            f"{server} can't be reached ({type(error).__name__})", server.fix_port)  # fmt: skip
 
 
 class _Token(AuthBase):
@@ -153,40 +174,31 @@ def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
 # --- in words
 
 
-def _chain(error: Optional[BaseException]) -> Iterator[BaseException]:
-    """The error and what it came of, as three libraries pass it on."""
-    seen: list[BaseException] = []
-    left: list[object] = [error]
-    while left:
-        each = left.pop()
-        if isinstance(each, BaseException) and each not in seen:
-            seen.append(each)
-            yield each
-            left += [*each.args, getattr(each, "reason", None), each.__cause__, each.__context__]
-
-
-_WORDS = {
-    ssl.SSLCertVerificationError: "can't be reached: its certificate is not trusted here",
-    http.client.RemoteDisconnected: "hung up without an answer",
+_HUNG_UP = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
+_ODD = {
     http.client.IncompleteRead: "cut its answer off",
     http.client.BadStatusLine: "speaks no HTTP there",
     http.client.LineTooLong: "sent a line without an end",
     http.client.HTTPException: "sent an answer that can't be read",
-    socket.timeout: "gave no answer in time",
 }
+_FIX_PROXY_LOGIN = "Set PROXY_USER and PROXY_PASSWORD in credentials.env to our login there"
+_FIX_PROXY = "Ask who runs the proxy whether it may let us through"
 
 
-def _words(error: Exception) -> str:
+def _of_http(server: Server, error: Exception) -> Optional[Advice]:
     """What the other side did. Only libraries' words that can hold no secret are among it."""
-    chain = list(_chain(error))
-    for kind, words in _WORDS.items():
+    chain = list(chain_of(error))
+    if any(isinstance(each, _HUNG_UP) for each in chain):
+        return hung_up(server)
+    for kind, words in _ODD.items():
         if any(isinstance(each, kind) for each in chain):
-            return words
-    for reason in (each.reason for each in chain if isinstance(each, ssl.SSLError) and each.reason):
-        return f"can't be spoken to over TLS ({reason.lower().replace('_', ' ')})"
+            return Advice(f"{server} {words}", server.fix_odd)
+    if any(isinstance(each, socket.timeout) for each in chain):
+        return silent(server)  # of anything but TLS's handshake the pace has told
     # http.client has what a proxy says of a CONNECT in a text only.
     refused = [re.match(r"Tunnel connection failed: ([0-9]{3})", str(each)) for each in chain]
     for status in (match.group(1) for match in refused if match):
-        return "asks for a user and a password" if status == "407" else f"does not let us through (HTTP {status})"
-    strings = [each.strerror for each in chain if isinstance(each, OSError) and each.strerror]
-    return f"can't be reached ({strings[0].lower() if strings else type(error).__name__})"
+        if status == "407":
+            return Advice(f"{server} asks for a user and a password", _FIX_PROXY_LOGIN)
+        return Advice(f"{server} does not let us through (HTTP {status})", _FIX_PROXY)
+    return None

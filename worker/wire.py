@@ -10,16 +10,20 @@ import http.client
 import io
 import socket
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import urllib3.connection
 import urllib3.connectionpool
 from urllib3.exceptions import NewConnectionError
 
-from .bounded import TookTooLong, within
+from .bounded import within
+from .causes import name_unknown, not_connected
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+    from .causes import Server
+    from .errors import Advice
 
 _LINE = 1 << 16
 """Bytes of a line; http.client itself stops there, urllib3 does not."""
@@ -39,12 +43,14 @@ class Pace:
         self.why = ""
         self.at_proxy = False
         """Whether it is a proxy that we wait for."""
+        self.failed: Optional[tuple[Callable[[Server, Any], Advice], OSError]] = None
+        """The step of the way there that failed, and how."""
         self._total, self._until = 0.0, 0.0
         self._least, self._came, self._since = 0, 0, 0.0
 
     def begin(self, total: float) -> None:
         """From now on, `total` seconds."""
-        self.why, self.at_proxy = "", False
+        self.why, self.at_proxy, self.failed = "", False, None
         self._total, self._until, self._least = total, monotonic() + total, 0
 
     def begin_body(self, least: int) -> None:
@@ -82,8 +88,8 @@ class Pace:
         self.why = f"sent {words}"
         return http.client.HTTPException(words)
 
-    def unreached(self, error: OSError, words: str) -> OSError:
-        self.why = f"can't be reached ({words})"
+    def unreached(self, step: Callable[[Server, Any], Advice], error: OSError) -> OSError:
+        self.failed = step, error
         return error
 
     def _fail(self, words: str) -> socket.timeout:
@@ -126,12 +132,12 @@ def _connected_for(connection: urllib3.connection.HTTPConnection, port: int, pac
     try:
         return _connected(connection._dns_host, connection.port or port, pace)
     except OSError as error:
-        raise NewConnectionError(connection, pace.why) from error
+        raise NewConnectionError(connection, "no connection") from error
 
 
 def _connected(host: str, port: int, pace: Pace) -> socket.socket:
     """Raises OSError. The socket's timeout then is what the TLS handshake may take in all."""
-    last, words = OSError(), "it has no address"
+    last = OSError("it has no address")
     for family, kind, protocol, _, address in _addresses(host, port, pace):
         connection = socket.socket(family, kind, protocol)
         try:
@@ -145,12 +151,11 @@ def _connected(host: str, port: int, pace: Pace) -> socket.socket:
             connection.close()
             if pace.why:
                 raise
-            timed_out = isinstance(error, socket.timeout)
-            last, words = error, f"no connection within {most:.3g} s" if timed_out else (error.strerror or "").lower()
+            last = error
         except BaseException:
             connection.close()
             raise
-    raise pace.unreached(last, words)
+    raise pace.unreached(not_connected, last)
 
 
 def _addresses(host: str, port: int, pace: Pace) -> list[Any]:
@@ -158,11 +163,8 @@ def _addresses(host: str, port: int, pace: Pace) -> list[Any]:
     most = pace.wait(pace.connect)
     try:
         return list(within(most, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
-    except TookTooLong:
-        raise pace.unreached(socket.timeout(), f"its name was not found within {most:.3g} s") from None
     except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or "no such name"
-        raise pace.unreached(OSError(why), f"its name can't be found: {why[:1].lower()}{why[1:]}") from None
+        raise pace.unreached(name_unknown, error if isinstance(error, OSError) else OSError("no such name")) from None
 
 
 class _Response(http.client.HTTPResponse):

@@ -67,7 +67,8 @@ class Examined:
     def cron_line(self, log: str = "logs/run_check.log", site_file: Path | None = None) -> str:
         words = [str(ROOT / "run_check"), "--site", str(site_file or self.files.site_file)]
         words += ["--credentials", str(self.files.credentials_file)]
-        line = f"* * * * * {shlex.join(words)} >> {shlex.quote(str(self.files.folder / log))} 2>&1"
+        environment = f"SLURM_CONF={shlex.quote(self.files.environment['SLURM_CONF'])} "
+        line = f"* * * * * {environment}{shlex.join(words)} >> {shlex.quote(str(self.files.folder / log))} 2>&1"
         return line.replace("%", "\\%")
 
     @property

@@ -13,12 +13,12 @@ from worker.doctor.delays import MADE, MOVED, REMOVED
 
 MADE_BY = {
     "python": ("packages",), "files": ("files", "checkout"), "jobs folder": ("disk", "mounts", "from_node"),
-    "broker": ("broker", "drops", "network"), "API": ("service", "network"),
+    "broker": ("broker", "drops", "network", "replies"), "API": ("service", "network"),
     "workloads": ("workloads", "sandbox", "from_node"),
-    "Slurm": ("cluster",), "passes": ("schedule", "pause"), "compute node": ("from_node", "delays"),
+    "Slurm": ("cluster",), "passes": ("schedule", "environment", "pause"), "compute node": ("from_node", "delays"),
 }  # fmt: skip
 GIVEN = {
-    "files": {"credentials.env", "site.toml"}, "disk": {"renaming", "linking", "syncing"},
+    "files": {"credentials.env", "site.toml", "metrics_file", "broker_file"}, "disk": {"renaming", "linking", "syncing"},
     "delays": {MADE, REMOVED, MOVED},
 }  # fmt: skip
 """Names of checks that are no text where the check begins."""

@@ -11,8 +11,9 @@ import pytest
 
 from worker.amqp import management
 from worker.amqp.management import Management
+from worker.causes import Server
 from worker.doctor import network
-from worker.doctor.network import Server, reach
+from worker.doctor.network import reach
 from worker.doctor.report import Report
 from worker.settings import Credentials, Secret
 
@@ -33,11 +34,14 @@ def test_a_name_server_that_hangs_is_a_line_of_the_report(
     monkeypatch.setattr(network, "_SECONDS", 0.1)
     report = Report("API")
 
-    assert not reach(report, Server("api.example.org", 443, True, "API_URL", "", ""), None)
+    assert not reach(report, Server("the API", "api.example.org", 443, True, "API_URL", ""), None)
 
     (finding,) = report.findings
     assert (finding.check, finding.mark) == ("address", "fault")
-    assert finding.found == "api.example.org can't be found: no answer within 0.1 s"
+    assert (
+        finding.found
+        == "the API at api.example.org:443 can't be reached (its name was not found: no answer within 0.1 s)"
+    )
 
 
 def test_a_name_that_is_looked_up_once_more_to_connect_may_not_hang_either(
@@ -54,8 +58,8 @@ def test_a_name_that_is_looked_up_once_more_to_connect_may_not_hang_either(
     monkeypatch.setattr(network, "_SECONDS", 0.1)
     report = Report("API")
 
-    assert not reach(report, Server("api.example.org", 443, True, "API_URL", "", ""), None)
-    assert report.findings[-1].found == "api.example.org:443 can't be reached: no answer"
+    assert not reach(report, Server("the API", "api.example.org", 443, True, "API_URL", ""), None)
+    assert report.findings[-1].found.startswith("the API at api.example.org:443 can't be reached (no answer")
 
 
 def drip(listener: socket.socket, over: threading.Event) -> None:

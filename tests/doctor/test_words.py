@@ -13,9 +13,8 @@ from pika import exceptions
 from scheduler import Unavailable
 from tests.services.upstream import LOGIN_PATHS, Answer, Upstream
 from tests.worker.examples import CREDENTIALS, SITE, config_for, write_files
-from worker.amqp import Connection
 from worker.amqp.trial import Seen, Trial
-from worker.doctor import broker, cluster, disk, files, service
+from worker.doctor import broker, cluster, disk, files, replies, service
 from worker.doctor.report import FAULT, WARNING, Finding, Report
 from worker.doctor.subject import Subject, read_subject
 from worker.errors import Advice, Fault, NotOurs, Transient
@@ -74,10 +73,10 @@ def api_that_answers(answer: Answer) -> Look:
 
 def broker_that_refuses(error: Exception) -> Look:
     def look(report: Report, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(_: Connection) -> None:
+        def refuse(_: object) -> None:
             raise error
 
-        monkeypatch.setattr(Connection, "open", refuse)
+        monkeypatch.setattr("pika.BlockingConnection", refuse)
         monkeypatch.setattr(broker, "reach", lambda *_: True)
         broker.look_at_broker(report, subject_of(folder))
 
@@ -92,8 +91,8 @@ def broker_without(queue: Queue) -> Look:
         trial = Trial(subject.credentials, None)
         report.begin("queue")
         broker._tell_queue(report, trial, queue, Seen("missing"))
-        replies = Replies(create=(Pattern("*"),))
-        broker._try_making_reply_queues(report, trial, replace(subject.known_site, replies=replies))
+        rules = Replies(create=(Pattern("*"),))
+        replies.try_making_reply_queues(report, trial, replace(subject.known_site, replies=rules))
 
     return look
 

@@ -6,6 +6,7 @@ import errno
 import getpass
 import os
 import re
+import shlex
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Optional
 
 import pytest
 
-from scheduler import BatchRequest, Declined, Phase, Refused, SlurmJobId, SpentOn, TooWide, Unavailable
+from scheduler import BatchRequest, Declined, NoHistory, Phase, Refused, SlurmJobId, SpentOn, TooWide, Unavailable
 from slurm.cluster import Slurm
 
 REQUEST = BatchRequest(
@@ -291,3 +292,35 @@ def test_our_own_environment_is_left_alone(commands: Commands) -> None:
     commands.slurm().queue()
 
     assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize(("said", "none_here", "fix"), [
+    ("Slurm accounting storage is disabled", True, "set accounting = false"),
+    ("sacct: error: Problem talking to the database: Connection refused", False, "(slurmdbd) is away"),
+    ("sacct: error: Sending PersistInit msg: Connection refused", False, "(slurmdbd) is away"),
+    ("sacct: error: Munge encode failed: Failed to access \"/run/munge\"", False, "Is munge running on this host"),
+])  # fmt: skip
+def test_accounting_that_is_away_is_not_one_that_there_is_not(
+    commands: Commands, said: str, none_here: bool, fix: str
+) -> None:
+    commands.add("sacct", f"echo {shlex.quote(said)} >&2", "exit 1")
+
+    with pytest.raises(Unavailable) as fault:
+        commands.slurm().history(["bf-a-1"], since=0)
+
+    assert isinstance(fault.value, NoHistory) == none_here and fix in fault.value.fix
+    assert ("accounting = false" in str(fault.value)) == none_here
+
+
+@pytest.mark.parametrize(("said", "fix"), [
+    ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", "(slurmctld) is away"),
+    ("fatal: Could not establish a configuration source", "Set SLURM_CONF to the cluster's slurm.conf"),
+    ("error: If munged is up, restart with --num-threads=10", "Is munge running"), ("Segmentation fault", "by hand"),
+])  # fmt: skip
+def test_a_command_that_fails_says_what_to_do(commands: Commands, said: str, fix: str) -> None:
+    commands.add("squeue", f"echo {shlex.quote(said)} >&2", "exit 1")
+
+    with pytest.raises(Unavailable) as fault:
+        commands.slurm().queue()
+
+    assert fix in fault.value.fix

@@ -11,6 +11,7 @@ import re
 import ssl
 import struct
 from collections.abc import Iterator
+from functools import partial
 from typing import Optional
 
 import pika
@@ -18,17 +19,12 @@ from pika import data, exceptions, spec
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
-from ..errors import Transient
+from ..errors import Advice, Transient
 from ..settings import Credentials
 
 OUR_FAULT = 400
 """Reply codes from here on blame what was sent; 320 is a broker that is being stopped."""
 _PRECONDITION_FAILED = 406
-_NOT_ALLOWED = 530
-"""The reply code of a virtual host that is not there."""
-FIX_LOGIN = "Correct RABBITMQ_USER and RABBITMQ_PASSWORD in credentials.env"
-_FIX_VHOST = "Correct RABBITMQ_VHOST in credentials.env, or ask for access to it"
-_FIX_BLOCKED = "It takes no messages now (a memory or disk alarm of its own): tell its administrators"
 
 
 class TolerantProperties(spec.BasicProperties):  # type: ignore[misc]  # pika publishes no types
@@ -74,7 +70,8 @@ class Connection:
     """Opened when it is first needed, and anew when it was lost."""
 
     def __init__(self, credentials: Credentials, ca_file: Optional[str], blocked_timeout: float = 60) -> None:
-        self._parameters = parameters(credentials, ca_file, blocked_timeout)
+        self._credentials, self._ca_file = credentials, ca_file
+        self._parameters = partial(parameters, credentials, ca_file, blocked_timeout)
         self._open: Optional[pika.BlockingConnection] = None
         self._confirming: Optional[BlockingChannel] = None
 
@@ -91,11 +88,14 @@ class Connection:
         return self._open
 
     def another(self) -> pika.BlockingConnection:
-        """For what may end its connection; the caller closes it."""
+        """For what may end its connection; the caller closes it. Raises Transient."""
         try:
-            return pika.BlockingConnection(self._parameters)
-        except ValueError as error:  # pika's word for a peer that was gone right after it was connected to
-            raise Transient(f"the broker can't be reached: {in_words(error)}") from None
+            return pika.BlockingConnection(self._parameters())
+        # ValueError is pika's word for a peer that was gone right after it was connected to.
+        except (exceptions.AMQPError, AMQPConnectorException, OSError, ValueError) as error:
+            from .causes import not_opened
+
+            raise _transient(not_opened(self._credentials, self._ca_file, error)) from None
 
     def close(self) -> None:
         connection, self._open = self._open, None
@@ -107,19 +107,14 @@ def translated() -> Iterator[None]:
     """Every error of pika or the network becomes Transient; a broken connection is opened anew on next use."""
     try:
         yield
-    except (exceptions.ProbableAuthenticationError, exceptions.AuthenticationError):
-        raise Transient(
-            "the broker refuses our user or password (RABBITMQ_USER, RABBITMQ_PASSWORD)", fix=FIX_LOGIN
-        ) from None
-    except exceptions.ProbableAccessDeniedError as error:
-        raise Transient(f"the broker closed the connection: {in_words(error)}", fix=_FIX_VHOST) from None
-    except exceptions.ConnectionClosedByBroker as error:
-        fix = _FIX_VHOST if error.reply_code == _NOT_ALLOWED else ""
-        raise Transient(f"the broker closed the connection: {in_words(error)}", fix=fix) from None
-    except exceptions.ConnectionBlockedTimeout as error:
-        raise Transient(f"the broker can't be reached or refused: {in_words(error)}", fix=_FIX_BLOCKED) from None
     except (exceptions.AMQPError, exceptions.ChannelError, AMQPConnectorException, OSError) as error:
-        raise Transient(f"the broker can't be reached or refused: {in_words(error)}") from None
+        from .causes import lost
+
+        raise _transient(lost(error)) from None
+
+
+def _transient(cause: Advice) -> Transient:
+    return Transient(cause.found, fix=cause.fix)
 
 
 def close(connection: Optional[pika.BlockingConnection]) -> None:

@@ -104,17 +104,6 @@ class Trial:
             except exceptions.ChannelClosedByBroker as error:
                 return bool(error.reply_code != _NOT_FOUND)
 
-    def is_there(self, name: str) -> bool:
-        """Whether more than one connection may use this queue; nothing is made."""
-        with translated():
-            try:
-                self._jobs_channel().queue_declare(name, passive=True)
-                return True
-            except exceptions.ChannelClosedByBroker as error:
-                if error.reply_code not in (_REFUSED, _NOT_FOUND, _LOCKED):
-                    raise
-                return False
-
     def _learn(self, queue: Queue, messages: int, consumers: int) -> Seen:
         durable, arguments = bool(queue.durable), dict(queue.arguments)
         differences: list[str] = []

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
 _PERSISTENT = 2
+_ACCESS_REFUSED = 403
 
 
 class Messages:
@@ -48,7 +49,7 @@ class Messages:
             except exceptions.ChannelClosedByBroker as error:
                 if is_too_large(error.reply_code, error.reply_text):
                     raise TooLarge(error.reply_text, largest_in(error.reply_text)) from None
-                raise Unroutable(f"the broker refuses it: {error.reply_text}") from None
+                raise Unroutable(_refused(error)) from None
             except exceptions.ConnectionClosedByBroker as error:
                 if error.reply_code < OUR_FAULT:
                     raise
@@ -85,6 +86,14 @@ class Messages:
         self._connection.confirming().basic_publish(
             "", reply.routing_key, reply.body, as_properties(reply), mandatory=mandatory
         )
+
+
+def _refused(error: exceptions.ChannelClosedByBroker) -> str:
+    if error.reply_code == _ACCESS_REFUSED:
+        from ..amqp.causes import NO_RIGHT_TO_ANSWER
+
+        return f"{NO_RIGHT_TO_ANSWER} ({error.reply_text})"
+    return f"the broker refuses it: {error.reply_text}"
 
 
 def is_direct(routing_key: str) -> bool:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
 from pathlib import Path
 from time import monotonic
 
-from ..amqp import FIX_LOGIN
+from ..amqp.causes import NO_RIGHT_TO_ANSWER, queue_cause
 from ..amqp.making import UNSAID, how_to_make, instead_of_transient
 from ..amqp.management import Management
 from ..amqp.trial import Seen, Trial
-from ..errors import Advice, Damaged, Transient
-from ..folder.facts import JobFolder
-from ..folder.jobs import JobsFolder
+from ..causes import broker_of
+from ..errors import Advice, Transient
 from ..settings import Credentials, Queue, Site
 from .drops import tell_deprecated, tell_what_is_dropped
-from .network import Server, reach
+from .network import reach
+from .replies import look_at_replies
 from .report import Report
 from .service import tell_clock
 from .subject import Subject
@@ -25,9 +23,8 @@ from .subject import Subject
 _MIB = 2**20
 _TRIED_BYTES = 17 * _MIB
 """More than what RabbitMQ 4 takes unless it is told otherwise."""
-_SHORT = 3600.0
-"""Seconds that an answer may stay unread without a word."""
-_MOST_LOOKED_AT = 20
+_REFUSED = {"refused": 403, "locked": 405, "stream": 540}
+"""How a pass is told the same: by AMQP's reply code."""
 _SLOW = 1.5
 """Seconds for a MiB."""
 _MANY_CONSUMERS = "Find out who it is: no queue should be served by two (another installation, an older service)."
@@ -45,13 +42,13 @@ def look_at_broker(report: Report, subject: Subject) -> None:
         report.skip("credentials.env can't be used, as told above")
     elif not credentials.rabbitmq_host:
         report.skip("credentials.env does not say where it is")
-    elif reach(report, _server(credentials), subject.ca_file):
+    elif reach(report, broker_of(credentials), subject.ca_file):
         trial = Trial(credentials, subject.ca_file)
         try:
             if _log_in(report, trial, credentials):
                 _look_inside(report, trial, site, Management(credentials, subject.ca_file))
         except Transient as error:
-            report.failed(error, "See the broker's log for why it closed the connection.")
+            report.failed(error, "See the broker's log.")
         finally:
             trial.close()
 
@@ -73,31 +70,16 @@ def _look_at_folders(report: Report, site: Site) -> None:
             report.ok(f"{queue.source}, in {folder}, which the first pass makes")
 
 
-def _server(credentials: Credentials) -> Server:
-    port = "Mend RABBITMQ_HOST and RABBITMQ_PORT in credentials.env (5671 with TLS, 5672 without, as a rule), or ask "
-    tls = "Set RABBITMQ_TLS=true" if not credentials.rabbitmq_tls else "Set RABBITMQ_PORT to its TLS port"
-    return Server(
-        credentials.rabbitmq_host, credentials.rabbitmq_port, credentials.rabbitmq_tls, "RABBITMQ_HOST in credentials.env",
-        f"{port}whether a firewall stands between.", f"{tls} in credentials.env (5671, as a rule).",
-    )  # fmt: skip
-
-
 def _log_in(report: Report, trial: Trial, credentials: Credentials) -> bool:
     report.begin("login")
     where = f"{credentials.rabbitmq_user} at virtual host {credentials.rabbitmq_vhost}"
     try:
         product, version = trial.server()
     except Transient as error:
-        report.failed(error, _fix_login(credentials))
+        report.failed(error, "See the broker's log.")
         return False
     report.ok(f"{where}; {product} {version}")
     return True
-
-
-def _fix_login(credentials: Credentials) -> str:
-    if not credentials.rabbitmq_tls:
-        return "Is this its TLS port? Then set RABBITMQ_TLS=true in credentials.env. Else see the broker's log."
-    return f"See the broker's log. {FIX_LOGIN}."
 
 
 def _look_inside(report: Report, trial: Trial, site: Site, management: Management) -> None:
@@ -116,12 +98,10 @@ def _look_inside(report: Report, trial: Trial, site: Site, management: Managemen
     if trial.may_answer():
         report.ok("we may publish to the default exchange")
     else:
-        report.fault("we may not publish to the default exchange, so no answer could leave",
-                     "Ask for the right to write to amq.default.")  # fmt: skip
+        report.failed(NO_RIGHT_TO_ANSWER)
         return
     _try_size(report, trial, site.replies.max_bytes)
-    _look_at_replies(report, trial, site)
-    _try_making_reply_queues(report, trial, site)
+    look_at_replies(report, trial, site)
     report.begin("clock")
     ahead = trial.clock_ahead()
     if ahead is None:
@@ -130,51 +110,11 @@ def _look_inside(report: Report, trial: Trial, site: Site, management: Managemen
         tell_clock(report, "the broker's", -ahead)
 
 
-def _look_at_replies(report: Report, trial: Trial, site: Site) -> None:
-    """A reply queue that many requests share gives back what is not theirs. What nobody wants goes round there, thousands of
-    times a second, until it expires."""
-    report.begin("unread answers")
-    life = site.replies.expiration
-    shared = [name for name in _reply_queues(site) if life > _SHORT and trial.is_there(name)]
-    if shared:
-        names, hours = ", ".join(shared), f"{life / _SHORT:g} h"
-        report.warn(f"an answer that nobody wants stays in {names} for {hours}; if requests share it and give back what is "
-                    "not theirs, it is redelivered thousands of times a second for so long",
-                    'Set expiration = "1h" in [replies] of site.toml, unless answers are read later than that.')  # fmt: skip
-    else:
-        report.ok(f"an answer that nobody reads is gone after {life / _SHORT:g} h")
-
-
-def _try_making_reply_queues(report: Report, trial: Trial, site: Site) -> None:
-    report.begin("queues for answers")
-    if site.replies.create and not site.replies.create_durable and not trial.makes_transient():
-        instead = instead_of_transient("create_durable")
-        report.fault(f"replies.create names queues to be made, and {instead.found}", f"{instead.fix}.")
-
-
-def _reply_queues(site: Site) -> list[str]:
-    """Those that site.toml names in full, and those that jobs in flight want their answers in."""
-    names = {str(each) for each in site.replies.patterns if not each.endswith("*")}
-    with contextlib.suppress(OSError):
-        for path in itertools.islice(JobsFolder(site.jobs_dir).active.iterdir(), _MOST_LOOKED_AT):
-            with contextlib.suppress(Damaged, OSError):
-                message = JobFolder(path).message.read()
-                reply_to = message.properties.get("reply_to") if message else None
-                names |= {reply_to} if isinstance(reply_to, str) else set()
-    return sorted(name for name in names if name and not name.startswith("amq."))[:_MOST_LOOKED_AT]
-
-
 def _tell_queue(report: Report, trial: Trial, queue: Queue, seen: Seen) -> None:
     if seen.state == "missing":
         _tell_missing(report, trial, queue)
-    elif seen.state == "locked":
-        report.fault("belongs to another connection alone (exclusive)", "Ask the service for a queue that is shared.")
-    elif seen.state == "refused":
-        report.fault("it does not exist, or we may not even look at it",  # RabbitMQ 4.3 says the same of both
-                     "Check its name in site.toml, or ask for the right to read it.")  # fmt: skip
-    elif seen.kind == "stream":
-        report.fault("is a stream, whose messages stay when they are read",
-                     "Ask the service for a classic or quorum queue, or mend the name in site.toml.")  # fmt: skip
+    elif code := _REFUSED.get(seen.kind if seen.kind == "stream" else seen.state):
+        report.failed(queue_cause(code))
     else:
         _tell_what_it_is(report, queue, seen)
 

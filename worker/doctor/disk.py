@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import shlex
 import stat
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..build import traits
-from ..errors import NotOurs
+from ..errors import Damaged, NotOurs
 from ..folder import paths
+from ..folder.disk import cause
 from ..folder.jobs import JobsFolder, mark_file
 from ..job.sentences import duration
 from ..login.mark import Marked, check_mark
@@ -25,6 +28,7 @@ from .subject import Subject
 _MIB = 2**20
 _LITTLE = 1024 * _MIB
 _INODES = 1000
+_MOST_NAMED = 3
 _ON_ONE_HOST = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "ramfs", "f2fs")
 _SCRATCH = re.compile(r"scratch|^ptmp$", re.IGNORECASE)
 _LEAST_PURGE = 3 * 86400
@@ -40,6 +44,8 @@ def look_at_jobs_folder(report: Report, subject: Subject) -> None:
     site = subject.site
     if not _is_the_one(report, subject, site) or not _there(report, site):
         return
+    _look_at_owners(report, site)
+    _look_at_undelivered(report, site)
     _look_at_room(report, site, site.jobs_dir)
     _look_at_kind(report, site, subject.on_node)
     _look_for_purges(report, site)
@@ -48,7 +54,7 @@ def look_at_jobs_folder(report: Report, subject: Subject) -> None:
         with own_folder(site.jobs_dir) as made:
             _try_writing(report, made)
     except OSError as error:
-        report.fault(f"{site.jobs_dir}: {error.strerror}", "See whether the disk is full, read-only or over quota.")
+        report.failed(cause(error))
 
 
 def _is_the_one(report: Report, subject: Subject, site: Site) -> bool:
@@ -77,7 +83,7 @@ def _is_the_one(report: Report, subject: Subject, site: Site) -> bool:
         report.fault(error.found, f"{error.fix}.")
         return False
     except OSError as error:
-        report.fault(f"{site.jobs_dir}: {error.strerror}", "Is its file system mounted, and does its server answer?")
+        report.failed(cause(error))
         return False
     report.begin("jobs folder")
     return True
@@ -90,10 +96,12 @@ def _there(report: Report, site: Site) -> bool:
     except FileNotFoundError:
         return _can_be_made(report, site)
     except OSError as error:
-        report.fault(f"{path} can't be looked at: {error.strerror}", "Is its file system mounted, and are we let in?")
+        report.failed(cause(error))
         return False
     if not stat.S_ISDIR(found.st_mode):
         report.fault(f"{path} is no folder", "Set jobs_dir in site.toml to a folder.")
+    elif _is_read_only(path):
+        report.failed(cause(OSError(errno.EROFS, os.strerror(errno.EROFS))))
     elif not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         report.fault(
             f"{path} can't be written by us", f"Run as its owner: chmod u+rwx {path}; or set another jobs_dir."
@@ -109,27 +117,57 @@ def _there(report: Report, site: Site) -> bool:
     return False
 
 
+def _look_at_owners(report: Report, site: Site) -> None:
+    """A pass that somebody ran as root leaves what we may not change."""
+    report.begin("owners")
+    inside = [Path(each.path) for each in os.scandir(site.jobs_dir)]
+    others = [str(each) for each in inside if each.lstat().st_uid != os.getuid()]
+    if others:
+        more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+        report.fault(f"{', '.join(others[:_MOST_NAMED])}{more} belong to another user: did somebody run a pass as root?",
+                     f"Ask them to run: chown -R {os.getuid()} {shlex.quote(str(site.jobs_dir))}")  # fmt: skip
+    else:
+        report.ok("all in it is ours")
+
+
+def _look_at_undelivered(report: Report, site: Site) -> None:
+    report.begin("answers not sent")
+    try:
+        kept = len(paths.names_in(JobsFolder(site.jobs_dir).undelivered))
+    except Damaged as error:
+        report.fault(str(error), "Move it aside, and run the doctor again.")
+        return
+    if kept:
+        report.warn(f"{kept} in jobs/undelivered: no queue took them for longer than give_up_after",
+                    "Run: ./check.py resend. It lists them, and why; with --all it sends them again.")  # fmt: skip
+    else:
+        report.ok("none was given up")
+
+
+def _is_read_only(path: Path) -> bool:
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
 def _can_be_made(report: Report, site: Site) -> bool:
-    path = site.jobs_dir
-    above = next(each for each in path.parents if each.exists())
-    if os.access(above, os.W_OK | os.X_OK):
-        report.warn(f"{path} does not exist; the first pass makes it",
+    above = next(each for each in site.jobs_dir.parents if each.exists())
+    if _is_read_only(above):
+        report.failed(cause(OSError(errno.EROFS, os.strerror(errno.EROFS), str(above))))
+    elif os.access(above, os.W_OK | os.X_OK):
+        report.warn(f"{site.jobs_dir} does not exist; the first pass makes it",
                     "If there were jobs before: is its file system mounted?")  # fmt: skip
         _look_at_room(report, site, above)
     else:
-        report.fault(
-            f"{path} does not exist, and {above} can't be written", "Set jobs_dir in site.toml to a folder of yours."
-        )
+        report.fault(f"{site.jobs_dir} does not exist, and {above} can't be written",
+                     "Set jobs_dir in site.toml to a folder of yours.")  # fmt: skip
     return False
 
 
-def _look_at_room(report: Report, site: Site, folder: Path) -> None:
-    """`folder`: the jobs folder, or where it will be made."""
+def _look_at_room(report: Report, site: Site, place: Path) -> None:
     report.begin("room")
-    disk = os.statvfs(folder)
+    disk = os.statvfs(place)
     room, least = disk.f_bavail * disk.f_frsize, 2 * site.limits.message_bytes
     found = f"{room // _MIB} MiB free"
-    mend = f"Make room on the disk of {folder}, or set keep_done and done_bytes lower."
+    mend = f"Make room on the disk of {place}, or set keep_done and done_bytes lower."
     if room < least:
         report.fault(f"{found}: no message is taken", mend)
     elif disk.f_files and disk.f_favail < _INODES:

@@ -8,17 +8,15 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, TextIO
+from typing import Optional
 
 from .. import as_json
 from . import packages
-from .report import FAULT, OK, SKIPPED, WARNING, Finding, Group, Report, run_side_by_side
+from .report import FAULT, SKIPPED, Finding, Group, Report, run_side_by_side
+from .shown import show, show_briefly, summary
 
 SECONDS = 60.0
 """What a group of checks may take; each step in it has a shorter time of its own."""
-_SIGNS = {OK: "✓", WARNING: "!", FAULT: "✗", SKIPPED: "-"}
-_PLAIN = {OK: "ok", WARNING: "warning", FAULT: "FAULT", SKIPPED: "-"}
-_COLOURS = {OK: "32", WARNING: "33", FAULT: "1;31", SKIPPED: "2"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,8 @@ class Wishes:
     wait: float = 300.0
     """Seconds for the answer from a compute node."""
     bundle: Optional[Path] = None
+    quiet: bool = False
+    """One line first, then a line per group, and what is not well."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,14 @@ def doctor(root: Path, site_file: Path, credentials_file: Path, wishes: Wishes) 
     groups = examine(root, site_file, credentials_file, wishes.input)
     for findings in itertools.chain(groups, _from_node(root, site_file, credentials_file, wishes)):
         found += findings
-        if not wishes.as_json:
+        if not (wishes.as_json or wishes.quiet):
             show(findings, sys.stdout)
     code = os.EX_CONFIG if any(each.mark == FAULT for each in found) else os.EX_OK
-    if not wishes.as_json:
-        print(f"\n{_summary(found)}", flush=True)
+    if wishes.quiet and not wishes.as_json:
+        show_briefly(found, _since(root, site_file, credentials_file), sys.stdout)
+    elif not wishes.as_json:
+        print(f"\n{summary(found)}")
+    sys.stdout.flush()
     if wishes.bundle is not None and not _bundled(root, site_file, credentials_file, found, wishes.bundle):
         code = os.EX_CANTCREAT
     return as_json.show(Told(found), code) if wishes.as_json else code
@@ -72,6 +75,16 @@ def _from_node(root: Path, site_file: Path, credentials_file: Path, wishes: Wish
         report = Report("compute node")
         told = look_from_node(report, read_subject(root, site_file, credentials_file, wishes.input), wishes.wait)
         yield [*report.findings, *told]
+
+
+def _since(root: Path, site_file: Path, credentials_file: Path) -> str:
+    """What passes have noted: since when jobs wait, or when the last one was."""
+    if packages.missing():
+        return ""
+    from .schedule import since_when
+    from .subject import read_subject
+
+    return since_when(read_subject(root, site_file, credentials_file, ""))
 
 
 def _bundled(root: Path, site_file: Path, credentials_file: Path, found: list[Finding], target: Path) -> bool:
@@ -140,28 +153,3 @@ def _groups(root: Path, site_file: Path, credentials_file: Path, an_input: str, 
         groups["Slurm"] = lambda report: look_at_slurm(report, subject)
         groups["passes"] = passes
     return groups
-
-
-def show(findings: list[Finding], stream: TextIO) -> None:
-    for each in findings:
-        print(line(each, stream), file=stream, flush=True)
-
-
-def line(finding: Finding, stream: TextIO) -> str:
-    sign = _SIGNS[finding.mark] if _shows_signs(stream) else f"{_PLAIN[finding.mark]:7}"
-    if stream.isatty() and "NO_COLOR" not in os.environ:
-        sign = f"\033[{_COLOURS[finding.mark]}m{sign}\033[0m"
-    where = ", ".join(part for part in (finding.node, finding.group, finding.check) if part)
-    found = finding.found if finding.found.endswith((".", "!", "?")) or not finding.mend else f"{finding.found}."
-    return f"{sign} {where}: {found} {finding.mend}".rstrip()
-
-
-def _summary(found: list[Finding]) -> str:
-    faults, warnings = (sum(each.mark == mark for each in found) for mark in (FAULT, WARNING))
-    if not faults and not warnings:
-        return "All is well."
-    return f"{faults} to mend, {warnings} to know of."
-
-
-def _shows_signs(stream: TextIO) -> bool:
-    return (stream.encoding or "").lower().replace("-", "") == "utf8"

@@ -27,6 +27,7 @@ def look_at_files(report: Report, subject: Subject) -> None:
     for each in advice(subject.site, traits(subject.site)) if subject.site else ():
         report.warn(each.found, f"{each.fix}.")
     _look_at_ca_file(report, subject)
+    _look_at_written(report, subject)
     look_at_scripts(report, subject.root)
     report.begin("who may change the code")
     names = ("", "check.py", "run_check", "worker", "scheduler", "slurm", "slurm/job.sh")
@@ -41,8 +42,9 @@ def look_at_files(report: Report, subject: Subject) -> None:
 
 def _correct(fault: Fault) -> str:
     if fault.line:
-        return f"Mend line {fault.line} of {fault.file}."
-    return f"Mend it in {fault.file}; docs/settings.md explains each setting."
+        return f"Correct line {fault.line} of {fault.file}."
+    where = "docs/settings.md" if fault.file.suffix == ".toml" else "credentials.env.example"
+    return f"Correct it in {fault.file}; {where} explains each line."
 
 
 def _look_at_ca_file(report: Report, subject: Subject) -> None:
@@ -57,6 +59,25 @@ def _look_at_ca_file(report: Report, subject: Subject) -> None:
     except OSError as error:
         report.fault(f"{subject.ca_file} can't be used: {error.strerror or error}",
                      "Set ca_file in site.toml (or SSL_CERT_FILE) to a PEM file that we may read.")  # fmt: skip
+
+
+def _look_at_written(report: Report, subject: Subject) -> None:
+    """What passes write besides the jobs folder; a compute node need not see it."""
+    site = subject.site
+    if site is None or subject.on_node:
+        return
+    files = {"metrics_file": subject.root / site.metrics_file} if site.metrics_file else {}
+    if site.broker == "embedded":
+        files["broker_file"] = site.broker_file
+    for setting, file in files.items():
+        report.begin(setting)
+        made_later = setting == "broker_file" and not file.parent.exists() and file.parent == site.jobs_dir
+        if made_later or os.access(file.parent, os.W_OK | os.X_OK):
+            report.ok(f"{file}")
+        else:
+            report.fault(
+                f"{file.parent} is not there, or we may not write there", f"Make it, or correct {setting} in site.toml."
+            )
 
 
 def _others_write(path: Path) -> bool:

@@ -54,7 +54,7 @@ class Report:
     def fault(self, found: str, mend: str) -> None:
         self._add(FAULT, found, mend)
 
-    def failed(self, error: SaysHowToMend, otherwise: str) -> None:
+    def failed(self, error: SaysHowToMend, otherwise: str = "") -> None:
         """`otherwise`: what to do where the error does not say."""
         self.fault(error.found, f"{error.fix}." if error.fix else otherwise)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from ..causes import Server, api_of, proxy_of
 from ..errors import Damaged, StepFailed, Transient
 from ..folder.jobs import JobsFolder
 from ..settings import Credentials
-from .network import Server, reach
+from .network import reach
 from .report import Report
 from .subject import Subject
 
@@ -29,29 +30,13 @@ def look_at_api(report: Report, subject: Subject) -> None:
         report.skip("credentials.env can't be used, as told above")
     elif not credentials.api_url or urlsplit(credentials.api_url).hostname is None:
         report.skip("credentials.env does not say where it is")
-    elif reach(report, _proxy(subject) or _server(credentials), subject.ca_file):
+    elif reach(report, _way(subject, credentials), subject.ca_file):
         _speak(report, subject, credentials)
 
 
-def _proxy(subject: Subject) -> Optional[Server]:
-    """Where all ways to the API lead through one: nothing behind it can be reached step by step."""
-    parts = urlsplit(subject.site.api.proxy if subject.site else "")
-    if not parts.hostname:
-        return None
-    setting = "proxy in [api] of site.toml"
-    mend = f"Mend {setting}, or ask whether a firewall stands between."
-    return Server(parts.hostname, parts.port or 80, None, setting, mend, "")
-
-
-def _server(credentials: Credentials) -> Server:
-    parts = urlsplit(credentials.api_url)
-    tls = parts.scheme == "https"
-    mend = "Write https:// in API_URL" if not tls else "Mend the port in API_URL, or write http:// if it has no TLS"
-    return Server(
-        parts.hostname or "", parts.port or (443 if tls else 80), tls, "API_URL in credentials.env",
-        "Mend API_URL in credentials.env, or ask whether a firewall stands between; where the way out is an HTTP proxy, set "
-        "proxy in [api] of site.toml.", f"{mend}.",
-    )  # fmt: skip
+def _way(subject: Subject, credentials: Credentials) -> Server:
+    """Nothing behind a proxy can be reached step by step."""
+    return proxy_of(subject.known_site.api.proxy) or api_of(credentials.api_url)
 
 
 def _speak(report: Report, subject: Subject, credentials: Credentials) -> None:

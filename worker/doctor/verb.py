@@ -24,6 +24,7 @@ EXIT_CODES = {
 EXAMPLES = """\
 examples:
   ./check.py doctor                              look at everything from here
+  ./check.py doctor --quiet                      whether all is well, since when, and only what is not
   ./check.py doctor --input /uploads/page.png    also open one input, as a job would
   ./check.py doctor --from-node                  also from a compute node, by a job of two minutes at the most
   ./check.py doctor --bundle support.tar.gz      also write an archive for whoever helps you; it holds no secret
@@ -36,6 +37,7 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--wait", type=float, default=300.0, metavar="SECONDS", help="for that job (default: %(default)s)"
     )
+    verb.add_argument("--quiet", action="store_true", help="one line first, then one per group, and what is not well")
     verb.add_argument("--bundle", type=Path, metavar="FILE", help="write a support archive (.tar.gz) without secrets")
     verb.add_argument("--on-node", type=Path, help=argparse.SUPPRESS)
     verb.add_argument("--input", default="", metavar="PATH", help="a path or URL of the API that must be readable")
@@ -51,5 +53,5 @@ def run(root: Path, options: argparse.Namespace) -> int:
     files = (root, options.site.resolve(), options.credentials.resolve())
     if options.on_node:
         return answer_on_node(*files, options.input, options.on_node)
-    wishes = Wishes(options.input, options.json, options.from_node, options.wait, options.bundle)
+    wishes = Wishes(options.input, options.json, options.from_node, options.wait, options.bundle, options.quiet)
     return doctor(*files, wishes)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 
-from ..installed import needed, trouble, why_stopped
+from ..installed import fix_of, needed, trouble, why_stopped
 from ..settings import Site, Workload
 from .report import Report
 from .subject import Subject
@@ -20,7 +20,7 @@ def look_at_workloads(report: Report, subject: Subject) -> None:
         report.begin(f"workload {name}")
         problems = list(_on_node(subject, site, workload) if subject.on_node else _here(subject, name))
         for words in problems:
-            report.fault(words, f"Install it, or correct argv of {name} in site.toml. Until then its jobs wait.")
+            report.fault(words, f"{fix_of(name)}.")
         if not problems:
             _not_there(report, subject, site, workload)
     for queue in site.queues:

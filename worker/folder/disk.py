@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+from ..errors import Advice
+
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 """It answers, and takes nothing."""
 AWAY = FULL | frozenset({
@@ -24,23 +26,30 @@ AWAY = FULL | frozenset({
 """
 
 
+_ROOM = "Make room there, or set keep_done and done_bytes in site.toml lower"
+_OURS = "Set jobs_dir in site.toml to a folder of your own; or run, if it is yours: chmod u+rwx"
+_FIXES = {
+    errno.ENOSPC: _ROOM, errno.EDQUOT: f"{_ROOM}; our quota there is used up (quota -s): or ask for more",
+    errno.EROFS: "It is mounted read-only: tell its administrators",
+    errno.EACCES: _OURS, errno.EPERM: _OURS, errno.ENOTDIR: "Set jobs_dir in site.toml to a folder",
+    errno.EKEYEXPIRED: "Our Kerberos ticket has expired: renew it (kinit), for cron too",
+}  # fmt: skip
+
+
 def is_away(error: OSError) -> bool:
     """Whether this befalls all jobs, and passes or is put right for all of them."""
     return error.errno in AWAY
 
 
+def cause(error: OSError) -> Advice:
+    """What is wrong, and what an operator does about it."""
+    fix = _FIXES.get(error.errno or 0, "Is its file system mounted? Does its server answer? Tell its administrators")
+    if is_away(error):
+        how = "written" if error.errno in FULL else "reached"
+        return Advice(f"the jobs folder can't be {how}: {error.strerror}", fix)
+    return Advice(f"{error.filename or 'the jobs folder'} can't be used: {error.strerror or error}", fix)
+
+
 def words(error: OSError) -> str:
-    """For people."""
-    how = "written" if error.errno in FULL else "reached"
-    return f"the jobs folder can't be {how}: {error.strerror}"
-
-
-def fix(error: OSError) -> str:
-    """What to do where the jobs folder can't be made or used; empty where that is not known."""
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "Set jobs_dir in site.toml to a folder of your own; or run, if it is yours: chmod u+rwx"
-    if error.errno == errno.EROFS:
-        return "It is mounted read-only: ask its administrators, or set jobs_dir in site.toml to another disk"
-    if error.errno in FULL:
-        return "Make room there, or set jobs_dir in site.toml to another disk"
-    return "Is its file system mounted? ./check.py doctor looks at it" if error.errno in AWAY else ""
+    """The same in a line."""
+    return str(cause(error))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from scheduler import Unavailable
+from scheduler import NoHistory, Unavailable
 from slurm.survey import Partition, Survey
 
 from ..errors import Transient
@@ -87,9 +87,11 @@ def _accounting(slurm: Survey, notes: list[str]) -> _Settings:
         accounts = slurm.accounts()
         notes.append(f"Accounts: {', '.join(accounts) or 'none'}.")
         slurm.ask_accounting()
-    except Unavailable:
-        notes.append("There is no accounting here (sacct does not answer): accounting = false.")
+    except NoHistory:
+        notes.append("There is no accounting here: accounting = false.")
         return {("slurm", "accounting"): False}
+    except Unavailable as error:
+        notes.append(f"Accounting gives no answer now, and is asked all the same: {error}.")
     return {}
 
 

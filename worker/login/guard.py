@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from ..build import Ends, open_ends
-from ..errors import Advice, Damaged, NotOurs, Transient
+from ..errors import Damaged, NotOurs, Transient
 from ..folder.jobs import JobsFolder, mark_file
 from ..folder.paths import contents, remove
 from ..installed import Workloads
@@ -62,9 +62,9 @@ def guarded(
         log.error("jobs folder is not the one of earlier passes, nothing done: %s", error)
         return os.EX_CANTCREAT
     except OSError as error:
-        from ..folder.disk import fix
+        from ..folder import disk
 
-        log.error("jobs folder can't be used why=%r", str(Advice(str(error), fix(error))))
+        log.error("jobs folder can't be used why=%r", disk.words(error))
         return os.EX_CANTCREAT
 
 

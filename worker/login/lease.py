@@ -188,6 +188,17 @@ def _holder(path: Path) -> Optional[_Holder]:
     return _Holder(host="an unknown host", pid=0)
 
 
+def last_holder(path: Path) -> tuple[str, bool]:
+    """The host of the pass that has the lease or had it last, "" where there is none; and whether it may be running. Raises
+    OSError."""
+    old, holder = _identity(path), _holder(path)
+    if old is None or holder is None:
+        return "", False
+    me = _Holder(socket.gethostname(), os.getpid(), began(os.getpid()))
+    released = old.mode == _RELEASED
+    return holder.host, not (released if holder.host != me.host else _is_over(holder, me, released))
+
+
 def began(pid: int) -> str:
     """When this process began, in a form that no other one of this host's has: proc(5). The system gives its number to
     another one when it has ended, or after a reboot. Empty where that can't be told."""

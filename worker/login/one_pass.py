@@ -16,7 +16,7 @@ from ..errors import Transient
 from ..folder import disk, paths, pause
 from ..folder.facts import site_fault_of
 from ..folder.jobs import JobsFolder
-from ..installed import Workloads
+from ..installed import Workloads, fix_of
 from ..settings import Config
 from . import paused
 from .account import Login
@@ -135,7 +135,7 @@ class Pass:
         self.state.faults.stopped = self._workloads.stopped()
         for name, why in self.state.faults.stopped.items():
             level = logging.ERROR if self._notices.is_news(f"workload {name}", why) else logging.DEBUG
-            log.log(level, "workload stopped, the others go on workload=%s why=%r", name, why)
+            log.log(level, "workload stopped, the others go on workload=%s why=%r fix=%r", name, why, fix_of(name))
 
     def _report_paused(self) -> None:
         """A watch says it once."""

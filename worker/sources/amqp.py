@@ -24,14 +24,6 @@ from . import Properties, QueueFault, Source, Taken
 
 log = logging.getLogger(__name__)
 
-_REFUSALS = {
-    403: ("may not be read by our user, or does not exist ({})",
-          "Give the user the right to read it, make the queue, or take it out of site.toml"),
-    404: ("does not exist ({})", "Make it, or take it out of site.toml"),
-    405: ("belongs to another connection alone ({})", "It has to be made anew, and not as an exclusive one"),
-    540: ("is a stream; Batchferry needs a classic or quorum queue", ""),
-}  # fmt: skip
-"""By reply code: why a jobs queue can't be read, and what to do. 540 is what a basic.get from a stream is told."""
 _FIX_MAKING = "Correct its settings there, or make it by hand"
 _MOST_PREFETCH = 65_535
 """A short unsigned integer of AMQP."""
@@ -270,8 +262,10 @@ class RabbitMQ(Source):
             except (exceptions.ChannelClosedByBroker, exceptions.ConnectionClosedByBroker) as error:
                 if error.reply_code < OUR_FAULT:
                     raise
-                words, fix = _REFUSALS.get(error.reply_code, ("can't be read: the broker refuses ({})", ""))
-                raise QueueFault(queue, words.format(error.reply_text), fix) from None
+                from ..amqp.causes import queue_cause
+
+                cause = queue_cause(error.reply_code)
+                raise QueueFault(queue, f"{cause.found} ({error.reply_text})", cause.fix) from None
 
 
 def _plain(p: spec.BasicProperties) -> Properties:

@@ -16,7 +16,8 @@ from tests.worker.examples import config_for
 from worker.amqp import Connection
 from worker.amqp.making import Make, how_to_make, how_to_make_for_reply
 from worker.amqp.trial import Seen, Trial
-from worker.doctor.broker import _tell_queue, _try_making_reply_queues
+from worker.doctor.broker import _tell_queue
+from worker.doctor.replies import try_making_reply_queues
 from worker.doctor.report import Report
 from worker.errors import Advice, Unroutable
 from worker.job.outcome import Reply
@@ -148,7 +149,7 @@ def test_the_doctor_tries_whether_the_broker_makes_queues_that_are_not_durable(
 
     assert trial.makes_transient() is makes
     _tell_queue(report, trial, Queue("jobs", "w", durable=False), Seen("missing"))
-    _try_making_reply_queues(report, trial, replace(site, replies=Replies(create=(Pattern("*"),))))
+    try_making_reply_queues(report, trial, replace(site, replies=Replies(create=(Pattern("*"),))))
 
     faults = [each for each in report.findings if each.mark == "fault"]
     assert len(faults) == (0 if makes else 2)

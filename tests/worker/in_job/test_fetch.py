@@ -389,7 +389,7 @@ def test_a_fault_that_passes_is_tried_again(tmp_path: Path, upstream: Upstream, 
 
 
 @pytest.mark.parametrize(("fault", "words"), [
-    ("500", "HTTP 500"), ("hang up", "the API hung up without an answer"), ("half a body", "(the "),
+    ("500", "HTTP 500"), ("hang up", "hung up without an answer"), ("half a body", "(the "),
 ])  # fmt: skip
 def test_a_fault_that_does_not_pass_in_time_may_work_in_another_attempt(
     job: Job, fault: str, words: str, clock: Clock
@@ -430,7 +430,7 @@ def test_a_service_that_is_silent_for_too_long_is_given_up(tmp_path: Path, upstr
     upstream.add("/a", b"a")
     upstream.script("/a", *[Answer(delay=60)] * 9)
 
-    assert "the API gave no answer for 0.2 s" in job.failure("/a").reason
+    assert "gave no answer for 0.2 s" in job.failure("/a").reason
 
 
 def test_a_service_that_is_gone_may_be_back_for_another_attempt(job: Job) -> None:
@@ -438,7 +438,7 @@ def test_a_service_that_is_gone_may_be_back_for_another_attempt(job: Job) -> Non
 
     failure = job.failure("/a")
 
-    assert failure.may_work_again and "the API can't be reached (connection refused)" in failure.reason
+    assert failure.may_work_again and "can't be reached (connection refused)" in failure.reason
 
 
 # --- size and disk
@@ -578,7 +578,7 @@ def test_a_certificate_that_is_not_trusted_ends_the_connection_before_the_passwo
 ) -> None:
     config = config_for(tmp_path, upstream_tls.url, upstream_tls.user, upstream_tls.password, changes={"ca_file": ""})
 
-    with pytest.raises(Transient, match="the API can't be reached: its certificate is not trusted here"):
+    with pytest.raises(Transient, match="can't be reached: its certificate is not trusted here"):
         Api(config).authenticate()
     assert upstream_tls.requests == []
 
