@@ -99,3 +99,5 @@ def _of_workload(here: Path, workload: Workload) -> Iterator[tuple[Path, str]]:
             yield there, f'{where}: an output can\'t be named "error"; that word marks a failure'
         if any("/" in suffix for suffix in form.outputs.values()):
             yield there, f"{where}: an output's suffix can't hold a slash"
+        for name in sorted(set(form.folders) - set(form.outputs)):
+            yield (*here, "forms", number, "folders"), f"{where}: folders: {name!r} is no output of this form"

@@ -180,6 +180,9 @@ class Form:
     required: tuple[str, ...] = needed("inputs that must be there")
     outputs: Mapping[str, str] = needed('the outputs, each with its file\'s suffix ("" for none)')
     optional: tuple[str, ...] = said("inputs that may be there", ())
+    folders: tuple[str, ...] = said(
+        "outputs that the program makes as folders; each goes home as one file, a zip of all that is in it", ()
+    )
     family_max: int = said("the most members of a family", 10, least=1, most=10_000)
 
 
@@ -310,6 +313,12 @@ class Limits:
     output_bytes: int = said(
         "bytes of all outputs of one job together, before base64", 90 * 2**20, least=1024, most=_MOST_BYTES
     )
+    kept_bytes: int = said(
+        "bytes of all outputs together that are kept in jobs/done, as far as no answer carried them; the oldest go first",
+        50 * 2**30,
+        least=2**20,
+        most=_MOST_BYTES,
+    )
     done_bytes: int = said(
         "bytes of all jobs in jobs/done together; the oldest days go first", 50 * 2**30, least=2**20, most=_MOST_BYTES
     )
@@ -353,6 +362,13 @@ class Timing:
         "a pass on another login node that shows no life for this long is ignored", 900.0, least=1, most=DAY
     )
     keep_done: Seconds = said("how long delivered jobs stay in jobs/done", 14 * DAY, least=HOUR, most=9999 * DAY)
+
+    keep_outputs: Seconds = said(
+        "how long outputs that no answer carried stay in jobs/done, and not longer than their jobs",
+        14 * DAY,
+        least=0,
+        most=9999 * DAY,
+    )
 
     def margin(self, time_limit: float) -> float:
         """How long before its time limit a job is stopped, in seconds."""

@@ -126,6 +126,7 @@ def test_all_faults_of_both_files_are_told_at_once(tmp_path: Path) -> None:
     ('cpus = "CPUs"', 'cores = "CPUs"', "resources.names.cores: must be one of"),
     ('"Background Model" = ".h5", "Model {n}"', '"error" = ".h5", "Model {n}"', "an output can't be named \"error\""),
     ('"Model {n}" = ".h5"', '"Model {n}" = "/x"', "an output's suffix can't hold a slash"),
+    ('"Model {n}" = ".h5" }', '"Model {n}" = ".h5" }\nfolders = ["Model"]', "folders: 'Model' is no output of this form"),
     ('argv = ["/bin/true"]', "argv = []", "workloads.train: argv is empty"),
     ("[[queues]]", '[[queues]]\nname = "hpc-jobs"\nworkload = "train"\n[[queues]]', "queues: two have the same name"),
     ("[[queues]]", 'installation = "a-b"\n[[queues]]', "installation: must be at most 12 letters and digits"),

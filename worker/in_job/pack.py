@@ -62,7 +62,7 @@ def pack_into(reply: BinaryIO, spec: JobSpec, outputs: Path, site: Site) -> dict
     with _stored():
         collected = collect(spec, outputs, site.limits.output_bytes)
         open_store(site).store(collected, reply)
-    return manifest(collected)
+    return manifest(collected, typed=bool(spec.accept))
 
 
 @contextlib.contextmanager

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Optional
 
 from ..build import traits
-from ..errors import Damaged, StepFailed
+from ..errors import Damaged, OutputsTooLarge, StepFailed
 from ..folder import paths
+from ..folder.answer import kept_until
 from ..folder.facts import AttemptFolder
 from ..installed import needed, trouble
 from ..job import sentences
@@ -206,10 +207,22 @@ def _scratch(work: Work) -> Iterator[Path]:
     with _emptied(work.attempt.work) if place == IN_FOLDER else place_to_work(place, str(work.job_id)) as path:
         try:
             yield _made(path)
-        except BaseException:
-            made, most = path / "outputs", work.config.site.limits.output_bytes
-            paths.keep_files(made, work.attempt.outputs, most, set(work.spec.outputs.values()))
+        except BaseException as error:
+            _keep_outputs(work, path / "outputs", error)
             raise
+
+
+def _keep_outputs(work: Work, made: Path, why: BaseException) -> None:
+    """Whoever is told that they are too large is told until when they are here."""
+    limits, timing, declared = work.config.site.limits, work.config.site.timing, set(work.spec.outputs.values())
+    if not isinstance(why, OutputsTooLarge):
+        paths.keep_files(made, work.attempt.outputs, limits.output_bytes, declared)
+        return
+    kept: set[str] = set()
+    with contextlib.suppress(Interrupted), work.interrupts.allowed():  # to copy them may take longer than there is time
+        kept = paths.keep_files(made, work.attempt.outputs, limits.kept_bytes, declared)
+    if declared <= kept:
+        why.reason += sentences.kept_until(kept_until(time.time(), timing))
 
 
 @contextlib.contextmanager

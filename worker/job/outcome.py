@@ -19,10 +19,11 @@ OUTCOMES = ("succeeded", "rejected", "failed", "out_of_memory", "timed_out", "no
 
 @dataclass(frozen=True)
 class Output:
-    """One output file: `size` in bytes, `sha256` in hexadecimal."""
+    """One output file: `size` in bytes, `sha256` in hexadecimal, `type` a media type, where its requester wants to know."""
 
     size: int
     sha256: str
+    type: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,15 @@ def headers(result: Result, job_id: str, earlier: Sequence[Result] = (), rerun_o
         "signal": result.signal,
         "started_at": _whole(result.started_at),
         "ended_at": _whole(result.ended_at),
-        "outputs": {_short(name): {"size": o.size, "sha256": o.sha256} for name, o in result.outputs.items()},
+        "outputs": {_short(name): _described(output) for name, output in result.outputs.items()},
     }
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def _described(output: Output) -> dict[str, Any]:
+    """To a requester who never said what it can take, nothing may be new."""
+    described = {"size": output.size, "sha256": output.sha256}
+    return {**described, "type": output.type} if output.type else described
 
 
 def failure_body(result: Result, earlier: Sequence[Result] = ()) -> bytes:

@@ -21,6 +21,8 @@ _DEEPEST = 50
 """Levels of nesting in a message; a reader of job.json may be recursive."""
 _TOO_DEEP = f"The job message is nested more than {_DEEPEST} levels deep."
 _MOST_DIGITS = 1000
+ACCEPTED = ("inline",)
+"""The forms of results, the one of old first."""
 _LARGEST_SIZE = 2**60
 """Bytes."""
 
@@ -78,6 +80,10 @@ class JobSpec:
     """What the message asks for: the first attempt's."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     caps: Caps = field(default_factory=Caps)
+    folders: tuple[str, ...] = ()
+    """Of the outputs, those that the program makes as folders."""
+    accept: tuple[str, ...] = ()
+    """In which forms the requester can take the outputs, of those known here; empty where the message does not say."""
 
 
 def parse_spec(
@@ -109,6 +115,8 @@ def parse_spec(
         resources=resources,
         retry=workload.retry,
         caps=caps,
+        folders=tuple(sorted(_expand(form.folders, members))),
+        accept=_accept(message),
     )
 
 
@@ -237,6 +245,19 @@ def _table(message: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(message[name], dict):
         raise InvalidSpec(f'"{name}" in the job message is not a JSON object.')
     return dict(message[name])
+
+
+def _accept(message: Mapping[str, Any]) -> tuple[str, ...]:
+    """Other forms than ours may be among them: those of a newer version."""
+    asked = message.get("accept", [])
+    if not isinstance(asked, list) or not all(isinstance(each, str) for each in asked):
+        raise InvalidSpec('"accept" in the job message is not a list of words.')
+    accepted = tuple(form for form in ACCEPTED if form in asked)
+    if asked and not accepted:
+        raise InvalidSpec(
+            f'Of what "accept" in the job message names, nothing is known here ({", ".join(ACCEPTED)} are).'
+        )
+    return accepted
 
 
 # --- inputs and outputs

@@ -21,6 +21,7 @@ from ..folder.snapshot import read_attempt
 from ..job.names import JobId
 from ..job.snapshot import JobFacts
 from ..settings import Site
+from . import kept_outputs
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def archive(jobs: JobsFolder, job: JobFolder, facts: JobFacts, site: Site, now: 
             sweep(jobs)
             paths.make_folder(day)
             (day / _BYTES).touch()
-        _add_bytes(day, _size(job.path))
+        _add_bytes(day, _size(job.path) - kept_outputs.note(jobs, day, job, site, now))
     move_job(job, place)
     log.info("archived job=%s outcome=%s in=%s why=%r", job.id, _outcome(facts), place.name, _reason(facts))
 
