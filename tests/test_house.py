@@ -45,7 +45,7 @@ ONLY_IN = {
         "worker/doctor/programs.py",
         "worker/login/other_place.py",
     },
-    "tenacity": {"worker/in_job/fetch.py", "worker/in_job/publish.py"},
+    "tenacity": {"worker/in_job/fetch.py", "worker/in_job/publish.py", "worker/in_job/upload.py"},
     "sqlite3": {"worker/embedded.py"},
     "dotenv": {"worker/config.py"},
     "tomllib": {"worker/config.py", "worker/toml_lines.py"},

@@ -147,6 +147,18 @@ class Queue:
         "used as it is"
     )
     arguments: Mapping[str, Any] = said("its arguments if it does not exist, e.g. x-queue-type", dict)
+    results: str = said(
+        'how results go home, to a requester who says that he can take them so: "inline" in the answer, "upload" to addresses '
+        'that are asked for at `ask` in `[results]`, "auto" inline up to `inline_limit`; to all others inline',
+        "inline",
+        choices=("inline", "upload", "auto"),
+    )
+    inline_limit: int = said(
+        'of "auto": the bytes of all outputs together that still go in the answer',
+        8 * 2**20,
+        least=0,
+        most=_LONGEST_MESSAGE,
+    )
     resources: ResourceRules = said("resources of jobs from this queue", ResourceRules)
     mode: str = said(
         '"job": each job is a Slurm job of its own; "pilot": many short jobs share one', "job", choices=MODES
@@ -304,6 +316,25 @@ class Replies:
 
 
 @dataclass(frozen=True)
+class Results:
+    """Where results go that are uploaded."""
+
+    ask: str = said("the path on the API at which the address for each output is asked for (docs/results.md)", "")
+    output_hosts: tuple[str, ...] = said(
+        "further hosts that outputs may be uploaded to; the token never goes there", ()
+    )
+    max_bytes: int = said(
+        "bytes of all outputs of one job together that may be uploaded", 100 * 2**30, least=1024, most=_MOST_BYTES
+    )
+    upload_patience: Seconds = said(
+        "an upload of which nothing more is taken for this long is given up; the answer is `failed`, and the outputs are kept",
+        DAY,
+        least=MINUTE,
+        most=30 * DAY,
+    )
+
+
+@dataclass(frozen=True)
 class Limits:
     """The most that one message may bring or cause."""
 
@@ -314,7 +345,7 @@ class Limits:
         "bytes of all outputs of one job together, before base64", 90 * 2**20, least=1024, most=_MOST_BYTES
     )
     kept_bytes: int = said(
-        "bytes of all outputs together that are kept in jobs/done, as far as no answer carried them; the oldest go first",
+        "bytes of all outputs together that are kept in jobs/done, beside those in answers; the oldest go first",
         50 * 2**30,
         least=2**20,
         most=_MOST_BYTES,
@@ -364,7 +395,7 @@ class Timing:
     keep_done: Seconds = said("how long delivered jobs stay in jobs/done", 14 * DAY, least=HOUR, most=9999 * DAY)
 
     keep_outputs: Seconds = said(
-        "how long outputs that no answer carried stay in jobs/done, and not longer than their jobs",
+        "how long outputs that were uploaded, or that no answer carried, stay in jobs/done, and not longer than their jobs",
         14 * DAY,
         least=0,
         most=9999 * DAY,
@@ -411,6 +442,7 @@ class Site:
     api: ApiSettings = said("", ApiSettings)
     slurm: SlurmSettings = said("", SlurmSettings)
     replies: Replies = said("", Replies)
+    results: Results = said("", Results)
     limits: Limits = said("", Limits)
     timing: Timing = said("", Timing)
 

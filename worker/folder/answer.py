@@ -51,9 +51,10 @@ def record(attempt: AttemptFolder, result: Result) -> Result:
 
 def conclude(
     job: JobFolder, attempt: AttemptFolder, result: Result, replies: Replies, by: str, now: float,
-    message: Optional[Message] = None,
+    message: Optional[Message] = None, reason: str = "",
 ) -> Outcome:  # fmt: skip
-    """Makes `result` the job's outcome, unless it has one; returns the one that counts. `message`: for who has read it."""
+    """Makes `result` the job's outcome, unless it has one; returns the one that counts. `message`: for who has read it;
+    `reason`: where this is not what the attempt itself came to."""
     message = message or job.message.read()
     if message is None:
         raise Damaged("message.json is missing")
@@ -69,7 +70,7 @@ def conclude(
     # Its body lies there already.
     reply = reply_of(message, job.id, result, earlier, b"", replies, now, origin.of if origin else "")
     write_reply(attempt, stem, reply)
-    ours = Outcome(outcome=result.outcome, attempt=attempt.number, reply=stem, by=by, at=now)
+    ours = Outcome(outcome=result.outcome, attempt=attempt.number, reply=stem, by=by, at=now, reason=reason)
     if job.outcome.claim(ours):
         log.info(
             "outcome job=%s outcome=%s attempt=%d reason=%r", job.id, result.outcome, attempt.number, result.reason

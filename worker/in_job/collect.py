@@ -57,6 +57,19 @@ class OutputFile:
 def collect(spec: JobSpec, outputs: Path, most: int) -> list[OutputFile]:
     """`most`: bytes that all of them may have together. Raises StepFailed for one that is missing or is no plain file, and
     where they are too large; and OSError."""
+    found = _found(spec, outputs)
+    size = sum(each.size for each in found)
+    if size > most:
+        raise OutputsTooLarge(outputs_too_large(most, size))
+    return [each if isinstance(each, OutputFile) else _packed(each, outputs.parent / "packed") for each in found]
+
+
+def size_of(spec: JobSpec, outputs: Path) -> int:
+    """In bytes, of all of them. Raises what `collect` raises."""
+    return sum(each.size for each in _found(spec, outputs))
+
+
+def _found(spec: JobSpec, outputs: Path) -> list[Union[OutputFile, Folder]]:
     found: list[Union[OutputFile, Folder]] = []
     for name, file in spec.outputs.items():
         if name in spec.folders:
@@ -64,10 +77,7 @@ def collect(spec: JobSpec, outputs: Path, most: int) -> list[OutputFile]:
         else:
             with _open_plain(name, outputs / file) as source:
                 found.append(OutputFile(name, outputs / file, os.fstat(source.fileno()).st_size))
-    size = sum(each.size for each in found)
-    if size > most:
-        raise OutputsTooLarge(outputs_too_large(most, size))
-    return [each if isinstance(each, OutputFile) else _packed(each, outputs.parent / "packed") for each in found]
+    return found
 
 
 def manifest(collected: list[OutputFile], typed: bool) -> dict[str, Output]:

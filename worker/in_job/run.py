@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import Optional, Protocol
+from typing import Callable, Optional, Protocol
 
 from ..errors import Damaged
 from ..folder import paths
@@ -80,7 +80,16 @@ def _live(config: Config, job: JobFolder, number: int, place: Placement, intende
         if started is None:
             return
         work = Work(
-            config, job.id, attempt, spec, intent.resources, place, started.at, interrupts, MemoryWatch(place.confined)
+            config,
+            job.id,
+            attempt,
+            spec,
+            intent.resources,
+            place,
+            started.at,
+            interrupts,
+            MemoryWatch(place.confined),
+            queue=intended.message.queue,
         )
         result = steps.attempt(work)
         gone = not paths.is_there(attempt.path) and not job.message.is_there()
@@ -92,7 +101,7 @@ def _live(config: Config, job: JobFolder, number: int, place: Placement, intende
             "the result waits", timing.publish_patience, lambda: _store(job, attempt, kept, came_to)
         )
         if is_there and is_final(result, spec, intent.resources):
-            _answer(config, job, attempt, result, intended.message)
+            _answer(config, job, attempt, result, intended.message, interrupts.is_due)
 
 
 def _store(job: JobFolder, attempt: AttemptFolder, kept: Kept, result: Result) -> tuple[bool, Result]:
@@ -143,10 +152,17 @@ def _start(job: JobFolder, attempt: AttemptFolder, place: Placement) -> Optional
     return None
 
 
-def _answer(config: Config, job: JobFolder, attempt: AttemptFolder, result: Result, message: Message) -> None:
+def _answer(
+    config: Config, job: JobFolder, attempt: AttemptFolder, result: Result, message: Message, is_due: Callable[[], bool]
+) -> None:
     """A result that only the scheduler can judge is left for the next pass, as one is that is not final."""
     if result.needs_verdict:
         return
-    outcome = conclude(job, attempt, result, config.site.replies, "job", time.time(), message)
-    if outcome.by == "job" and outcome.attempt == attempt.number:
+    if result.to_upload:
+        from .upload import upload_and_conclude
+
+        outcome = upload_and_conclude(config, job, attempt, result, message, is_due)
+    else:
+        outcome = conclude(job, attempt, result, config.site.replies, "job", time.time(), message)
+    if outcome is not None and outcome.by == "job" and outcome.attempt == attempt.number:
         publish(config, job, outcome, message)

@@ -32,7 +32,7 @@ from .execute import Exit, execute
 from .fetch import Fetcher, fetch
 from .interrupt import Interrupted, Interrupts
 from .memory import MemoryWatch
-from .pack import Packed, pack, pack_into
+from .pack import Packed, goes_inline, keep, pack, pack_into
 from .progress import PROGRESS, watched
 from .scratch import IN_FOLDER, on_this_node, place_to_work
 
@@ -107,6 +107,8 @@ class Work:
     pilot: Optional[InPilot] = None
     """For a job that shares its Slurm job with others."""
     meter: Meter = field(default_factory=Meter)
+    queue: str = ""
+    """Where the job comes from."""
 
     @property
     def workload(self) -> Workload:
@@ -187,7 +189,11 @@ def _fetch(work: Work, inputs: Path) -> int:
 
 def _pack(work: Work, outputs: Path) -> Packed:
     if work.pilot is None:
-        return pack(work.spec, outputs, work.attempt, work.config.site)
+        queue = work.config.queue(work.queue)
+        if goes_inline(work.spec, outputs, queue.inline_limit if queue else 0):
+            return pack(work.spec, outputs, work.attempt, work.config.site)
+        with work.interrupts.allowed():  # what is large may take longer than there is time
+            return keep(work.spec, outputs, work.attempt, work.config.site)
     return Packed("", pack_into(work.pilot.body, work.spec, outputs, work.config.site))
 
 
@@ -317,7 +323,15 @@ class _ProgramFailed(StepFailed):
 
 
 def _success(work: Work, packed: Packed, unsure: bool) -> Result:
-    return _result(work, "succeeded", needs_verdict=unsure, exit_code=0, outputs=packed.outputs, body=packed.stem)
+    return _result(
+        work,
+        "succeeded",
+        needs_verdict=unsure,
+        exit_code=0,
+        outputs=packed.outputs,
+        body=packed.stem,
+        to_upload=work.pilot is None and not packed.stem,
+    )
 
 
 def _failed(work: Work, failed: StepFailed, unsure: bool) -> Result:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
-from .names import NameIfAny, Word, WordIfAny
+from .names import FileNameIfAny, NameIfAny, Word, WordIfAny
 
 OUTCOMES = ("succeeded", "rejected", "failed", "out_of_memory", "timed_out", "node_failed", "preempted", "cancelled",
             "expired", "lost")  # fmt: skip
@@ -24,6 +24,8 @@ class Output:
     size: int
     sha256: str
     type: str = ""
+    file: FileNameIfAny = ""
+    """In the attempt's outputs/, where it goes home from there."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Result:
     body: NameIfAny = ""
     """For a success: the name of the file in the attempt's folder that holds the packed reply."""
     used: Optional[Used] = None
+    to_upload: bool = False
+    """Of a success: its outputs are files in the attempt's outputs/, and have to arrive before it is answered."""
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,14 @@ def outputs_too_large(most: int, size: int) -> str:
     return f"The outputs are too large to be sent back: they make {size} bytes{allowed}."
 
 
+def not_delivered(name: str, why: str) -> str:
+    return f'The job has succeeded, but its output "{name}" could not be delivered: {why}.'
+
+
+def outputs_not_taken(seconds: float) -> str:
+    return f"The job has succeeded, but its outputs could not be delivered for {duration(seconds)}."
+
+
 def kept_until(date: str) -> str:
     """To be added. `date`: in words."""
     return f" They are kept on the cluster, until {date} at the latest."

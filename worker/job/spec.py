@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 
 from ..errors import InvalidSpec, UnknownWorkload
 from ..settings import Form, GpuRule, Limits, Queue, ResourceRules, RetryPolicy, Workload
-from .names import FileName, Line
+from .names import FileName, Line, Word
 
 _DEEPEST = 50
 """Levels of nesting in a message; a reader of job.json may be recursive."""
 _TOO_DEEP = f"The job message is nested more than {_DEEPEST} levels deep."
 _MOST_DIGITS = 1000
-ACCEPTED = ("inline",)
+ACCEPTED = ("inline", "upload")
 """The forms of results, the one of old first."""
 _LARGEST_SIZE = 2**60
 """Bytes."""
@@ -84,6 +84,8 @@ class JobSpec:
     """Of the outputs, those that the program makes as folders."""
     accept: tuple[str, ...] = ()
     """In which forms the requester can take the outputs, of those known here; empty where the message does not say."""
+    results: Word = "inline"
+    """How they go: "inline", "upload", or "auto", by their size."""
 
 
 def parse_spec(
@@ -116,7 +118,8 @@ def parse_spec(
         retry=workload.retry,
         caps=caps,
         folders=tuple(sorted(_expand(form.folders, members))),
-        accept=_accept(message),
+        accept=(accept := _accept(message)),
+        results=_results(accept, "inline" if "pilot" in (workload.mode or queue.mode,) else queue.results),
     )
 
 
@@ -258,6 +261,19 @@ def _accept(message: Mapping[str, Any]) -> tuple[str, ...]:
             f'Of what "accept" in the job message names, nothing is known here ({", ".join(ACCEPTED)} are).'
         )
     return accepted
+
+
+def _results(accept: Sequence[str], offered: str) -> str:
+    """`offered`: by the queue; where its jobs share a Slurm job, they have no time to wait for an upload."""
+    if not accept or (offered == "inline" and "inline" in accept):
+        return "inline"
+    if offered == "inline":
+        raise InvalidSpec(
+            "The results of this job can only be sent in its answer, which the job message does not accept."
+        )
+    if "upload" not in accept:
+        return "inline"
+    return offered if "inline" in accept else "upload"
 
 
 # --- inputs and outputs

@@ -197,7 +197,13 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, step: judge.Step, 
         attempt = job.attempt(step.attempt)
         result = read_result(attempt)
         assert result is not None
-        answer.conclude(job, attempt, result, site.replies, "login", tools.now())
+        if result.to_upload:
+            from . import uploads
+
+            if not uploads.conclude(tools, job, attempt, result):
+                return False
+        else:
+            answer.conclude(job, attempt, result, site.replies, "login", tools.now())
         standing.in_flight -= 1
     elif isinstance(step, judge.Deliver):
         return _deliver(tools, job)

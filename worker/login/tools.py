@@ -70,6 +70,8 @@ class Tools:
     token_at: float = 0
     told: dict[str, int] = field(default_factory=dict)
     complaints: dict[str, str] = field(default_factory=dict)
+    uploads_until: Optional[float] = None
+    """By the clock that only rises: for so long this pass goes on with uploads."""
     damaged: int = 0
     """Files that were put aside in this pass."""
     redelivered: int = 0
@@ -87,7 +89,7 @@ class Tools:
             active = set(os.listdir(self.jobs.active))
             self.told = {job_id: times for job_id, times in self.told.items() if job_id in active}
         self.slurm_away = self.accounting_away = self.broker_away = ""
-        self.damaged = 0
+        self.damaged, self.uploads_until = 0, None
         self.workloads.look_again()
         slowest = self.config.site.slurm.poll_slowest
         self.slurm_answered = self.slurm_answered and 0 <= self.now() - self.slurm_answered_at < slowest

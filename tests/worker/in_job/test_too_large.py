@@ -32,7 +32,7 @@ def test_outputs_that_are_too_large_are_kept_and_the_answer_says_until_when(
 
     assert whole.body == {"error": f"{words} They are kept on the cluster, until {in_days(3)} at the latest."}
     assert (whole.result.outcome, whole.result.step) == ("failed", "pack") and whole.job.delivered.is_there()
-    assert (whole.attempt.outputs / "00_Model.h5").stat().st_size == 2000
+    assert (whole.attempt.outputs / "00_Model.png").stat().st_size == 2000
 
 
 def test_nobody_is_promised_what_could_not_be_kept(tmp_path: Path, upstream: Upstream) -> None:
@@ -53,4 +53,4 @@ def test_outputs_on_a_disk_of_the_node_are_kept_too(tmp_path: Path, upstream: Up
     limits = Limits(output_bytes=1024)
     whole = Whole(tmp_path, upstream, MAKES_2000, limits=limits, scratch="/dev/shm").run()  # noqa: S108
 
-    assert whole.kept == {"00_Model.h5"} and "They are kept" in whole.body["error"]
+    assert whole.kept == {"00_Model.png"} and "They are kept" in whole.body["error"]

@@ -37,7 +37,7 @@ class Whole:
         **site: Any,
     ) -> None:  # fmt: skip
         head = "import json, os, sys; outputs = json.load(open(sys.argv[1]))['outputs']\n"
-        form = Form((), outputs or {"Model": ".h5"}, folders=folders)
+        form = Form((), outputs or {"Model": ".png"}, folders=folders)
         workload = Workload((sys.executable, "-c", head + program, "{job}"), (form,))
         replies = replace(site.pop("replies", Replies()), create=(Pattern("*"),), create_durable=True)
         changes = {
