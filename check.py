@@ -4,9 +4,8 @@
 The operator's one door. Without a verb: one pass, which takes one message from the jobs queue into Slurm.
 
 To a shell the first line is a command: with a PYTHONHOME of somebody else's modules, python would not even begin without -E.
+It is written in what Python 3.5 understands, so that an older `python3` can change over to the checkout's own.
 """
-
-from __future__ import annotations
 
 import argparse
 import gc
@@ -15,11 +14,10 @@ import importlib.util
 import io
 import logging
 import os
-import shlex
 import signal
 import sys
+import typing
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent
 
@@ -30,7 +28,7 @@ jobs queue (once the API has let us in and Slurm answers), claim it on disk, ack
 exit codes:
    0  all is well (also when the queue is empty, or a watch was told to stop)
   64  the command line is wrong
-  65  a job's folder is damaged, its queue has left site.toml, or its workload can't be begun; the others went on
+  65  a job's folder or a pause is damaged, its queue has left site.toml, or its workload can't be begun; the others went on
   69  the broker, the API, Slurm or the disk is away, or the broker refuses our login; jobs wait, nothing is lost
   70  an unforeseen error; please report the traceback
   73  the jobs folder can't be made or written, or is not the one of earlier passes (not mounted?)
@@ -47,10 +45,12 @@ examples:
   ./check.py --dry-run --message job.json   show what a message with this body would become
   ./check.py init            make credentials.env and site.toml, and show what starts the passes
   ./check.py doctor          look at everything that Batchferry needs, and say how to mend what is wrong
+  ./check.py test            send one small job all the way through, and say each step
   ./check.py status          what is in flight, since when, and what waits
   ./check.py show JOB        one job's whole life, as a timeline
   ./check.py explain JOB     why it is where it is, and what happens next
   ./check.py cancel JOB      end it, and have it answered `cancelled`; retry, rerun and replay put jobs to work again
+  ./check.py pause           take no new message until `resume`; what runs goes on
   ./check.py pilots          what pilots have to do, have, and have done
   ./check.py report          a page to look at: what runs, the last days as charts, recent jobs
   ./check.py resend          show the answers that no queue took; `resend --all` sends them again
@@ -66,6 +66,9 @@ VERBS = {
     "rerun": "worker.operate.rerun",
     "replay": "worker.operate.replay",
     "pilots": "worker.operate.pilots",
+    "test": "worker.operate.one_job",
+    "pause": "worker.operate.pause",
+    "resume": "worker.operate.resume",
     "report": "worker.operate.report",
 }
 """Where a verb's SUMMARY, HELP, EXAMPLES, add_arguments and run are; a module is imported only when it is needed."""
@@ -89,8 +92,7 @@ def main() -> int:
     )
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs what it also raises, with tracebacks
     if options.verb in EARLY_VERBS:
-        early: int = importlib.import_module(EARLY_VERBS[options.verb]).run(ROOT, options)
-        return early
+        return int(importlib.import_module(EARLY_VERBS[options.verb]).run(ROOT, options))
     from worker.config import read_config
     from worker.errors import Misconfigured
 
@@ -98,15 +100,14 @@ def main() -> int:
         config = read_config(ROOT, options.site.resolve(), options.credentials.resolve())
     except Misconfigured as error:
         for fault in error.faults:
-            print(f"check.py: {fault}", file=sys.stderr)
+            print("check.py:", fault, file=sys.stderr)
         return os.EX_CONFIG
     if options.verb == "resend":
         from worker.login.resend import resend
 
         return resend(config, options.job, options.all, options.dry_run, options.json)
     if options.verb in VERBS:
-        code: int = importlib.import_module(VERBS[options.verb]).run(config, options)
-        return code
+        return int(importlib.import_module(VERBS[options.verb]).run(config, options))
     if options.dry_run:
         from worker.operate.dry_run import dry_run, dry_run_message
 
@@ -137,7 +138,7 @@ def _handler(form: str, to_stderr: bool) -> logging.Handler:
 
 
 _PACKAGES = (
-    *("pika", "requests", "urllib3", "dotenv", "tenacity", "rich", "prometheus_client", "jinja2", "pygal"),
+    *("pika", "requests", "urllib3", "dotenv", "tenacity", "rich", "prometheus_client", "jinja2"),
     *(("tomli",) if sys.version_info < (3, 11) else ()),
 )
 
@@ -149,7 +150,7 @@ _OF_OTHER_PYTHONS = ("HOME", "PATH", "SAFEPATH", "STARTUP", "OPTIMIZE", "INSPECT
 
 def _begin_without_other_pythons() -> None:
     """Before anything is imported that they could replace; and our children are not to see them either."""
-    found = [name for name in (f"PYTHON{word}" for word in _OF_OTHER_PYTHONS) if name in os.environ]
+    found = [name for name in ("PYTHON" + word for word in _OF_OTHER_PYTHONS) if name in os.environ]
     for name in found:
         del os.environ[name]
     if found and not sys.flags.ignore_environment:
@@ -158,14 +159,19 @@ def _begin_without_other_pythons() -> None:
 
 def _main_with_packages() -> int:
     """Where packages are missing, the checkout's own python does the work; where that lacks them too, says what to do."""
+    if sys.version_info < (3, 9):  # noqa: UP036  # it may be so, and has to be said
+        from worker.pythons import change_over_if_too_old
+
+        sys.exit(change_over_if_too_old(str(ROOT)))
     _begin_with_own_python()
     try:
         return main()
     except ModuleNotFoundError as error:
         if error.name not in _PACKAGES:
             raise
-        how = f"cd {shlex.quote(str(ROOT))} && python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"
-        print(f"check.py: the package {error.name} is missing. Run: {how}", file=sys.stderr)
+        from worker.pythons import install
+
+        print("check.py: the package", error.name, "is missing. Run:", install(str(ROOT)), file=sys.stderr)
         return os.EX_CONFIG
 
 
@@ -174,8 +180,14 @@ def _begin_with_own_python() -> None:
     python = str(ROOT / ".venv" / "bin" / "python")
     if sys.executable == python or "again" in sys._xoptions or not os.access(python, os.X_OK):
         return  # under cron this is so, and nothing is looked for
-    if any(importlib.util.find_spec(name) is None for name in _PACKAGES):
+    if any(importlib.util.find_spec(name) is None for name in _PACKAGES) and _is_new_enough(python):
         os.execv(python, [python, "-X", "again", *sys.argv])
+
+
+def _is_new_enough(python: str) -> bool:
+    from worker.pythons import is_new_enough
+
+    return is_new_enough(python)
 
 
 def _took_too_long(*_: object) -> None:
@@ -209,7 +221,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--log-format", choices=("text", "json"), default="text", help="log lines for people, or a JSON object each"
     )
-    parser.add_argument("--version", action="version", version=f"batchferry {_version()}")
+    parser.add_argument("--version", action="version", version="batchferry " + _version())
     _add_verbs(parser)
     return parser
 
@@ -247,7 +259,7 @@ def _add_verbs(parser: argparse.ArgumentParser) -> None:
             verbs.add_parser(name)  # so that a word that is no verb is told what would be
 
 
-def _add_verb(verbs: argparse._SubParsersAction[_Parser], name: str, module: str) -> None:
+def _add_verb(verbs: "argparse._SubParsersAction[_Parser]", name: str, module: str) -> None:
     about = importlib.import_module(module)
     verb = verbs.add_parser(
         name, help=about.SUMMARY, description=about.HELP, epilog=about.EXAMPLES,
@@ -271,16 +283,16 @@ def _add_files(verb: argparse.ArgumentParser) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
+    def error(self, message: str) -> "typing.NoReturn":
         """argparse's own code, 2, says nothing that sysexits(3) does not say better."""
         self.print_usage(sys.stderr)
-        self.exit(os.EX_USAGE, f"check.py: {message}. See ./check.py --help\n")
+        self.exit(os.EX_USAGE, "check.py: " + message + ". See ./check.py --help\n")
 
 
 if __name__ == "__main__":
     # Collecting garbage while modules load, and once more at the end, would be a sixth of an empty pass.
     _begin_without_other_pythons()
-    gc.set_threshold(50_000)
+    gc.set_threshold(50000)
     try:
         code = _main_with_packages()
         gc.freeze()

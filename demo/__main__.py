@@ -13,13 +13,15 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn, Optional
+from typing import Any, NoReturn, Optional
 
+from demo import beside
 from demo.pictures import side_by_side, unpack
 from demo.requester import Asker, open_asker
 from demo.setting import BINARIZE, ROOT, TRAINER, Setting, prepare
 from demo.training import separate
 from tests.services.upstream import Upstream
+from worker.errors import Misconfigured, Transient
 
 PATIENCE = {BINARIZE: 180.0, TRAINER: 1800.0}
 """Seconds; a job on a busy Slurm may have to wait longer, and the demo then says how to look for it."""
@@ -42,8 +44,22 @@ def main() -> int:
         _parser().error(f"--fail plays with the workload {BINARIZE} only")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    with Upstream() as upstream:
-        setting = prepare(upstream, options.slurm, options.credentials, options.fail, options.workload)
+    try:
+        site = beside.taken_over(options.credentials) if options.slurm or options.credentials else {}
+        host = beside.host_for_nodes(site) if options.slurm else Upstream.host
+        return _play(options, site, host)
+    except Misconfigured as error:
+        for fault in error.faults:
+            print(f"run_demo: {fault}", file=sys.stderr)
+        return os.EX_CONFIG
+    except (beside.Unfit, Transient) as error:
+        print(f"run_demo: {error}", file=sys.stderr)
+        return os.EX_UNAVAILABLE
+
+
+def _play(options: argparse.Namespace, site: Mapping[str, Any], host: str) -> int:
+    with Upstream(host=host) as upstream:
+        setting = prepare(upstream, options.slurm, options.credentials, options.fail, options.workload, site)
         try:
             return _story(setting, upstream, options.fail)
         except KeyboardInterrupt:

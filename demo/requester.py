@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Optional, Protocol
 
 from demo.setting import ROOT, Setting
 from worker.config import read_config
 from worker.embedded import Embedded
+from worker.errors import Transient
 from worker.settings import Config
 from worker.sources import Properties
+
+_NO_RIGHT = 403
+"""ACCESS_REFUSED of AMQP 0-9-1."""
 
 
 class Asker(Protocol):
@@ -26,6 +31,7 @@ class Asker(Protocol):
 
 
 def open_asker(setting: Setting) -> Asker:
+    """Raises Misconfigured, or Transient where the broker does not let us in."""
     config = read_config(ROOT, setting.folder / "site.toml", setting.credentials)
     return _InFile(config, setting.queue) if config.site.broker == "embedded" else _OverAmqp(config, setting.queue)
 
@@ -60,24 +66,14 @@ class _InFile:
 
 class _OverAmqp:
     def __init__(self, config: Config, queue: str) -> None:
-        import ssl
+        from worker.amqp import Connection
 
-        import pika
-
-        c = config.credentials
-        tls = (
-            pika.SSLOptions(ssl.create_default_context(cafile=config.ca_file), c.rabbitmq_host)
-            if c.rabbitmq_tls
-            else None
-        )
-        login = pika.PlainCredentials(c.rabbitmq_user, c.rabbitmq_password.reveal())
-        parameters = pika.ConnectionParameters(
-            c.rabbitmq_host, c.rabbitmq_port, c.rabbitmq_vhost, login, ssl_options=tls
-        )
-        self._channel = pika.BlockingConnection(parameters).channel()
+        self._connection = Connection(config.credentials, config.site.ca_file)
         self._queue = queue
-        for name in (queue, f"{queue}-results"):
-            self._channel.queue_declare(name, arguments={"x-expires": 3_600_000})
+        with _translated():
+            channel = self._connection.confirming()
+            for name in (queue, f"{queue}-results"):
+                channel.queue_declare(name, durable=True, arguments={"x-expires": 3_600_000})
 
     def ask(self, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
         import pika
@@ -85,11 +81,14 @@ class _OverAmqp:
         correlation_id = str(uuid.uuid4())
         properties = pika.BasicProperties(reply_to=f"{self._queue}-results", correlation_id=correlation_id)
         body = json.dumps({"inputs": inputs, "settings": settings})
-        self._channel.basic_publish("", self._queue, body, properties)
+        with _translated():
+            self._connection.confirming().basic_publish("", self._queue, body, properties, mandatory=True)
         return correlation_id
 
     def answer(self, correlation_id: str) -> Optional[dict[str, str]]:
-        method, properties, body = self._channel.basic_get(f"{self._queue}-results", auto_ack=True)
+        with _translated():
+            channel = self._connection.confirming()
+            method, properties, body = channel.basic_get(f"{self._queue}-results", auto_ack=True)
         if method is None:
             return None
         assert properties.correlation_id == correlation_id
@@ -97,6 +96,24 @@ class _OverAmqp:
         return answer
 
     def close(self) -> None:
-        for name in (self._queue, f"{self._queue}-results"):
-            self._channel.queue_delete(name)
-        self._channel.connection.close()
+        with contextlib.suppress(Transient), _translated():
+            for name in (self._queue, f"{self._queue}-results"):
+                self._connection.confirming().queue_delete(name)
+        self._connection.close()
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Raises Transient, whose text says what to do."""
+    from pika.exceptions import ChannelClosedByBroker
+
+    from worker.amqp import translated
+
+    try:
+        with translated():
+            yield
+    except Transient as error:
+        if isinstance(error.__context__, ChannelClosedByBroker) and error.__context__.reply_code == _NO_RIGHT:
+            fix = "The demo makes two queues of its own, batchferry-demo-...: let this user configure them, or use another one"
+            raise Transient(error.found, fix=error.fix or fix) from None
+        raise

@@ -7,11 +7,12 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from demo import training
+from demo import beside, training
 from scheduler import Phase, SlurmJobId, Unavailable
 from scheduler.local import Local
 from slurm.cluster import Slurm
@@ -19,6 +20,7 @@ from tests.services.upstream import Upstream
 
 ROOT = training.ROOT
 BINARIZE, TRAINER = "binarize", "patchwise_trainer"
+FOLDER = ROOT / ".demo"
 _ENVIRONMENT = ROOT / "workloads" / BINARIZE / ".venv"
 
 _SITE = """\
@@ -27,7 +29,7 @@ jobs_dir = {jobs}
 scheduler = {scheduler}
 broker = {broker}
 broker_file = {broker_file}
-
+{beside}
 [timing]
 visible_after = {visible_after}
 
@@ -68,6 +70,7 @@ class Setting:
     workload: str
     environment: dict[str, str]
     local: bool
+    bin_dir: str = ""
 
     def end(self) -> None:
         """No process stays behind."""
@@ -88,14 +91,19 @@ class Setting:
         ids = [SlurmJobId(json.loads(file.read_text())["slurm_id"]) for file in submissions]
         if ids:
             with contextlib.suppress(Unavailable):
-                Slurm().cancel(ids)
+                Slurm(self.bin_dir).cancel(ids)
 
 
 def prepare(
-    upstream: Upstream, slurm: bool, credentials: Optional[Path], failure: Optional[str], workload: str = BINARIZE
+    upstream: Upstream,
+    slurm: bool,
+    credentials: Optional[Path],
+    failure: Optional[str],
+    workload: str,
+    site: Mapping[str, Any],
 ) -> Setting:
-    """Makes .demo anew, except for the packages' log."""
-    folder = ROOT / ".demo"
+    """Makes .demo anew, except for the packages' log. `site`: what is taken over from the installation beside it."""
+    folder = FOLDER
     for name in ("jobs", "answer", "pages", "tmp"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for leftover in (*folder.glob("broker.sqlite*"), *folder.glob(".site.toml.installed")):
@@ -110,7 +118,9 @@ def prepare(
         inputs = {"Page": "/uploads/gone.png" if failure == "input" else "/uploads/page.png"}
         settings = {"Window size": 24 if failure == "exit" else 25, "k": 0.2, **_limits(failure)}
     queue = f"batchferry-demo-{os.getpid()}" if credentials else "demo-jobs"
-    (folder / "site.toml").write_text(_site(folder, queue, slurm, credentials is not None, failure, workload))
+    (folder / "site.toml").write_text(
+        _site(folder, queue, slurm, credentials is not None, failure, workload, beside.as_lines(site))
+    )
     return Setting(
         folder=folder,
         credentials=_credentials(folder, upstream, credentials),
@@ -121,6 +131,7 @@ def prepare(
         workload=workload,
         environment=_environment(folder),
         local=not slurm,
+        bin_dir=beside.bin_dir(site),
     )
 
 
@@ -130,7 +141,9 @@ def _limits(failure: Optional[str]) -> dict[str, Any]:
     return {"Maximum memory (MB)": 50} if failure == "memory" else {}
 
 
-def _site(folder: Path, queue: str, slurm: bool, rabbitmq: bool, failure: Optional[str], workload: str) -> str:
+def _site(
+    folder: Path, queue: str, slurm: bool, rabbitmq: bool, failure: Optional[str], workload: str, more: str
+) -> str:
     trains = workload == TRAINER
     return _SITE.format(
         jobs=json.dumps(str(folder / "jobs")),
@@ -138,6 +151,7 @@ def _site(folder: Path, queue: str, slurm: bool, rabbitmq: bool, failure: Option
         broker=json.dumps("rabbitmq" if rabbitmq else "embedded"),
         broker_file=json.dumps(str(folder / "broker.sqlite")),
         visible_after=json.dumps("5s" if slurm else "0s"),
+        beside=more,
         queue=json.dumps(queue),
         workload=json.dumps(workload),
         memory_mb=3000 if trains else 1000,

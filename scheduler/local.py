@@ -87,6 +87,18 @@ class Local:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(watcher, signal.SIGTERM)
 
+    def ended(self, slurm_id: str) -> Optional[tuple[str, float]]:
+        """What a job was called, and when it ended, in seconds since 1970; None while it may run. One without a watcher will
+        never run, or was killed with its machine: then since when its folder is as it is."""
+        job = self._folder / slurm_id
+        request, end = _read(job / "request.json") or {}, _read(job / "end.json") or {}
+        name, at = str(request.get("name", "")), end.get("at")
+        if isinstance(at, (int, float)):
+            return name, float(at)
+        with contextlib.suppress(FileNotFoundError):
+            return (name, job.stat().st_mtime) if _watcher(job) is None else None
+        return None
+
 
 def _view(job: Path) -> Optional[JobView]:
     request = _read(job / "request.json")

@@ -40,6 +40,11 @@ class Survey(Slurm):
         pairs = re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", self._ask(commands.show_config()), re.MULTILINE)
         return dict(pairs)
 
+    def controller(self) -> str:
+        """The host of slurmctld, or its address where slurm.conf has one; empty where it does not say."""
+        told = re.search(r"(?m)^SlurmctldHost\[0\]\s*=\s*([^\s(]+)(?:\(([^)]+)\))?", self._ask(commands.show_config()))
+        return (told.group(2) or told.group(1)) if told else ""
+
     def partitions(self) -> list[Partition]:
         told = self._ask(["scontrol", "show", "partition", "--oneliner"])
         nodes = self._ask(["sinfo", "--all", "--noheader", "--Node", "--format=%R|%c|%m|%G"])

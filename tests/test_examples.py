@@ -96,7 +96,7 @@ def paths_in(table: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield from paths_in(value["binarize"], "workloads.")
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             yield from paths_in(value[0], f"{path}.")
-        elif isinstance(value, dict) and name not in ("names", "arguments", "environment", "outputs"):
+        elif isinstance(value, dict) and name not in ("names", "arguments", "environment", "environments", "outputs"):
             yield from paths_in(value, f"{path}.")
         else:
             yield path

@@ -305,3 +305,22 @@ def test_metrics_and_logs_for_machines_tell_of_a_job(scene: Scene, tmp_path: Pat
     assert time.time() - file.stat().st_mtime < 60
     day = time.strftime("%Y-%m-%d", time.gmtime())
     assert told(scene, "status")["outcomes"] == {day: {"succeeded": 1}}
+
+
+@pytest.mark.long(seconds=40)
+def test_while_it_is_paused_what_runs_is_answered_and_the_next_message_stays_in_its_queue(
+    scene: Scene, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    running, _ = scene.submit(until=str(go))
+    scene.installation.check("pause", "--reason", "new disks")
+    waiting = scene.ask()
+
+    go.touch()
+    scene.installation.passes_until(lambda: bool(scene.requester.to(running)) and not scene.installation.active())
+    standing = told(scene, "status")
+
+    assert standing["waiting"] == {scene.requester.jobs: 1} and standing["paused"]["reason"] == "new disks"
+    assert not scene.requester.to(waiting)
+    scene.installation.check("resume")
+    scene.answer(waiting)

@@ -158,7 +158,9 @@ def test_where_packages_are_missing_check_py_begins_with_the_checkout_s_own_pyth
     own.parent.mkdir(parents=True)
     own.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
     own.chmod(0o700)
-    shutil.copy(ROOT / "check.py", checkout)
+    (checkout / "worker").mkdir()
+    for name in ("check.py", "worker/__init__.py", "worker/pythons.py"):
+        shutil.copy(ROOT / name, checkout / name)
 
     done = subprocess.run(
         [sys.executable, "-S", str(checkout / "check.py"), "init", "--queue", "a b"], capture_output=True, text=True

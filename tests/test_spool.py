@@ -14,6 +14,7 @@ from tests.installation import Installation
 from tests.scene import IMAGE
 from tests.services.upstream import Upstream
 from tests.test_alone import NO_RABBITMQ
+from tests.worker.in_job.own_job import require_sandbox
 from tests.workloads.probe import output
 
 pytestmark = pytest.mark.unhurried
@@ -86,3 +87,20 @@ def test_the_doctor_asks_for_no_broker_and_looks_at_the_folder(spooled: Spooled)
     lines = {line["check"]: line for line in json.loads(told)}
     assert "no queue is at one" in lines["broker"]["found"]
     assert lines["queue jobs"]["mark"] == "fault" and "answers is not there" in lines["queue jobs"]["found"]
+
+
+def test_a_job_that_brings_its_own_code_along_goes_the_whole_way(tmp_path: Path) -> None:
+    require_sandbox(tmp_path)
+    with Upstream() as upstream:
+        site = Spooled(tmp_path, upstream)
+        with open(site.installation.site_file, "a", encoding="utf-8") as file:
+            file.write('\n[workloads.code]\nkind = "own_code"\nargv = ["/usr/bin/python3"]\n')
+        source = "import sys; open('o', 'w').write(open('page').read() + sys.argv[1])"
+        site.ask("mine", {"workload": "code", "inputs": {"page": IMAGE}, "settings": {}, "source": source,
+                          "command": "run.py !"})  # fmt: skip
+
+        answer = site.answer("mine")
+
+    assert answer["about"]["outcome"] == "succeeded", answer
+    assert base64.b64decode(answer["answer"]["o"]) == b"a page of music!"
+    assert set(answer["about"]["provenance"]) == {"code", "sandbox"}

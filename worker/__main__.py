@@ -56,7 +56,7 @@ def main() -> int:
         print(f"worker: job {job_id} is not among the active jobs; nothing to do", file=sys.stderr)
         return os.EX_NOINPUT
     _log_to(job.attempt(number).log)
-    run(config, job, number, place, intended)
+    run(config, job, number, place, intended, log_to=sys.stderr.fileno())
     return os.EX_OK
 
 

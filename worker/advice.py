@@ -38,7 +38,7 @@ def advice(site: Site, traits: Traits) -> Iterator[Advice]:
 
 def _of_pilots(site: Site, queue: Queue) -> Iterator[Advice]:
     workload = site.workloads.get(queue.workload)
-    mode = workload.mode if workload is not None and workload.mode else queue.mode
+    mode = workload.mode_in(queue) if workload is not None else queue.mode
     why = unfit_for_pilots(default_resources(queue.resources), queue.pilot, site.timing) if mode == "pilot" else None
     if why:
         yield Advice(

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from scheduler import Informant, SpentOn, Traits
 
     from .deliveries import Answers, Delivery, Store
     from .deliveries.upload import Uploads
+    from .requester import Requester
     from .settings import Config, Queue, Site
     from .sources import Source
 
@@ -42,6 +44,17 @@ def open_scheduler(site: Site, spent_on: Optional[SpentOn] = None) -> Informant:
     return Slurm(
         s.bin_dir, s.account, s.partition, s.extra_options, s.accounting, s.command_timeout, s.array_limit, spent_on
     )
+
+
+def left_by_scheduler(site: Site) -> Optional[tuple[Path, Callable[[str], Optional[tuple[str, float]]]]]:
+    """Where the site's scheduler leaves a folder of each of its jobs among ours, and what tells of such a folder which job it
+    was and when it ended (None: it may go on). None where it leaves nothing."""
+    if site.scheduler == "local":
+        from scheduler.local import Local
+
+        folder = site.jobs_dir / "local"
+        return folder, Local(folder).ended
+    return None
 
 
 class End(NamedTuple):
@@ -190,3 +203,16 @@ def open_answers(config: Config, kind: str, changed: Callable[[], None]) -> Answ
     from .deliveries.one_by_one import OneByOne
 
     return OneByOne(open_end(config, kind).open_delivery())
+
+
+def open_requester(config: Config, queue: Queue) -> Optional[Requester]:
+    """Who asks for a job in this queue, and waits for its answer; None where that is done with files."""
+    if queue.in_folder:
+        return None
+    if kind_of(config.site, queue.source) == "rabbitmq":
+        from .amqp.requester import DirectRequester
+
+        return DirectRequester(config.credentials, config.ca_file)
+    from .embedded import FileRequester
+
+    return FileRequester(config.site.broker_file, config.site.replies)

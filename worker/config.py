@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from .contradictions import contradictions
 from .errors import Fault, Misconfigured
 from .settings import Config, Credentials, Pattern, Seconds, Secret, Site
+from .variables import IN_QUOTES, Variables, read_lines, text_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,6 +41,8 @@ VARIABLES = {
     "PROXY_PASSWORD": "our password there",
 }
 OLDER_NAMES = {"RODAN_HOST": "API_URL", "RODAN_USER": "API_USER", "RODAN_PASSWORD": "API_PASSWORD"}
+_LIKE_ONE_THAT_IS_MISSING, _LIKE_ANOTHER = 0.7, 0.85
+"""How like a name has to be that is taken for a misspelt one; 1 for the same."""
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -158,7 +161,7 @@ def _without_broker(site: Optional[Site]) -> bool:
 def _read_site(root: Path, path: Path, faults: list[Fault]) -> tuple[Optional[Site], str]:
     """And its text."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin each file with a mark of its order of bytes
         return _parse_site(root, path, text, faults), text
     except OSError as error:
         faults.append(_unreadable(path, error, "site.example.toml"))
@@ -228,10 +231,16 @@ def _build(cls: Any, table: object, where: _Place, flaws: _Flaws) -> object:
     for name, f in known.items():
         if name in table:
             values[name] = _checked(hints[name], f.metadata, table[name], where.setting(name), flaws)
-        elif f.default is MISSING and f.default_factory is MISSING:
+        elif (f.default is MISSING and f.default_factory is MISSING) or _is_needed(f.metadata, table):
             flaws.add(where, f"{name} is missing")
             values[name] = None
     return cls(**values)
+
+
+def _is_needed(rules: Mapping[str, Any], table: Mapping[str, object]) -> bool:
+    """Of what may be left out only where another setting has a certain value."""
+    name, value = rules.get("unless", ("", None))
+    return bool(name) and table.get(name) != value
 
 
 def _checked(kind: Any, rules: Mapping[str, Any], given: Any, where: _Place, flaws: _Flaws) -> Any:
@@ -317,19 +326,24 @@ def _read_credentials(path: Path, without_broker: bool, faults: list[Fault]) -> 
         faults.append(Fault(path, f"{path.name} can be read by others", fix=f"Run: chmod 600 {path.name}"))
         return None
     try:
-        given = read_variables(path)
+        said = read_lines(path)
     except OSError as error:
         faults.append(_unreadable(path, error, "credentials.env.example"))
         return None
     except UnicodeDecodeError:
         faults.append(Fault(path, f"{path.name} is not UTF-8 text"))
         return None
+    given = dict(said.values)
     for older, newer in OLDER_NAMES.items():
         given[newer] = given.get(newer) or given.get(older, "")
+    faults.extend(Fault(path, f"{path.name}: {words}", line, IN_QUOTES) for line, words in said.flaws)
     of_broker = () if without_broker else ("RABBITMQ_HOST", "RABBITMQ_USER", "RABBITMQ_PASSWORD")
-    for name in (*of_broker, "API_URL", "API_USER", "API_PASSWORD"):
-        if not given.get(name):
-            faults.append(Fault(path, f"{path.name}: {name} is missing ({VARIABLES[name]})"))
+    faults.extend(_missing(path, said, given, (*of_broker, "API_URL", "API_USER", "API_PASSWORD")))
+    return credentials_from(given, path, faults)
+
+
+def credentials_from(given: Mapping[str, str], path: Path, faults: list[Fault]) -> Credentials:
+    """`path`: where these stand, or will. What can't be so is added to `faults`."""
     tls, port = _tls_and_port(given, path, faults)
     return Credentials(
         rabbitmq_host=given.get("RABBITMQ_HOST", ""),
@@ -346,6 +360,19 @@ def _read_credentials(path: Path, without_broker: bool, faults: list[Fault]) -> 
     )
 
 
+def _missing(path: Path, said: Variables, given: Mapping[str, str], needed: Sequence[str]) -> Iterator[Fault]:
+    """What must be there and is not, and what need not be there but is misspelt."""
+    absent = [name for name in VARIABLES if not given.get(name) and (name in needed or name not in given)]
+    likeness = {name: _LIKE_ONE_THAT_IS_MISSING if name in needed else _LIKE_ANOTHER for name in absent}
+    misspelt = said.misspelt(likeness, {*VARIABLES, *OLDER_NAMES})
+    for name in absent:
+        if name in misspelt:
+            meant = f"unknown name {misspelt[name]}, did you mean {name} ({VARIABLES[name]})?"
+            yield Fault(path, f"{path.name}: {meant}", said.lines[misspelt[name]])
+        elif name in needed:
+            yield Fault(path, f"{path.name}: {name} is missing ({VARIABLES[name]})")
+
+
 def _unreadable(path: Path, error: OSError, example: str) -> Fault:
     if isinstance(error, FileNotFoundError):
         fix = f"Run: ./check.py init (or copy {example} and fill it in)"
@@ -354,29 +381,9 @@ def _unreadable(path: Path, error: OSError, example: str) -> Fault:
     return Fault(path, f"{path.name} can't be read ({error.strerror})", fix=fix)
 
 
-def read_variables(path: Path) -> dict[str, str]:
-    """NAME=VALUE lines, which may begin with `export`. Raises OSError and UnicodeDecodeError."""
-    from dotenv import dotenv_values
-
-    # Opened here, because dotenv takes a file that is not there for an empty one.
-    with open(path, encoding="utf-8") as file:
-        return {name: value or "" for name, value in dotenv_values(stream=file, interpolate=False).items()}
-
-
 def credentials_text(values: Mapping[str, str]) -> str:
     """What a credentials.env with these values says. Raises ValueError for one that would not come back the same."""
-    import io
-
-    from dotenv import dotenv_values
-
-    lines = [
-        f"# {VARIABLES[name]}\n{name}='{value.replace(chr(92), chr(92) * 2).replace(chr(39), chr(92) + chr(39))}'\n"
-        for name, value in values.items()
-    ]
-    text = f"# Addresses and secrets. Made by ./check.py init; for nobody else's eyes.\n\n{chr(10).join(lines)}"
-    if dotenv_values(stream=io.StringIO(text), interpolate=False) != dict(values):
-        raise ValueError("a value can't be written")
-    return text
+    return text_of(values, VARIABLES)
 
 
 def _tls_and_port(given: Mapping[str, str], file: Path, faults: list[Fault]) -> tuple[bool, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from typing import Union
@@ -88,11 +89,27 @@ def _of_resources(number: int, queue: Queue) -> Iterator[tuple[Path, str]]:
             yield (*here, "names", ours), f"{where}.names.{ours}: must be one of {known}"
 
 
+def _of_own_code(here: Path, workload: Workload) -> Iterator[tuple[Path, str]]:
+    where = ".".join(map(str, here))
+    if workload.forms:
+        yield (*here, "forms"), f"{where}: code that jobs bring along has no forms; it takes any inputs"
+    if workload.mode == "pilot":
+        yield (*here, "mode"), f'{where}: code that jobs bring along can\'t run in pilots; its mode must be "job"'
+    for path in workload.code.read_only:
+        if not path.startswith("/") or os.path.normpath(path) == "/":
+            yield (
+                (*here, "code", "read_only"),
+                f"{where}.code.read_only: {path!r} must be a folder's full path, and not /",
+            )
+
+
 def _of_workload(here: Path, workload: Workload) -> Iterator[tuple[Path, str]]:
     where = ".".join(map(str, here))
-    if not workload.argv:
+    if workload.is_own_code:
+        yield from _of_own_code(here, workload)
+    elif not workload.argv:
         yield (*here, "argv"), f"{where}: argv is empty"
-    if not workload.forms:
+    elif not workload.forms:
         yield (*here, "forms"), f"{where}: has no form, so no message could fit it"
     if not set(workload.retry.on) <= set(_MAY_PASS):
         yield (*here, "retry", "on"), f"{where}.retry.on: must be of {', '.join(_MAY_PASS)}"

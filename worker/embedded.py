@@ -23,6 +23,7 @@ from .sources import Properties, Source, Taken
 
 if TYPE_CHECKING:
     from .job.outcome import Reply
+    from .requester import Answered, Waiting
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS queues (name TEXT PRIMARY KEY);
@@ -129,6 +130,19 @@ class Embedded(Source):
         with self._transaction() as db:
             db.execute("INSERT OR IGNORE INTO queues VALUES (?)", (name,))
 
+    def remove_queue(self, name: str) -> None:
+        """With all that is in it."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM messages WHERE queue = ?", (name,))
+            db.execute("DELETE FROM queues WHERE name = ?", (name,))
+
+    def messages_in(self, name: str) -> Optional[int]:
+        """None where there is no such queue."""
+        with self._transaction() as db:
+            _tidy(db, name)
+            there = db.execute("SELECT 1 FROM queues WHERE name = ?", (name,)).fetchone()
+            return None if there is None else _count(db, name)
+
     def put(self, queue: str, body: bytes, properties: Properties) -> None:
         """What a requester does too. When it returns, the message survives a power failure. Raises Unroutable."""
         from .folder.records import to_json
@@ -172,6 +186,41 @@ class Embedded(Source):
             self._open.execute("PRAGMA synchronous = FULL")
             self._open.executescript(_SCHEMA)
         return self._open
+
+
+class FileRequester:
+    """Asks for one job, as whoever has this file may; the answer comes to a queue of its own."""
+
+    pattern = "batchferry-test.*"
+
+    def __init__(self, file: Path, replies: Replies) -> None:
+        self._broker = Embedded(file, replies)
+        self.reply_to = f"batchferry-test.{secrets.token_hex(8)}"
+
+    def look(self, queue: str) -> Optional[Waiting]:
+        from .requester import Waiting
+
+        messages = self._broker.messages_in(queue)
+        return None if messages is None else Waiting(messages)
+
+    def ask(self, queue: str, body: bytes, correlation_id: str, seconds: float) -> None:
+        self._broker.make_queue(self.reply_to)
+        properties = Properties(self.reply_to, correlation_id, correlation_id, expiration=str(int(seconds * 1000)))
+        self._broker.put(queue, body, properties)
+
+    def answer(self) -> Optional[Answered]:
+        from .requester import Answered
+
+        taken = next(iter(self._broker.take(self.reply_to, 1, wait=0)), None)
+        if taken is None:
+            return None
+        self._broker.ack([taken])
+        return Answered(taken.body, str(json.loads(taken.properties.headers or b"{}").get("job_id", "")))
+
+    def close(self) -> None:
+        with contextlib.suppress(Transient):
+            self._broker.remove_queue(self.reply_to)
+        self._broker.close()
 
 
 def _tidy(db: sqlite3.Connection, queue: str) -> None:

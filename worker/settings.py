@@ -112,7 +112,7 @@ class PilotRules:
     max_open: int = said("the most jobs claimed for pilots and not yet answered", 10_000, least=1, most=_MANY)
 
 
-MODES = ("job", "pilot")
+MODES = JOB_MODE, _PILOT_MODE = "job", "pilot"
 
 
 @dataclass(frozen=True)
@@ -199,19 +199,69 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Workload:
-    """One program that may run here. A message picks it by name and can never bring a command line."""
+class OwnCode:
+    """What code that jobs bring along may do, and where it may come from. It runs in a sandbox: it sees /usr, its own folder
+    and nothing of this installation."""
 
-    argv: tuple[str, ...] = needed(
-        "the command, one word each; {root}, {job}, {work}, {cpus} and {python} are filled in; no shell is involved"
+    sandbox: str = said("bubblewrap's program; where it does not work, such jobs are refused", "bwrap")
+    unsandboxed: bool = said(
+        "whether to run such code without a sandbox, as this user: it can read all that this user can, secrets too",
+        False,
     )
-    forms: tuple[Form, ...] = needed("what it takes and makes; the first form that fits the message's inputs counts")
+    network: bool = said("whether it may use the network, with all that this node reaches", False)
+    hosts: tuple[str, ...] = said(
+        "hosts that archives and repositories may come from, over https, or whole origins; without any, a job brings the "
+        "text of a script",
+        (),
+    )
+    read_only: tuple[str, ...] = said("folders that it may read besides /usr, e.g. the site's software", ())
+    environments: Mapping[str, tuple[str, ...]] = said(
+        'further interpreters by name, as argv; a message picks one by "environment"', dict
+    )
+    work_bytes: int = said("bytes that its files may have while it runs", 10 * 2**30, least=1, most=_MOST_BYTES)
+    work_files: int = said("files that it may have", 100_000, least=1, most=10**8)
+    most_processes: int = said("processes and threads that it may have at once", 1000, least=2, most=_MANY)
+
+
+PROGRAM, OWN_CODE = KINDS = "program", "own_code"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One program that may run here. A message picks it by name and can never bring a command line, unless its kind is
+    "own_code"."""
+
+    kind: str = said(
+        '"program": the site\'s own; "own_code": what the job brings along, as `source` and `command`',
+        PROGRAM,
+        choices=KINDS,
+    )
+    argv: tuple[str, ...] = said(
+        "the command, one word each; {root}, {job}, {work}, {cpus} and {python} are filled in; no shell is involved; of "
+        "own_code the interpreter, or nothing where the files say it themselves (#!)",
+        (),
+        unless=("kind", OWN_CODE),
+    )
+    forms: tuple[Form, ...] = said(
+        "what it takes and makes; the first form that fits the message's inputs counts; own_code takes any",
+        (),
+        unless=("kind", OWN_CODE),
+    )
+    code: OwnCode = said("of own_code: what it may do", OwnCode)
     prefix: tuple[str, ...] = said("words put before the command, e.g. a bwrap or apptainer call", ())
     environment: Mapping[str, str] = said("variables added to its environment", dict)
     path: str = said("its PATH", "/usr/local/bin:/usr/bin:/bin")
     stop_wait: Seconds = said("time between SIGTERM and SIGKILL when it must stop", 10.0, least=0, most=HOUR)
     mode: str = said('"job" or "pilot", whatever its queue says; if empty, the queue decides', "", choices=("", *MODES))
     retry: RetryPolicy = said("which ends are tried again", RetryPolicy)
+
+    def mode_in(self, queue: Queue) -> str:
+        """How its jobs of this queue run. Code that jobs bring along shares a Slurm job with nobody."""
+        return JOB_MODE if self.is_own_code else self.mode or queue.mode
+
+    @property
+    def is_own_code(self) -> bool:
+        return self.kind == OWN_CODE
 
 
 @dataclass(frozen=True)
@@ -351,7 +401,10 @@ class Limits:
         most=_MOST_BYTES,
     )
     done_bytes: int = said(
-        "bytes of all jobs in jobs/done together; the oldest days go first", 50 * 2**30, least=2**20, most=_MOST_BYTES
+        "bytes that are kept of each: jobs in jobs/done, pilots' batches, rejected messages; the oldest days go first",
+        50 * 2**30,
+        least=2**20,
+        most=_MOST_BYTES,
     )
 
 
@@ -392,7 +445,18 @@ class Timing:
     lease_expires: Seconds = said(
         "a pass on another login node that shows no life for this long is ignored", 900.0, least=1, most=DAY
     )
-    keep_done: Seconds = said("how long delivered jobs stay in jobs/done", 14 * DAY, least=HOUR, most=9999 * DAY)
+    keep_done: Seconds = said(
+        "how long what is over is kept: delivered jobs, pilots' batches, rejected messages that are answered",
+        14 * DAY,
+        least=HOUR,
+        most=9999 * DAY,
+    )
+    keep_ids: Seconds = said(
+        "how long the ids of jobs are known, so that none is done twice; also of those that are no longer kept",
+        30 * DAY,
+        least=HOUR,
+        most=9999 * DAY,
+    )
 
     keep_outputs: Seconds = said(
         "how long outputs that were uploaded, or that no answer carried, stay in jobs/done, and not longer than their jobs",

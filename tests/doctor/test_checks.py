@@ -12,8 +12,9 @@ from tests.installation import ROOT
 from worker.doctor.delays import MADE, MOVED, REMOVED
 
 MADE_BY = {
-    "python": ("packages",), "files": ("files",), "jobs folder": ("disk", "mounts", "from_node"),
-    "broker": ("broker", "drops", "network"), "API": ("service", "network"), "workloads": ("workloads", "from_node"),
+    "python": ("packages",), "files": ("files", "checkout"), "jobs folder": ("disk", "mounts", "from_node"),
+    "broker": ("broker", "drops", "network"), "API": ("service", "network"),
+    "workloads": ("workloads", "sandbox", "from_node"),
     "Slurm": ("cluster",), "passes": ("schedule",), "compute node": ("from_node", "delays"),
 }  # fmt: skip
 GIVEN = {

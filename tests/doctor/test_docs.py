@@ -11,7 +11,7 @@ import pytest
 import check
 from docs.settings import tables
 from tests.installation import ROOT
-from worker.doctor.packages import NEWEST, OLDEST
+from worker.pythons import NEWEST, OLDEST
 
 LINKED = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = [ROOT / "docs" / "install.md", ROOT / "docs" / "symptoms.md"]

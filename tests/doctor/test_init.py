@@ -31,12 +31,13 @@ from tests.services.rabbitmq import RabbitMQ, version
 from tests.services.slurm import SlurmCluster
 from tests.services.upstream import Upstream
 from worker.amqp.management import Management
-from worker.config import credentials_text, read_separately, read_variables
+from worker.config import credentials_text, read_separately
 from worker.doctor.crontab import pass_lines
 from worker.install.files import create, site_text, toml
 from worker.install.proposals import _caps, _choose
 from worker.install.starting import Start
 from worker.settings import Credentials, Secret
+from worker.variables import read_variables
 
 
 @dataclass
@@ -96,7 +97,7 @@ def newcomer(
         "API_PASSWORD": upstream.password,
     }  # fmt: skip
     made.answers.touch(mode=0o600)
-    made.answers.write_text(credentials_text(values) + f"QUEUE={queue}\nJOBS_DIR='{folder.parent.parent}/jobs'\n")
+    made.answers.write_text(credentials_text(values) + f"QUEUE={queue}\nJOBS_DIR={folder.parent.parent}/jobs\n")
     requester = Requester(rabbitmq, queue, f"{queue}-results")
     yield made
     requester.channel.queue_delete(queue)
@@ -158,13 +159,19 @@ def test_an_answer_that_can_not_be_is_told(newcomer: Newcomer, option: tuple[str
     assert not newcomer.site.exists()
 
 
-def test_a_queue_that_we_are_to_make_is_made_durable(newcomer: Newcomer) -> None:
+def test_a_queue_that_we_are_to_make_is_made_durable(newcomer: Newcomer, rabbitmq: Broker) -> None:
     option = ("--queue", f"{newcomer.queue}-new", "--service-declares", "no")
     printed = newcomer.init("--answers", str(newcomer.answers), *option)
 
     site, _, _ = read_separately(ROOT, newcomer.site, newcomer.credentials)
     assert site is not None and (site.queues[0].make, site.queues[0].durable) == (True, True)
-    assert "does not exist; the first pass will make it, durable" in printed
+    name = f"{newcomer.queue}-new"
+    assert f"The queue {name} does not exist yet." in printed
+    assert f"The queue {name} is made. What is published from now on waits in it." in printed
+    assert "is made" not in newcomer.init()
+    with connect(rabbitmq) as connection:
+        connection.channel().queue_declare(name, passive=True)
+        connection.channel().queue_delete(name)
 
 
 @pytest.mark.unhurried
@@ -257,6 +264,7 @@ def test_on_a_terminal_it_asks_and_shows_no_password(newcomer: Newcomer) -> None
     given = read_variables(newcomer.answers)
     shown = answer_on_a_terminal(newcomer, {
         "rabbitmq_host": given["RABBITMQ_HOST"], "rabbitmq_port": given["RABBITMQ_PORT"],
+        "rabbitmq_tls": "", "rabbitmq_vhost": "",
         "rabbitmq_user": given["RABBITMQ_USER"], "rabbitmq_password": given["RABBITMQ_PASSWORD"],
         "api_url": given["API_URL"], "api_user": given["API_USER"],
         "api_password": given["API_PASSWORD"], "queue": newcomer.queue, "service_declares": "", "expiration": "2h",

@@ -22,17 +22,18 @@ _AIM = 5
 """Hits of each point that are aimed at, whether or not they are asked for."""
 _CHOICE = 4
 _RAREST, _CHOSEN, _OTHER, _EVENLY = 0.7, 0.4, 0.005, 0.02
-_NO_FACT = {"slurm_budget.json", "standing.json", "tally.json"}
+_NO_FACT = {"slurm_budget.json", "standing.json", "tally.json", "retention.json"}
 """What may be lost: it is made anew."""
 _OF_OTHERS = {
     *("progress.json", "cancel_asked.json", "retry_asked.json", "origin.json", "unfit.json"),
-    *("held.json", "history.json", "turns.json", "kept.json", "largest_answer.json", "settled.json"),
-    "transfer.json",
+    *("held.json", "history.json", "turns.json", "kept.json", "largest_answer.json", "settled.json", ".paused.json"),
+    *("removal", "transfer.json"),
 }
-"""Written by workloads, by operators' verbs (tests/worker/operate/test_again.py), for pilots (pilot_kills.py), and where a
-workload is stopped, accounting takes short questions only, there are several queues, a job's files were lost, a claim may be
-somebody else's (tests/worker/sources/test_settling.py), results are uploaded
-(tests/worker/in_job/test_upload_kills.py), or the broker takes no large answer."""
+"""Written by workloads, by operators' verbs (tests/worker/operate/test_again.py, tests/worker/login/test_paused.py), for
+pilots (pilot_kills.py), and where a workload is stopped, accounting takes short questions only, there are several queues, a
+job's files were lost, a claim may be somebody else's (tests/worker/sources/test_settling.py), results are uploaded
+(tests/worker/in_job/test_upload_kills.py), the broker takes no large answer, or what is over is old
+(tests/worker/login/test_retention.py)."""
 _ONLY_WITH_SLURM = {f"{when} {step}" for when in ("before", "after") for step in ("stuck.json",)}
 
 
@@ -140,7 +141,7 @@ def points_in_source() -> set[str]:
     facts = {path.name for path in _facts()} - _NO_FACT - _OF_OTHERS
     moves = {f"move to {place}" for place in ("active", "done", "rejected", "undelivered")}
     steps = {*facts, *moves, "reply.json", "reply.bin", "group.json"}
-    return {f"{when} {step}" for when in ("before", "after") for step in steps} | set(_literals())
+    return {f"{when} {step}" for when in ("before", "after") for step in steps} | _literals()
 
 
 def _facts() -> Iterator[Path]:
@@ -155,9 +156,11 @@ def _facts() -> Iterator[Path]:
                 yield path
 
 
-def _literals() -> Iterator[str]:
+def _literals() -> set[str]:
     """Names given to `crash_point` as they are; those made of a file's name belong to the facts."""
+    found = set()
     rooms = (ROOT / "worker", ROOT / "scheduler", ROOT / "slurm")
     for file in (*(path for room in rooms for path in room.rglob("*.py")), ROOT / "check.py"):
         for step in re.findall(r'\bcrash_point\(\s*"([^"]+)"', file.read_text(encoding="utf-8")):
-            yield point(step)
+            found.add(point(step))
+    return {step for step in found if step.partition(" ")[2] not in _OF_OTHERS}

@@ -13,7 +13,7 @@ import pytest
 from scheduler import JobView
 from worker.embedded import Embedded
 from worker.folder import answer, fence, paths
-from worker.folder.answer import conclude
+from worker.folder.answer import concluded
 from worker.folder.batches import Pool
 from worker.folder.facts import AttemptFolder, JobFolder, read_reply
 from worker.folder.jobs import JobsFolder
@@ -29,7 +29,7 @@ from worker.job.outcome import Reply, Result
 from worker.job.snapshot import AttemptFacts, JobFacts
 from worker.login import archive, claim, quiet, reconcile, take
 from worker.login.tools import Tools
-from worker.settings import Queue, Replies, Timing
+from worker.settings import Queue, Timing
 from worker.sources import Taken
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -89,7 +89,7 @@ def not_in_the_queue_means_completed(patch: pytest.MonkeyPatch) -> None:
 def a_second_copy_of_an_answer_has_a_new_id(patch: pytest.MonkeyPatch) -> None:
     right = read_reply
 
-    def wrong(attempt: AttemptFolder, stem: str) -> Reply:
+    def wrong(attempt: AttemptFolder, stem: str, properties: Optional[Reply] = None) -> Reply:
         return replace(right(attempt, stem), timestamp=int(time.time()))
 
     patch.setattr(answer, "read_reply", wrong)
@@ -108,20 +108,19 @@ def exit_code_0_is_believed_when_memory_ran_out(patch: pytest.MonkeyPatch) -> No
 
 @bug
 def an_answer_is_sent_before_it_is_the_outcome(patch: pytest.MonkeyPatch) -> None:
-    def wrong(job: JobFolder, attempt: AttemptFolder, result: Result, replies: Replies, by: str, now: float,
-              message: Optional[Message] = None) -> Outcome:  # fmt: skip
+    def wrong(*what: Any) -> tuple[Outcome, Optional[Reply]]:
         with pytest.MonkeyPatch.context() as late:
             claim = Exclusive.claim
             late.setattr(Exclusive, "claim", lambda fact, said: fact.name == "outcome.json" or claim(fact, said))
-            return conclude(job, attempt, result, replies, by, now, message)
+            return concluded(*what)
 
     right = publish_answer
 
-    def publish(config: Any, job: JobFolder, outcome: Outcome, message: Message) -> None:
-        right(config, job, outcome, message)
+    def publish(config: Any, job: JobFolder, outcome: Outcome, message: Message, reply: Optional[Reply]) -> None:
+        right(config, job, outcome, message, reply)
         job.outcome.claim(outcome)
 
-    patch.setattr(run, "conclude", wrong)
+    patch.setattr(run, "concluded", wrong)
     patch.setattr(run, "publish", publish)
 
 

@@ -51,6 +51,8 @@ class Job:
     place: str = "done"
     earlier: tuple[str, ...] = ()
     """What the attempts before the last one came to."""
+    asks: bool = False
+    """Whether its message says what it asks for; else it is site.toml's."""
 
 
 class Past:
@@ -89,7 +91,7 @@ class Past:
         counts[job.outcome] = counts.get(job.outcome, 0) + 1
         return folder
 
-    def add_active(self, job: Job, started: bool = True, progress: str = "") -> JobFolder:
+    def add_active(self, job: Job, started: bool = True, progress: str = "", part: float = 0.4) -> JobFolder:
         folder = self._folder(self.jobs.active)
         begun = self.now - job.ago
         self._message(folder, job, begun - 5)
@@ -101,11 +103,17 @@ class Past:
         if started:
             write(a.started.path, Started("812345", 0, job.node, begun))
         if progress:
-            write(a.progress.path, Progress(0.4, progress, self.now))
+            write(a.progress.path, Progress(part, progress, self.now))
         for path in (folder.message.path, a.submission.path, a.started.path):
             if path.exists():
                 os.utime(path, (begun, begun))
         return folder
+
+    def pass_ended(self, ago: float = 40) -> None:
+        """As a pass leaves the lease: read-only."""
+        self.jobs.lease.write_text(json.dumps({"host": "login1"}))
+        os.utime(self.jobs.lease, (self.now - ago, self.now - ago))
+        self.jobs.lease.chmod(0o400)
 
     def count(self) -> None:
         """What the passes would have counted."""
@@ -121,7 +129,9 @@ class Past:
         properties: dict[str, Any] = {
             "correlation_id": job.correlation_id, "reply_to": "results", "timestamp": int(claimed - job.queued)
         }  # fmt: skip
-        write(folder.message.path, Message(1, job.queue, "{}", 2, properties, claimed))
+        own = {"resources": {"memory_mb": job.asked_mb, "time": "0-06:00"}} if job.asks else {}
+        body = json.dumps(own)
+        write(folder.message.path, Message(1, job.queue, body, len(body), properties, claimed))
 
     def _attempt(self, folder: JobFolder, number: int, job: Job, begun: float) -> None:
         a = folder.attempt(number)
@@ -143,25 +153,30 @@ class Past:
 def busy_weeks(jobs: JobsFolder, count: int = 400, days: int = 14, seed: int = 1) -> Past:
     """Some hundred jobs with every outcome, a bad node, a workload that asks for too much and one for too little."""
     chance, past = random.Random(seed), Past(jobs)
+    usual = Job(queue="hpc-jobs", asked_mb=8000, asked_seconds=7200)  # what site.toml gives
+    train = Job(workload="train", asked_mb=32000, used_mb=27000, ran=14000, asks=True)
     kinds = [
-        (70, Job(), 1),
-        (14, Job(workload="train", asked_mb=32000, used_mb=27000, ran=14000, asked_seconds=21600), 1),
-        (3, Job(outcome="failed", step="run", exit_code=3, reason="The program ended with exit code 3. Its last words: "
-                "ValueError: the page has no staff lines", node="node03"), 1),
-        (2, Job(outcome="failed", step="fetch", reason='The input "Page" could not be downloaded within 10 min (404).'), 1),
-        (3, Job(workload="train", outcome="out_of_memory", asked_mb=32000, used_mb=31900,
-                reason="The job used all of the 32000 MB it asked for and was stopped. Ask for more memory."), 1),
-        (2, Job(workload="train", outcome="timed_out", ran=21300, asked_mb=32000, used_mb=20000,
-                reason="The job reached its time limit of 6 h and was stopped. Ask for more time."), 1),
-        (2, Job(outcome="rejected", workload="", reason='There is no workload named "binarise" here.', place="rejected"), 1),
-        (1, Job(outcome="cancelled", reason="The job was cancelled on the cluster by anna."), 1),
-        (1, Job(outcome="node_failed", node="node03", earlier=("node_failed", "node_failed"),
-                reason="The computer that the job ran on failed. This was no fault of the job; run it again."), 1),
-        (1, Job(outcome="expired", reason="The job's deadline passed before it could start."), 1),
-        (1, Job(outcome="lost", reason="The cluster lost track of the job and its result. Run it again."), 1),
+        (70, usual),
+        (14, train),
+        (3, replace(usual, outcome="failed", step="run", exit_code=3, node="node03",
+                    reason="The program ended with exit code 3. Its last words: ValueError: the page has no staff lines")),
+        (2, replace(usual, outcome="failed", step="fetch", reason='The input "Page" is not there (HTTP 404).')),
+        (3, replace(train, outcome="out_of_memory", used_mb=31900,
+                    reason="The job used all of the 32000 MB it asked for and was stopped. Ask for more memory.")),
+        (2, replace(train, outcome="timed_out", ran=21300, used_mb=20000,
+                    reason="The job reached its time limit of 6 h and was stopped. Ask for more time.")),
+        (1, replace(usual, outcome="timed_out", ran=7100,
+                    reason="The job reached its time limit of 2 h and was stopped. Ask for more time.")),
+        (1, replace(usual, outcome="failed", step="pack", reason='The program did not make the output "Report".')),
+        (2, Job(outcome="rejected", workload="", reason='There is no workload named "binarise" here.', place="rejected")),
+        (1, replace(usual, outcome="cancelled", reason="The job was cancelled on the cluster by anna.")),
+        (1, replace(usual, outcome="node_failed", node="node03", earlier=("node_failed", "node_failed"),
+                    reason="The computer that the job ran on failed. This was no fault of the job; run it again.")),
+        (1, replace(usual, outcome="expired", reason="The job's deadline passed before it could start.")),
+        (1, replace(usual, outcome="lost", reason="The cluster lost track of the job and its result. Run it again.")),
     ]  # fmt: skip
     for _ in range(count):
-        job = chance.choices([job for _, job, _ in kinds], [weight for weight, _, _ in kinds])[0]
+        job = chance.choices([job for _, job in kinds], [weight for weight, _ in kinds])[0]
         past.add(replace(
             job,
             ago=chance.random() ** 1.2 * (days - 1) * DAY,
@@ -173,10 +188,10 @@ def busy_weeks(jobs: JobsFolder, count: int = 400, days: int = 14, seed: int = 1
         ))  # fmt: skip
     past.add(Job(place="undelivered", outcome="succeeded", reason="the queue results is gone", ago=2 * DAY))
     for number in range(5):
-        past.add_active(
-            Job(workload="train", ago=3600 * (number + 1), node=f"node{11 + number}"), progress="epoch 6/15"
-        )
+        active = replace(train, ago=3600 * (number + 1), node=f"node{11 + number}")
+        past.add_active(active, progress=f"epoch {3 * number + 2}/15", part=(3 * number + 2) / 15)
     for number in range(3):
-        past.add_active(Job(ago=40 * (number + 1)), started=False)
+        past.add_active(replace(usual, ago=40 * (number + 1)), started=False)
+    past.pass_ended()
     past.count()
     return past

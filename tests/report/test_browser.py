@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -15,20 +16,22 @@ from typing import Any
 import pytest
 
 from tests.conftest import missing_told
-from tests.report.past import Job, Past
+from tests.report import reader
+from tests.report.past import Job, Past, busy_weeks
 from tests.services.present import require
 from tests.worker.examples import SPEC, config_for
 from worker.folder.facts import site_fault_of
 from worker.folder.jobs import JobsFolder
 from worker.job.facts import NotTaken, SiteFault
-from worker.operate import report
+from worker.operate import page, report
 from worker.settings import Config
 
 pytestmark = pytest.mark.services
 
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-         "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
-         "--enable-logging=stderr", "--virtual-time-budget=5000")  # fmt: skip
+         "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage")  # fmt: skip
+ONE_PAGE = ("--enable-logging=stderr", "--virtual-time-budget=5000")
+"""For a browser that opens one page and ends; one that is asked about its page would end before it has answered."""
 
 
 class Site:
@@ -64,10 +67,14 @@ class Browser:
 
     def open(self, address: str, *flags: str) -> str:
         """The page's elements, as HTML, once everything has been loaded and run."""
-        argv = [self._program, *FLAGS, *flags, f"--user-data-dir={self._folder}", "--dump-dom", address]
+        argv = [self._program, *FLAGS, *ONE_PAGE, *flags, f"--user-data-dir={self._folder}", "--dump-dom", address]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=True)
         self.said = done.stderr
         return done.stdout
+
+    def tree(self, address: str, width: int) -> list[reader.Node]:
+        """What a screen reader is given."""
+        return reader.tree(self._program, FLAGS, self._folder, address, width)
 
 
 @pytest.fixture
@@ -122,7 +129,7 @@ def hostile(site: Site, odd_folder: Path) -> str:
     """The page, as it is served."""
     config = config_for(odd_folder)
     hostile_past(config, [word.encode("utf-8", "replace").decode() for word in payloads(site.address)])
-    made = report.page(report.gather(config, 14, 1000, offline=True))
+    made = page.page(report.gather(config, 14, 1000, offline=True))
     site.pages["/report.html"] = made
     return made
 
@@ -140,7 +147,7 @@ def test_nothing_of_a_hostile_past_runs_or_is_asked_for(browser: Browser, site: 
     )
     assert "&lt;/script&gt;&lt;script&gt;document.title" in dom and "{{ 7*7 }}" in dom
     assert not set("\u202e\u2066\u200f\x00\x1b\x9b") & set(dom)
-    assert dom.count("<figure") == 7
+    assert dom.count("<figure") == 3
 
 
 @pytest.mark.long(seconds=10)
@@ -178,9 +185,13 @@ f.onload = () => {{
   document.title = JSON.stringify({{
     width: root.scrollWidth, room: root.clientWidth, back: body.backgroundColor, far: far, near: near,
     outline: f.contentWindow.getComputedStyle(job).outlineStyle,
-    letters: Math.min(...[...page.querySelectorAll('.pygal-chart text')].map(
+    letters: Math.min(...[...page.querySelectorAll('.plot text')].map(
       t => parseFloat(f.contentWindow.getComputedStyle(t).fontSize) * t.getScreenCTM().a)),
     rows: page.querySelector('td').getBoundingClientRect().width,
+    filled: [...page.querySelectorAll('.plot')].map(p => p.getBoundingClientRect().width / p.parentNode.clientWidth),
+    labels: [...page.querySelectorAll('.plot')].map(p => [...p.querySelectorAll('text')].map(
+      t => t.getBoundingClientRect()).filter(r => r.width).map(r => [r.left, r.top, r.right, r.bottom])),
+    inside: [...page.querySelectorAll('.plot text')].every(t => t.getBoundingClientRect().right <= f.clientWidth),
   }});
 }};
 </script>
@@ -208,12 +219,60 @@ def test_it_fits_into_a_screen_without_scrolling_sideways(
     assert (found["rows"] > 200) == (width < 700), "where it is narrow, a cell is a line of its own"
 
 
+def test_labels_are_few_and_none_touches_another_and_charts_fill_their_width(
+    browser: Browser, site: Site, odd_folder: Path
+) -> None:
+    config = config_for(odd_folder)
+    busy_weeks(JobsFolder(config.site.jobs_dir), count=60, days=30)
+    site.pages["/report.html"] = page.page(report.gather(config, 30, 1000, offline=True))
+
+    for width in (390, 1400):
+        found = measured(browser, site, width)
+
+        assert len(found["labels"]) == 3 and found["inside"] and min(found["filled"]) > 0.75
+        for labels in found["labels"]:
+            assert 5 <= len(labels) <= 13
+            for one, other in itertools.combinations(labels, 2):
+                apart = one[2] + 4 <= other[0] or other[2] + 4 <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+                assert apart, (width, one, other)
+
+
+def test_a_link_to_a_job_opens_its_timeline(browser: Browser, site: Site, odd_folder: Path) -> None:
+    config = config_for(odd_folder)
+    failed = Past(JobsFolder(config.site.jobs_dir)).add(Job(outcome="failed", step="run", exit_code=3)).id
+    site.pages["/report.html"] = page.page(report.gather(config, 14, 1000, offline=True))
+
+    assert browser.open(f"{site.address}/report.html").count('<details class="job" open') == 0
+    assert '<details class="job" open' in browser.open(f"{site.address}/report.html#j-{failed}")
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_a_screen_reader_is_given_headings_tables_with_their_headers_and_names_for_links(
+    browser: Browser, site: Site, odd_folder: Path, width: int
+) -> None:
+    config = config_for(odd_folder)
+    busy_weeks(JobsFolder(config.site.jobs_dir), count=60)
+    site.pages["/report.html"] = page.page(report.gather(config, 14, 1000, offline=True))
+
+    given = browser.tree(f"{site.address}/report.html", width)
+
+    headings = [name for role, name in given if role == "heading"]
+    assert headings[0] == "1 answer could not be delivered." and {"Failures", "In flight", "Jobs"} <= set(headings)
+    headers = [name for role, name in given if role == "columnheader"]
+    assert headers[:3] == ["Job", "State", "For"], "also where a narrow screen folds the table"
+    assert any(role == "table" and name.startswith("Active jobs") for role, name in given)
+    links = [name for role, name in given if role == "link"]
+    assert links[0] == "Skip to the content" and any(name.startswith("Timeline of job ") for name in links)
+    assert all(name for role, name in given if role in ("link", "heading", "table", "region", "figure"))
+    assert {"banner", "navigation", "main", "contentinfo"} <= {role for role, _ in given}
+
+
 @pytest.mark.long(seconds=10)
 def test_it_is_dark_where_the_reader_s_screen_is(browser: Browser, site: Site, hostile: str) -> None:
     bright = measured(browser, site, 800, "--blink-settings=preferredColorScheme=1")
     dark = measured(browser, site, 800, "--blink-settings=preferredColorScheme=0")
 
-    assert (bright["back"], dark["back"]) == ("rgb(255, 255, 255)", "rgb(20, 23, 27)")
+    assert (bright["back"], dark["back"]) == ("rgb(245, 246, 248)", "rgb(20, 23, 27)")
 
 
 @pytest.mark.long(seconds=10)

@@ -1,4 +1,4 @@
-"""What the past adds up to: counted by day, sampled fairly, and advice only where it is sure."""
+"""What the past adds up to: counted by day, and sampled fairly."""
 
 from __future__ import annotations
 
@@ -29,52 +29,6 @@ def past(*tries: Try, **more: Any) -> Past:
         "claimed_at": 0.0, "ended_at": 1.0,
     }  # fmt: skip
     return Past(**{**known, "tries": tries, **more})
-
-
-def advice(*jobs: Past) -> list[str]:
-    return list(history.advice(history.looked(jobs, [DAY], len(jobs), 0).usage))
-
-
-# --- advice
-
-
-def test_who_asks_for_far_too_much_is_told_what_would_do() -> None:
-    assert advice(*[past(tried())] * 40) == [
-        "binarize asks for 16 GB, and in 40 attempts the largest process had at most 1.2 GB: 2 GB would do.",
-        "binarize asks for 6 h, and in 40 attempts the longest took 5 min: 10 min would do.",
-    ]
-
-
-@pytest.mark.parametrize("jobs", [
-    [past(tried())] * 9,
-    [past(tried(memory_mb=None, seconds=None))] * 40,
-    [past(tried(memory_mb=9000.0, seconds=11000.0))] * 40,
-    [past(tried())] * 40 + [past(tried(memory_mb=15000.0, seconds=20000.0))],
-    [past(tried(asked_memory_mb=100, memory_mb=40.0, asked_seconds=60, seconds=1.0))] * 40,
-])  # fmt: skip
-def test_no_advice_is_given_where_few_ran_or_one_needed_it_or_less_can_not_be_asked_for(jobs: list[Past]) -> None:
-    assert advice(*jobs) == []
-
-
-def test_a_workload_that_ran_short_is_never_told_to_ask_for_less() -> None:
-    short = [past(tried(outcome="out_of_memory", memory_mb=10.0)), past(tried(outcome="timed_out"))] * 2
-
-    said = advice(*[past(tried())] * 40, *short)
-
-    assert said == [
-        "binarize ran out of memory 2 times: it asks for 16 GB, which is too little for some of its jobs.",
-        "binarize reached the time limit 2 times: it asks for 6 h, which is too little for some of its jobs.",
-    ]
-
-
-@given(used=st.floats(1, 10**6), asked=st.integers(100, 10**6))
-def test_what_is_advised_suffices_for_what_was_seen_and_is_less_than_what_is_asked_for(used: float, asked: int) -> None:
-    jobs = [past(tried(asked_memory_mb=asked, memory_mb=used, seconds=None))] * 10
-
-    for sentence in advice(*jobs):
-        number, unit = sentence.rpartition(": ")[2].split()[:2]
-        enough = float(number) * {"MB": 1, "GB": 1000}[unit]
-        assert 1.49 * used <= enough < asked
 
 
 # --- counts
@@ -120,7 +74,7 @@ def test_waits_are_told_by_the_day_on_which_the_job_was_put_away() -> None:
 
 
 def test_failures_are_grouped_by_cause_with_the_last_one_s_words() -> None:
-    failed = past(cause="failed in run, exit code 3", outcome="failed")
+    failed = past(cause="failed in run, exit code 3", outcome="failed", whose="requester")
 
     causes = history.looked(
         [past(), failed, replace(failed, reason="late", ended_at=9.0, job="k"), replace(failed, cause="lost")],
@@ -129,9 +83,17 @@ def test_failures_are_grouped_by_cause_with_the_last_one_s_words() -> None:
         0,
     ).causes
 
-    assert [(each.cause, each.jobs, each.last_reason, each.last_job) for each in causes] == [
-        ("failed in run, exit code 3", 2, "late", "k"), ("lost", 1, "", "j"),
+    assert [(each.cause, each.jobs, each.last_reason, each.last_job, each.last_jobs) for each in causes] == [
+        ("failed in run, exit code 3", 2, "late", "k", ("k", "j")), ("lost", 1, "", "j", ("j",)),
     ]  # fmt: skip
+
+
+def test_the_same_cause_is_told_apart_by_whose_it_is() -> None:
+    of_both = [past(cause="timed out", outcome="timed_out", whose=who) for who in ("operator", "requester")]
+
+    causes = history.looked(of_both, [DAY], 2, 0).causes
+
+    assert [(each.whose, each.jobs) for each in causes] == [("operator", 1), ("requester", 1)]
 
 
 def test_a_node_is_told_by_its_attempts_also_of_jobs_that_succeeded_in_the_end() -> None:

@@ -18,10 +18,11 @@ from tests.installation import ROOT
 from tests.report.past import DAY, Job, Past, busy_weeks
 from tests.worker.examples import config_for
 from worker.folder.batches import Pool
-from worker.folder.facts import JobFolder
+from worker.folder.facts import JobFolder, site_fault_of
 from worker.folder.jobs import JobsFolder
 from worker.folder.paths import make_folder
 from worker.folder.snapshot import read_facts
+from worker.job.facts import SiteFault
 from worker.job.snapshot import JobFacts
 from worker.login import tally
 from worker.operate import report
@@ -80,8 +81,12 @@ def test_jobs_are_told_by_day_outcome_cause_and_node(
     ]
     assert looked["nodes"] == [{"node": "bad", "attempts": 2, "failed": 2}]
     (usage,) = looked["usage"]
-    assert (usage["attempts"], usage["asked_memory_mb"], usage["most_memory_mb"]) == (14, 16000, 1100)
-    assert "2 GB would do" in usage["advice"][0] and "10 min would do" in usage["advice"][1]
+    assert (usage["jobs"], usage["memory"]["asked"], usage["memory"]["needed"]) == (13, 16000, 1100)
+    assert (usage["memory"]["enough"], usage["time"]["enough"], usage["memory"]["covers"]) == (1500, 600, 12)
+    assert said["site_lines"] == [], "nothing of it was site.toml's"
+    assert [(each["cause"], each["whose"]) for each in looked["causes"]] == [
+        ("failed in run, exit code 3", "requester"), ("rejected", "requester"),
+    ]  # fmt: skip
     assert looked["waits"][day]["queue"]["median"] == pytest.approx(20, abs=1)
     assert looked["waits"][day]["slurm"]["p90"] == pytest.approx(120, abs=1)
     (row,) = said["now"]["jobs"]
@@ -100,6 +105,64 @@ def test_the_last_jobs_are_shown_with_their_timelines_the_latest_first(
     assert [each["past"]["job"] for each in recent] == [made[1], made[0], lost, made[3], made[2]]
     assert [each["place"] for each in recent] == ["done", "done", "undelivered", "done", "done"]
     assert [event["what"] for event in recent[0]["timeline"]][:4] == ["sent", "claimed", "understood", "sbatch"]
+
+
+def test_each_job_s_life_is_told_from_its_message_to_its_answer(
+    config: Config, jobs: JobsFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Past(jobs).add(Job(queued=20, waited=120, ran=300))
+
+    (job,) = told(config, capsys)["recent"]
+
+    life = [(each["step"], round(each["seconds"])) for each in job["past"]["life"]]
+    assert life[0][0] == "wait" and 140 <= life[0][1] <= 146, "in the queue, and in Slurm"
+    assert life[1:4] == [("fetch", 2), ("run", 296), ("pack", 1)] and life[4][0] == "answer"
+
+
+def test_a_job_that_a_cause_names_is_on_the_page_however_long_ago_it_was(
+    config: Config, jobs: JobsFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past = Past(jobs)
+    failed = past.add(Job(outcome="failed", step="run", exit_code=3, ago=5 * DAY)).id
+    for number in range(4):
+        past.add(Job(ago=number))
+    monkeypatch.setattr(report, "_RECENT", 2)
+
+    assert [each["past"]["job"] for each in told(config, capsys)["examples"]] == [failed]
+    page = written(config)
+    assert f'href="#j-{failed}"' in page and f'id="j-{failed}"' in page
+
+
+def test_what_site_toml_gives_is_set_against_what_its_jobs_needed(
+    config: Config, jobs: JobsFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    past = Past(jobs)
+    for _ in range(12):
+        past.add(Job(queue="hpc-jobs", asked_mb=8000, asked_seconds=7200))
+    past.add(Job(queue="hpc-jobs", outcome="out_of_memory", asked_mb=500, asks=True))
+
+    said = told(config, capsys)
+
+    assert said["site_lines"] == [
+        '# below name = "hpc-jobs"',
+        "[queues.resources]",
+        "memory_mb = 1500  # 8000 now; this would have covered 12 of 12 jobs",
+        'time = "10min"  # "2h" now; this would have covered 12 of 12 jobs',
+    ]
+    assert [each["whose"] for each in said["looked"]["causes"]] == ["requester"]
+
+
+def test_it_begins_with_whether_all_is_well(config: Config, jobs: JobsFolder) -> None:
+    past = Past(jobs)
+    assert "<h1>No pass has run yet.</h1>" in written(config)
+    past.pass_ended(ago=30)
+    assert "<h1>All is well, as far as the files tell.</h1>" in written(config)
+    site_fault_of(jobs).write(SiteFault("slurm", "squeue: Unable to contact slurm controller", past.now - 7200))
+
+    page = written(config)
+
+    assert re.search(r"<h1>Slurm has been away since <time [^>]*>[^<]+</time>\.</h1>", page)
+    assert "Unable to contact slurm controller" in page
 
 
 def test_no_more_jobs_are_opened_than_allowed_and_the_page_says_so(
@@ -260,7 +323,7 @@ def test_the_page_has_no_script_and_leads_nowhere(page: str) -> None:
         assert not [name for name in attributes if name.startswith("on") or name in ("style", "src", "xlink:href")], tag
     ids = {attributes["id"] for _, attributes, _ in elements.found if "id" in attributes}
     assert {attributes["href"] for attributes in elements.of("a")} <= {f"#{name}" for name in ids}
-    assert set(re.findall(r"https?://[^\s\"<]+", page)) == {"http://www.w3.org/2000/svg"}
+    assert not re.findall(r"https?://[^\s\"<]+", page)
     assert not re.search(r"url\((?!#)|@import|@font-face", page)
 
 
@@ -284,7 +347,7 @@ def test_a_screen_reader_finds_its_way(page: str) -> None:
     assert len(ids) == len(set(ids))
     assert tags.count("table") == tags.count("caption") > 5
     assert all(attributes.get("scope") in ("col", "row") for attributes in elements.of("th"))
-    assert tags.count("figure") == tags.count("figcaption") == 7
+    assert tags.count("figure") == tags.count("figcaption") == 3
     assert {attributes["aria-labelledby"] for attributes in elements.of("figure")} <= set(ids)
     assert all(attributes.get("aria-hidden") == "true" for attributes in elements.of("svg")), "the table tells the same"
     first_link = next(elements.of("a"))
@@ -292,9 +355,10 @@ def test_a_screen_reader_finds_its_way(page: str) -> None:
 
 
 def test_each_chart_s_numbers_are_in_a_table_too(page: str) -> None:
-    svgs, tables = page.count('class="pygal-chart"'), page.count("<summary>The same as a table</summary>")
+    svgs, tables = page.count('class="plot"'), page.count("<summary>The same as a table</summary>")
 
-    assert (svgs, tables) == (7, 4), "memory and time share one; those of failures stand open below their charts"
+    assert (svgs, tables) == (3, 3)
+    assert all("aria-hidden" in each for each in Elements(page).of("svg")), "bars have their numbers beside them"
 
 
 def test_a_cell_tells_its_column_where_the_table_folds(page: str) -> None:
@@ -326,5 +390,8 @@ def test_letters_and_bars_can_be_told_from_what_is_behind_them_by_day_and_by_nig
                 assert contrast(palette[letters], palette[behind]) >= 4.5, (letters, behind, palette)
             for bar in ("c0", "c1", "c2", "c3", "c4", "c5", "asked"):
                 assert contrast(palette[bar], palette[behind]) >= 3, (bar, behind, palette)
-        assert contrast(palette["text"], palette["warn"]) >= 4.5
+        for behind in ("warn", "alarm", "calm"):
+            assert contrast(palette["text"], palette[behind]) >= 4.5, (behind, palette)
+        for bar in ("c1", "c4"):
+            assert contrast(palette[bar], palette["track"]) >= 3, (bar, palette)
     assert colours(bright) and set(colours(dark)) == set(colours(bright))

@@ -63,7 +63,8 @@ class Upstream:
 
     host = "127.0.0.1"
 
-    def __init__(self, tls: Optional[Certificates] = None, port: int = 0) -> None:
+    def __init__(self, tls: Optional[Certificates] = None, port: int = 0, host: str = host) -> None:
+        self.host = host
         self.user = "operator"
         self.password = secrets.token_hex(8)
         self.refuse_logins: Optional[int] = None  # a status: the answer to every login, for example 401

@@ -55,7 +55,7 @@ FACTS = [
     Started("12", 2, "n1", 1.0), Ended("failed", "FAILED", 1.0, "3:0", "n1", "mary"), Absent(1.0, 2),
     Stuck("BadConstraints", 1.0), Cancel("expired", "words", 1.0), facts.Outcome("lost", 2, "reply-1", "login", 1.0),
     Delivered("r", 1.0, "note"), Undeliverable("why", 1.0), NotTaken(1.0, "no queue", 2, 5.0),
-    SiteFault("login", "words", 1.0),
+    SiteFault("login", "words", 1.0), facts.Paused("anna@login1", 1.0, True, "why"),
     Group({"0": ("a", 1), "7": ("b", 2)}), Group({}), SPEC,
     JobSpec("w", {}, {}, {"base64": "eA==", "deep": {"base64": {"base64": "eA=="}}, "x": [None, 1.5, "\ud800"]},
             SPEC.resources),
@@ -577,3 +577,32 @@ def test_what_is_no_folder_is_not_waited_for_where_a_folder_is_to_go(tmp_path: P
     paths.remove_tree(tmp_path / "fifo")
 
     assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode)
+
+
+def test_a_folder_that_is_kept_open_is_opened_once_and_anew_where_it_was_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, synced = tmp_path / "attempt", []
+    place.mkdir()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    opened, open_ = [], os.open
+
+    def open_and_note(path: Path, flags: int, mode: int = 0o777) -> int:
+        opened.append(path)
+        return open_(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", open_and_note)
+    with paths.kept_open(place):
+        paths.sync_folder(place)
+        paths.sync_folder(place)
+        first = place.stat().st_ino
+        assert opened == [place] and synced == [first, first]
+
+        place.rename(tmp_path / "old")
+        place.mkdir()
+        (tmp_path / "old").rmdir()
+        paths.sync_folder(place)
+
+    assert opened == [place, place] and synced[2] == place.stat().st_ino
+    paths.sync_folder(place)
+    assert len(opened) == 3

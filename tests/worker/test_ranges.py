@@ -100,7 +100,8 @@ def test_a_whole_number_is_one(tmp_path: Path, value: Any) -> None:
     ("slurm", "commands_per_second", 0, "nothing is ever taken again"),
     ("", "max_in_flight", 0, "nothing is ever taken"),
     ("timing", "end_margin", "1d", "an option that sbatch refuses"),
-    ("timing", "keep_done", 0, "an answered message that comes again runs again"),
+    ("timing", "keep_done", 0, "nobody can look at what was answered"),
+    ("timing", "keep_ids", 0, "an answered message that comes again runs again"),
 ])  # fmt: skip
 def test_a_value_that_ruins_an_installation_is_refused(
     tmp_path: Path, table: str, name: str, value: Any, what: str

@@ -192,7 +192,8 @@ def _tell_missing(report: Report, trial: Trial, queue: Queue) -> None:
     else:
         made = f"durable={str(how.durable).lower()}{''.join(f', {k}={v}' for k, v in how.arguments.items())}"
         report.warn(f"does not exist; the first pass makes it ({made})",
-                    "If the service should have made it, correct its name in site.toml.")  # fmt: skip
+                    "What is published before that is lost: ./check.py init makes it now. If the service should have made it, "
+                    "correct its name in site.toml.")  # fmt: skip
 
 
 def _tell_what_it_is(report: Report, queue: Queue, seen: Seen) -> None:

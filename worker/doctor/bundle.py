@@ -83,7 +83,7 @@ def _as_written(line: str) -> Iterator[str]:
 
 
 def _credentials_of(subject: Subject) -> Mapping[str, str]:
-    from ..config import read_variables
+    from ..variables import read_variables
 
     try:
         return read_variables(subject.credentials_file)

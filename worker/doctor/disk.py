@@ -38,9 +38,9 @@ def look_at_jobs_folder(report: Report, subject: Subject) -> None:
         report.skip("site.toml can't be read")
         return
     site = subject.site
-    if not _is_the_one(report, subject, site) or not _there(report, site.jobs_dir):
+    if not _is_the_one(report, subject, site) or not _there(report, site):
         return
-    _look_at_room(report, site)
+    _look_at_room(report, site, site.jobs_dir)
     _look_at_kind(report, site, subject.on_node)
     _look_for_purges(report, site)
     report.begin("writing")
@@ -83,11 +83,12 @@ def _is_the_one(report: Report, subject: Subject, site: Site) -> bool:
     return True
 
 
-def _there(report: Report, path: Path) -> bool:
+def _there(report: Report, site: Site) -> bool:
+    path = site.jobs_dir
     try:
         found = path.stat()
     except FileNotFoundError:
-        return _can_be_made(report, path)
+        return _can_be_made(report, site)
     except OSError as error:
         report.fault(f"{path} can't be looked at: {error.strerror}", "Is its file system mounted, and are we let in?")
         return False
@@ -108,11 +109,13 @@ def _there(report: Report, path: Path) -> bool:
     return False
 
 
-def _can_be_made(report: Report, path: Path) -> bool:
+def _can_be_made(report: Report, site: Site) -> bool:
+    path = site.jobs_dir
     above = next(each for each in path.parents if each.exists())
     if os.access(above, os.W_OK | os.X_OK):
         report.warn(f"{path} does not exist; the first pass makes it",
                     "If there were jobs before: is its file system mounted?")  # fmt: skip
+        _look_at_room(report, site, above)
     else:
         report.fault(
             f"{path} does not exist, and {above} can't be written", "Set jobs_dir in site.toml to a folder of yours."
@@ -120,12 +123,13 @@ def _can_be_made(report: Report, path: Path) -> bool:
     return False
 
 
-def _look_at_room(report: Report, site: Site) -> None:
+def _look_at_room(report: Report, site: Site, folder: Path) -> None:
+    """`folder`: the jobs folder, or where it will be made."""
     report.begin("room")
-    disk = os.statvfs(site.jobs_dir)
+    disk = os.statvfs(folder)
     room, least = disk.f_bavail * disk.f_frsize, 2 * site.limits.message_bytes
     found = f"{room // _MIB} MiB free"
-    mend = f"Make room on the disk of {site.jobs_dir}, or set keep_done and done_bytes lower."
+    mend = f"Make room on the disk of {folder}, or set keep_done and done_bytes lower."
     if room < least:
         report.fault(f"{found}: no message is taken", mend)
     elif disk.f_files and disk.f_favail < _INODES:

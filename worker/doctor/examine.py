@@ -124,11 +124,16 @@ def _groups(root: Path, site_file: Path, credentials_file: Path, an_input: str, 
 
         groups["workloads"] = lambda report: from_node.look_at_workloads(report, subject)
     else:
+        from .pause import look_at_pause
         from .workloads import look_at_workloads
+
+        def passes(report: Report) -> None:
+            look_at_schedule(report, subject)
+            look_at_pause(report, subject)
 
         groups["workloads"] = lambda report: look_at_workloads(report, subject)
         groups["Slurm"] = lambda report: look_at_slurm(report, subject)
-        groups["passes"] = lambda report: look_at_schedule(report, subject)
+        groups["passes"] = passes
     return groups
 
 

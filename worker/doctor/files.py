@@ -11,6 +11,7 @@ from pathlib import Path
 from ..advice import advice
 from ..build import traits
 from ..errors import Fault
+from .checkout import look_at_scripts
 from .report import Report
 from .subject import Subject
 
@@ -26,6 +27,7 @@ def look_at_files(report: Report, subject: Subject) -> None:
     for each in advice(subject.site, traits(subject.site)) if subject.site else ():
         report.warn(each.found, f"{each.fix}.")
     _look_at_ca_file(report, subject)
+    look_at_scripts(report, subject.root)
     report.begin("who may change the code")
     names = ("", "check.py", "run_check", "worker", "scheduler", "slurm", "slurm/job.sh")
     code = [subject.root / name for name in names]

@@ -26,6 +26,7 @@ from . import workloads
 from .aside import own_folder
 from .delays import Watch, do_what_is_watched
 from .report import Finding, Report
+from .sandbox import look_at_sandboxes
 from .subject import Subject
 
 _MINUTES, _MEMORY_MB = 2, 500
@@ -182,6 +183,7 @@ def look_at_workloads(report: Report, subject: Subject) -> None:
     if subject.site is None:
         return
     workloads.look_at_workloads(report, subject)
+    look_at_sandboxes(report, subject)
     report.begin("scratch")
     _try_scratch(report, subject.site)
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import shlex
 import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Optional
 
+from .. import pythons
+from ..pythons import NEWEST, OLDEST
 from .programs import run
 from .report import Report
 from .subject import Subject
 
-OLDEST, NEWEST = (3, 9), (3, 14)
 MODULES = {
     "pika": "pika", "requests": "requests", "urllib3": "urllib3", "python-dotenv": "dotenv", "tenacity": "tenacity",
-    "rich": "rich", "prometheus-client": "prometheus_client", "jinja2": "jinja2", "pygal": "pygal",
+    "rich": "rich", "prometheus-client": "prometheus_client", "jinja2": "jinja2",
     **({"tomli": "tomli"} if sys.version_info < (3, 11) else {}),
 }  # fmt: skip
 """What nothing works without: distribution -> module."""
@@ -31,7 +31,7 @@ def missing() -> list[str]:
 
 
 def install(root: Path) -> str:
-    return f"cd {shlex.quote(str(root))} && python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"
+    return pythons.install(str(root))
 
 
 def look_at_python(report: Report, root: Path) -> None:

@@ -38,8 +38,8 @@ def _here(subject: Subject, name: str) -> Iterator[str]:
 
 
 def _on_node(subject: Subject, site: Site, workload: Workload) -> Iterator[str]:
-    program = [*workload.prefix, *workload.argv][0]
-    if "/" not in program and "{" not in program and shutil.which(program, path=workload.path) is None:
+    program = next(iter([*workload.prefix, *workload.argv]), "")
+    if program and "/" not in program and "{" not in program and shutil.which(program, path=workload.path) is None:
         yield f"there is no program {program} here"
     for need in needed(workload, subject.root, site.python):
         why = trouble(need) if need.sure else ""

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Callable, Optional, Union
 
@@ -55,6 +55,15 @@ def conclude(
 ) -> Outcome:  # fmt: skip
     """Makes `result` the job's outcome, unless it has one; returns the one that counts. `message`: for who has read it;
     `reason`: where this is not what the attempt itself came to."""
+    return concluded(job, attempt, result, replies, by, now, message, reason=reason)[0]
+
+
+def concluded(
+    job: JobFolder, attempt: AttemptFolder, result: Result, replies: Replies, by: str, now: float,
+    message: Optional[Message] = None, listed: Optional[Collection[str]] = None, reason: str = "",
+) -> tuple[Outcome, Optional[Reply]]:  # fmt: skip
+    """The same, and the stored reply without its body where this call has stored it. `listed`: what is in the job's folder,
+    for who knows."""
     message = message or job.message.read()
     if message is None:
         raise Damaged("message.json is missing")
@@ -66,35 +75,35 @@ def conclude(
         stem = result.body
     else:
         write_bytes(attempt.reply_body(stem), failure_body(result, earlier))
-    origin = job.origin.read()
+    origin = job.origin.read() if listed is None or job.origin.name in listed else None
     # Its body lies there already.
     reply = reply_of(message, job.id, result, earlier, b"", replies, now, origin.of if origin else "")
-    write_reply(attempt, stem, reply)
+    stored = reply if write_reply(attempt, stem, reply) else None
     ours = Outcome(outcome=result.outcome, attempt=attempt.number, reply=stem, by=by, at=now, reason=reason)
     if job.outcome.claim(ours):
         log.info(
             "outcome job=%s outcome=%s attempt=%d reason=%r", job.id, result.outcome, attempt.number, result.reason
         )
-        return ours
+        return ours, stored
     theirs = job.outcome.read()
     if theirs is None:
         raise Damaged("outcome.json exists and can't be read")
-    return theirs
+    return theirs, None
 
 
 def deliver(
     job: JobFolder, outcome: Outcome, delivery_of: Callable[[str], Delivery], site: Site, now: Callable[[], float],
-    message: Optional[Message] = None,
+    message: Optional[Message] = None, stored: Optional[Reply] = None,
 ) -> None:  # fmt: skip
-    """Sends the stored reply and notes the confirm. `delivery_of`: how answers go to a message's source; `message`: for who
-    has read it. Raises Transient.
+    """Sends the stored reply and notes the confirm. `delivery_of`: how answers go to a message's source; `message`, and
+    `stored`, the reply without its body: for who has them. Raises Transient.
 
     A reply that can never arrive ends as `undeliverable.json`; one whose queue is gone is kept until the site's limit.
     """
     message = message or job.message.read()
     if message is None:
         raise Damaged("message.json is missing")
-    reply = read_reply(job.attempt(outcome.attempt), outcome.reply)
+    reply = read_reply(job.attempt(outcome.attempt), outcome.reply, stored)
     # Only what a requester wrote is doubtful; another source makes the address itself.
     refusal = None if message.source else refused_reply_to(message.properties.get("reply_to"), site)
     if not reply.routing_key:

@@ -3,7 +3,7 @@
     jobs/pilots/<pool>/todo/<batch>.<jobs>            claimed, free to be taken
     jobs/pilots/<pool>/locked/<batch>.<jobs>~<pilot>  taken: by a rename, which one pilot wins
     jobs/pilots/<pool>/ended/<batch>.<jobs>~<pilot>   nobody writes there any more; the login side closes it
-    jobs/pilots/<pool>/done/<day>/<batch>.<succeeded>.<failed>.<left for folders of their own>
+    jobs/pilots/<pool>/done/<day>/<batch>.<succeeded>.<failed>.<left for folders of their own>   (see closed.py)
     jobs/pilots/<pool>/cancel/<job>.json              somebody wants this job to end, whichever batch has it
     jobs/pilots/crew/<pilot>/                         a pilot's own facts, in the form of a job's
 

@@ -33,3 +33,14 @@ def words(error: OSError) -> str:
     """For people."""
     how = "written" if error.errno in FULL else "reached"
     return f"the jobs folder can't be {how}: {error.strerror}"
+
+
+def fix(error: OSError) -> str:
+    """What to do where the jobs folder can't be made or used; empty where that is not known."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "Set jobs_dir in site.toml to a folder of your own; or run, if it is yours: chmod u+rwx"
+    if error.errno == errno.EROFS:
+        return "It is mounted read-only: ask its administrators, or set jobs_dir in site.toml to another disk"
+    if error.errno in FULL:
+        return "Make room there, or set jobs_dir in site.toml to another disk"
+    return "Is its file system mounted? ./check.py doctor looks at it" if error.errno in AWAY else ""

@@ -5,7 +5,7 @@ Facts are written once, whole, by one side; what they say stands in job/facts.py
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -30,6 +30,7 @@ from ..job.facts import (
     NotTaken,
     Origin,
     Outcome,
+    Paused,
     Progress,
     Settlement,
     SiteFault,
@@ -165,6 +166,10 @@ def site_fault_of(jobs: JobsFolder) -> Fact[SiteFault]:
     return Fact(jobs.site_fault, SiteFault)
 
 
+def paused_of(jobs: JobsFolder) -> Exclusive[Paused]:
+    return Exclusive(jobs.paused, Paused)
+
+
 def cluster_of(jobs: JobsFolder) -> Fact[Cluster]:
     return Fact(jobs.cluster, Cluster)
 
@@ -208,11 +213,11 @@ def read_progress(attempt: AttemptFolder) -> Optional[Progress]:
         return None
 
 
-def restore(kept: Kept, job: JobFolder, attempt: AttemptFolder) -> list[str]:
+def restore(kept: Kept, job: JobFolder, attempt: AttemptFolder, listed: Collection[str] = ()) -> list[str]:
     """Writes what is gone of these facts, and returns their names. Not the message: what becomes of it decides whether
-    there is a job."""
+    there is a job. `listed`: names that are there."""
     spec, intent, started = job.spec, attempt.intent, attempt.started
-    gone = [fact.name for fact in (spec, intent, started) if not fact.is_there()]
+    gone = [fact.name for fact in (spec, intent, started) if fact.name not in listed and not fact.is_there()]
     if spec.name in gone:
         spec.write(kept.spec)
     if intent.name in gone:
@@ -222,19 +227,19 @@ def restore(kept: Kept, job: JobFolder, attempt: AttemptFolder) -> list[str]:
     return gone
 
 
-def write_reply(attempt: AttemptFolder, stem: str, reply: Reply) -> None:
+def write_reply(attempt: AttemptFolder, stem: str, reply: Reply) -> bool:
     """Stores the reply's properties; its body is in `reply_body(stem)` already.
 
-    Those that are there stay: the reply may have been sent with them, and a second copy has to be equal.
+    Those that are there stay (False): the reply may have been sent with them, and a second copy has to be equal.
     """
     known = {f.name: getattr(reply, f.name) for f in fields(_StoredReply)}
-    attempt.reply_properties(stem).claim(_StoredReply(**known))
+    return attempt.reply_properties(stem).claim(_StoredReply(**known))
 
 
-def read_reply(attempt: AttemptFolder, stem: str) -> Reply:
-    """The exact reply as it was stored. Raises Damaged."""
-    stored = attempt.reply_properties(stem).read()
+def read_reply(attempt: AttemptFolder, stem: str, properties: Optional[Reply] = None) -> Reply:
+    """The exact reply as it was stored. `properties`: for who has just stored them. Raises Damaged."""
+    stored = properties or attempt.reply_properties(stem).read()
     if stored is None:
         raise Damaged(f"the reply {stem} is missing")
     body = attempt.reply_body(stem).read_bytes()
-    return Reply(body=body, **{f.name: getattr(stored, f.name) for f in fields(stored)})
+    return Reply(body=body, **{f.name: getattr(stored, f.name) for f in fields(_StoredReply)})

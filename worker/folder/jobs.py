@@ -24,6 +24,8 @@ class JobsFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.active = path / "active"
+        self.paused = self.active / ".paused.json"
+        """Here, so that an empty pass sees it where it looks anyway; a name that begins with a dot is no job."""
         self.done = path / "done"
         self.rejected = path / "rejected"
         self.undelivered = path / "undelivered"
@@ -47,6 +49,9 @@ class JobsFolder:
         self.touched = path / "touched"
         self.largest_answer = path / "largest_answer.json"
         self.history = path / "history.json"
+        self.removed = path / "removed"
+        self.ids = path / "ids"
+        self.retention = path / "retention.json"
 
     def prepare(self) -> None:
         """Makes the folders; 0700, because they hold tokens and other people's data. Raises OSError."""
@@ -72,7 +77,12 @@ class JobsFolder:
 
     def active_names(self) -> list[str]:
         """What begins with a dot is no job: a network file system leaves such files where one was deleted in use."""
-        return sorted(name for name in os.listdir(self.active) if not name.startswith("."))
+        return self.active_and_paused()[0]
+
+    def active_and_paused(self) -> tuple[list[str], bool]:
+        """The same, and whether somebody has paused this: one listing tells both."""
+        names = os.listdir(self.active)
+        return sorted(name for name in names if not name.startswith(".")), self.paused.name in names
 
     def ring(self, job_id: JobId) -> None:
         """Tells the login side that there is something new about a job. A hint, not a fact: it may be lost."""

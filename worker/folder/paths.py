@@ -19,7 +19,7 @@ import stat
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Callable, Optional, TypeVar
+from typing import Callable, Optional, TypeVar, Union
 
 from ..errors import Damaged
 
@@ -339,7 +339,45 @@ def remove_tree(path: Path) -> None:
     Python 3.12)."""
     with contextlib.suppress(OSError):
         if stat.S_ISDIR(os.lstat(path).st_mode):
-            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(RecursionError):
+                shutil.rmtree(path, ignore_errors=True)
+            _remove_level_by_level(path)
+
+
+def _remove_level_by_level(path: Path) -> None:
+    """What is left: folders that their maker has closed, or thousands of them one in the other, which are moved up. Raises
+    OSError."""
+    if not os.path.lexists(path):
+        return
+    path.chmod(0o700)
+    while folders := [entry.path for entry in _removed(path)]:
+        for folder in folders:
+            for inner in _removed(folder):
+                os.rename(inner.path, path / f"moved-up-{secrets.token_hex(8)}")
+            os.rmdir(folder)
+    os.rmdir(path)
+
+
+def _removed(folder: Union[str, Path]) -> list[os.DirEntry[str]]:
+    """The folders in it, open to us; all else is gone."""
+    with os.scandir(folder) as entries:
+        found = list(entries)
+    for entry in found:
+        if entry.is_dir(follow_symlinks=False):
+            os.chmod(entry.path, 0o700)
+        else:
+            os.unlink(entry.path)
+    return [entry for entry in found if entry.is_dir(follow_symlinks=False)]
+
+
+def size_of(folder: Path) -> int:
+    """Of all files below it, in bytes; somebody may be removing some at the same time. No link is followed."""
+    total = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            found = file.lstat()
+            total += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
+    return total
 
 
 def sync_file(path: Path) -> None:
@@ -351,10 +389,48 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
+    if path in _kept_open:
+        _sync_kept(path)
+        return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
+        os.close(descriptor)
+
+
+_kept_open: dict[Path, Optional[int]] = {}
+"""Folders, and their descriptors once they were synced."""
+
+
+@contextlib.contextmanager
+def kept_open(*folders: Path) -> Iterator[None]:
+    """Within it each of these folders is opened for its first sync only, because to open one asks the file server."""
+    _kept_open.update(dict.fromkeys(folders))
+    try:
+        yield
+    finally:
+        for path in folders:
+            _let_go(path)
+            _kept_open.pop(path, None)
+
+
+def _sync_kept(path: Path) -> None:
+    descriptor = _kept_open[path]
+    try:
+        if descriptor is None or not os.fstat(descriptor).st_nlink:  # somebody has removed it, and made another one
+            _let_go(path)
+            _kept_open[path] = descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(descriptor)
+    except OSError:  # perhaps it is this descriptor's alone: the next try asks by name
+        _let_go(path)
+        raise
+
+
+def _let_go(path: Path) -> None:
+    descriptor = _kept_open.get(path)
+    if descriptor is not None:
+        _kept_open[path] = None
         os.close(descriptor)
 
 

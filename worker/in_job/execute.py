@@ -12,10 +12,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable, Optional
 
 from ..errors import StepFailed
 from ..job import sentences
 from .interrupt import Interrupted, Interrupts
+from .processes import processes
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +44,18 @@ def execute(
     log_file: Path,
     interrupts: Interrupts,
     stop_wait: float,
+    log_to: Optional[int] = None,
+    own: Optional[Callable[[int], contextlib.AbstractContextManager[None]]] = None,
 ) -> Exit:
-    """Runs to the end. On `Interrupted` everything is stopped first: SIGTERM, `stop_wait` seconds, SIGKILL.
+    """Runs to the end. On `Interrupted` everything is stopped first: SIGTERM, `stop_wait` seconds, SIGKILL. `log_to`:
+    `log_file`, for who has it open; `own`: entered with its pid, for a program that is the job's own, in a sandbox which must
+    outlive it.
 
     Raises StepFailed where the program can't be started: that says nothing of the job, and another node may have it.
     """
     begun = time.monotonic()
-    with open(log_file, "ab") as output:
-        start = output.tell()
+    with open(log_file if log_to is None else os.dup(log_to), "ab") as output:
+        start = output.seek(0, os.SEEK_END)
         try:
             process = subprocess.Popen(
                 argv, cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
@@ -60,10 +66,10 @@ def execute(
             words = sentences.program_not_started(error.strerror or "")
             raise StepFailed("start", words, may_work_again=True) from None
     try:
-        with interrupts.allowed():
+        with own(process.pid) if own else contextlib.nullcontext(), interrupts.allowed():
             code = process.wait()
     except Interrupted:
-        _stop(process, stop_wait)
+        _stop(process, stop_wait, spare=process.pid if own else 0)
         raise
     finally:
         _end_what_it_left(process.pid)
@@ -76,8 +82,8 @@ def execute(
     )
 
 
-def _stop(process: subprocess.Popen[bytes], stop_wait: float) -> None:
-    _signal_session(process.pid, signal.SIGTERM)
+def _stop(process: subprocess.Popen[bytes], stop_wait: float, spare: int) -> None:
+    _signal_session(process.pid, signal.SIGTERM, spare)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(stop_wait)
     _signal_session(process.pid, signal.SIGKILL)
@@ -117,26 +123,20 @@ def _children_left() -> bool:
 
 
 def _our_children() -> Iterator[int]:
-    return (pid for pid, fields in _processes() if int(fields[1]) == os.getpid())
+    return (pid for pid, fields in processes() if int(fields[1]) == os.getpid())
 
 
-def _signal_session(session: int, number: signal.Signals) -> None:
-    """The whole session, also members that made process groups of their own."""
+def _signal_session(session: int, number: signal.Signals, spare: int = 0) -> None:
+    """The whole session, also members that made process groups of their own, but for `spare`."""
     for pid in _members(session):
+        if pid == spare:
+            continue
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
 
 
 def _members(session: int) -> Iterator[int]:
-    return (pid for pid, fields in _processes() if int(fields[3]) == session)
-
-
-def _processes() -> Iterator[tuple[int, list[str]]]:
-    """From /proc/<pid>/stat, proc(5): after the last parenthesis come state, ppid, pgrp, session."""
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError):
-                yield int(name), Path("/proc", name, "stat").read_text(errors="replace").rpartition(")")[2].split()
+    return (pid for pid, fields in processes() if int(fields[3]) == session)
 
 
 def _signal_name(number: int) -> str:

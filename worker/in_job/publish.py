@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Optional
 
 from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
@@ -13,12 +14,14 @@ from ..errors import Transient
 from ..folder.answer import deliver
 from ..folder.facts import JobFolder
 from ..job.facts import Message, Outcome
+from ..job.outcome import Reply
 from ..settings import Config
 
 log = logging.getLogger(__name__)
 
 
-def publish(config: Config, job: JobFolder, outcome: Outcome, message: Message) -> None:
+def publish(config: Config, job: JobFolder, outcome: Outcome, message: Message, reply: Optional[Reply]) -> None:
+    """`reply`: without its body, for who has just stored it."""
     ends = open_ends(config)
     retrying = Retrying(
         retry=retry_if_exception_type(Transient),
@@ -28,7 +31,7 @@ def publish(config: Config, job: JobFolder, outcome: Outcome, message: Message) 
         reraise=True,
     )
     try:
-        retrying(deliver, job, outcome, ends.delivery, config.site, time.time, message)
+        retrying(deliver, job, outcome, ends.delivery, config.site, time.time, message, reply)
     except Transient as error:
         log.warning("broker away, the answer is kept for the next pass job=%s why=%r", job.id, str(error))
     finally:

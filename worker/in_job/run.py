@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Callable, Optional, Protocol
+from typing import Callable, NamedTuple, Optional, Protocol
 
 from ..errors import Damaged
 from ..folder import paths
-from ..folder.answer import conclude, record
+from ..folder.answer import concluded, record
 from ..folder.facts import AttemptFolder, JobFolder, restore
 from ..folder.jobs import JobsFolder
-from ..folder.records import Fact, T
+from ..folder.records import Fact, Listed, T
 from ..job import sentences
-from ..job.facts import Intent, Kept, Message, Started
-from ..job.outcome import Result
+from ..job.facts import Intent, Kept, Message, Outcome, Started
+from ..job.outcome import Reply, Result
 from ..job.retry import is_final
 from ..job.spec import JobSpec
 from ..settings import Config
@@ -61,17 +62,23 @@ def read_intended(job: JobFolder, attempt: AttemptFolder, read: Reader = _read) 
     return Intended(message, claimed_at, spec, intent)
 
 
-def run(config: Config, job: JobFolder, number: int, place: Placement, intended: Optional[Intended] = None) -> None:
-    """The whole life of an attempt. What it leaves are files; it returns when it has answered, or could not. Raises Damaged
-    where it was never intended."""
+def run(
+    config: Config, job: JobFolder, number: int, place: Placement, intended: Optional[Intended] = None,
+    log_to: Optional[int] = None,
+) -> None:  # fmt: skip
+    """The whole life of an attempt. What it leaves are files; it returns when it has answered, or could not. `log_to`: the
+    attempt's log, where it is open already. Raises Damaged where it was never intended."""
     intended = intended or read_intended(job, job.attempt(number))
     if intended is None:
         raise Damaged("this attempt was never intended")
-    _live(config, job, number, place, intended)
+    with paths.kept_open(job.path, job.attempt(number).path):
+        _live(config, job, number, place, intended, log_to)
     JobsFolder(config.site.jobs_dir).ring(job.id)
 
 
-def _live(config: Config, job: JobFolder, number: int, place: Placement, intended: Intended) -> None:
+def _live(
+    config: Config, job: JobFolder, number: int, place: Placement, intended: Intended, log_to: Optional[int]
+) -> None:
     attempt, spec, intent = job.attempt(number), intended.spec, intended.intent
     timing = config.site.timing
     time_limit = intent.resources.minutes * 60
@@ -80,49 +87,49 @@ def _live(config: Config, job: JobFolder, number: int, place: Placement, intende
         if started is None:
             return
         work = Work(
-            config,
-            job.id,
-            attempt,
-            spec,
-            intent.resources,
-            place,
-            started.at,
-            interrupts,
-            MemoryWatch(place.confined),
-            queue=intended.message.queue,
-        )
+            config, job.id, attempt, spec, intent.resources, place, started.at, interrupts, MemoryWatch(place.confined),
+            log_to=log_to, queue=intended.message.queue,
+        )  # fmt: skip
         result = steps.attempt(work)
-        gone = not paths.is_there(attempt.path) and not job.message.is_there()
-        if gone and JobsFolder(config.site.jobs_dir).find(job.id) is not None:
-            log.info("the job has been put away meanwhile, leaving job=%s attempt=%d", job.id, number)
-            return
         kept, came_to = Kept(intended.message, intended.claimed_at, spec, intent, started), result
-        is_there, result = while_the_disk_is_away(
-            "the result waits", timing.publish_patience, lambda: _store(job, attempt, kept, came_to)
+        stored = while_the_disk_is_away(
+            "the result waits", timing.publish_patience, lambda: _store(config, job, attempt, kept, came_to)
         )
-        if is_there and is_final(result, spec, intent.resources):
-            _answer(config, job, attempt, result, intended.message, interrupts.is_due)
+        if stored and stored.listed and is_final(stored.result, spec, intent.resources):
+            _answer(config, job, attempt, stored, intended.message, interrupts.is_due)
 
 
-def _store(job: JobFolder, attempt: AttemptFolder, kept: Kept, result: Result) -> tuple[bool, Result]:
-    """Whether the message is there, and the result that counts. May be done again, as far as it ever came."""
-    paths.make_again(attempt.path)  # the program may have deleted it
-    is_there = _put_back(job, attempt, kept)
+class _Stored(NamedTuple):
+    result: Result
+    """The one that counts."""
+    listed: frozenset[str]
+    """What is in the job's folder; nothing where its message is gone."""
+
+
+def _store(config: Config, job: JobFolder, attempt: AttemptFolder, kept: Kept, result: Result) -> Optional[_Stored]:
+    """None where the job is somewhere else by now. May be done again, as far as it ever came."""
+    in_attempt, in_job = Listed(attempt.path).names, Listed(job.path).names
+    if not in_attempt:
+        if job.message.name not in in_job and JobsFolder(config.site.jobs_dir).find(job.id) is not None:
+            log.info("the job has been put away meanwhile, leaving job=%s attempt=%d", job.id, attempt.number)
+            return None
+        paths.make_again(attempt.path)  # the program may have deleted it
+    is_there = _put_back(job, attempt, kept, in_job | in_attempt)
     counts = record(attempt, result)
     if result.used is None or "fetch" not in result.used.steps:  # else it went when it was read
         paths.remove(attempt.token)
-    return is_there, counts
+    return _Stored(counts, in_job if is_there else frozenset())
 
 
-def _put_back(job: JobFolder, attempt: AttemptFolder, kept: Kept) -> bool:
+def _put_back(job: JobFolder, attempt: AttemptFolder, kept: Kept, listed: Collection[str]) -> bool:
     """What has vanished meanwhile: a purge of scratch space takes files that nobody has read for long. False where the
     message is among it: the job may have been put away, so the login side finds out, and goes on with what is left here.
     """
-    if not job.message.is_there():
+    if job.message.name not in listed and not job.message.is_there():
         log.warning("message.json is gone, what it said is left for the login side job=%s", job.id)
         attempt.kept.write(kept)
         return False
-    for name in restore(kept, job, attempt):
+    for name in restore(kept, job, attempt, listed):
         log.warning("%s was gone, written again job=%s", name, job.id)
     return True
 
@@ -153,16 +160,33 @@ def _start(job: JobFolder, attempt: AttemptFolder, place: Placement) -> Optional
 
 
 def _answer(
-    config: Config, job: JobFolder, attempt: AttemptFolder, result: Result, message: Message, is_due: Callable[[], bool]
+    config: Config,
+    job: JobFolder,
+    attempt: AttemptFolder,
+    stored: _Stored,
+    message: Message,
+    is_due: Callable[[], bool],
 ) -> None:
     """A result that only the scheduler can judge is left for the next pass, as one is that is not final."""
-    if result.needs_verdict:
+    if stored.result.needs_verdict:
         return
-    if result.to_upload:
+    outcome, reply = _outcome(config, job, attempt, stored, message, is_due)
+    if outcome is not None and outcome.by == "job" and outcome.attempt == attempt.number:
+        publish(config, job, outcome, message, reply)
+
+
+def _outcome(
+    config: Config,
+    job: JobFolder,
+    attempt: AttemptFolder,
+    stored: _Stored,
+    message: Message,
+    is_due: Callable[[], bool],
+) -> tuple[Optional[Outcome], Optional[Reply]]:
+    """None where the next pass goes on with what has to arrive before; and the reply, where it is at hand."""
+    if stored.result.to_upload:
         from .upload import upload_and_conclude
 
-        outcome = upload_and_conclude(config, job, attempt, result, message, is_due)
-    else:
-        outcome = conclude(job, attempt, result, config.site.replies, "job", time.time(), message)
-    if outcome is not None and outcome.by == "job" and outcome.attempt == attempt.number:
-        publish(config, job, outcome, message)
+        return upload_and_conclude(config, job, attempt, stored.result, message, is_due), None
+    replies, now = config.site.replies, time.time()
+    return concluded(job, attempt, stored.result, replies, "job", now, message, stored.listed)

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional
 
@@ -28,10 +28,11 @@ from ..job.outcome import Result, Used, readable_tail
 from ..job.spec import JobSpec, Resources
 from ..settings import Config, Workload
 from .begin import note_begun
-from .execute import Exit, execute
+from .execute import Exit, adopt_orphans, execute
 from .fetch import Fetcher, fetch
 from .interrupt import Interrupted, Interrupts
 from .memory import MemoryWatch
+from .own_code import OwnJob
 from .pack import Packed, goes_inline, keep, pack, pack_into
 from .progress import PROGRESS, watched
 from .scratch import IN_FOLDER, on_this_node, place_to_work
@@ -106,9 +107,13 @@ class Work:
     memory: MemoryWatch
     pilot: Optional[InPilot] = None
     """For a job that shares its Slurm job with others."""
+    log_to: Optional[int] = None
+    """The attempt's log, where this process has it open already."""
     meter: Meter = field(default_factory=Meter)
     queue: str = ""
     """Where the job comes from."""
+    provenance: dict[str, str] = field(default_factory=dict)
+    """What ran, where the job brought it along."""
 
     @property
     def workload(self) -> Workload:
@@ -152,23 +157,55 @@ def _after_memory_ran_out(work: Work, result: Result) -> Result:
 def _steps(work: Work) -> Packed:
     _look_for_program(work)
     with _scratch(work) as scratch:
+        own = OwnJob(work.spec.code, work.workload, scratch, work.provenance) if work.spec.code else None
         try:
             with work.meter.step("fetch"), work.interrupts.allowed():
-                work.meter.input_bytes = _fetch(work, scratch / "inputs")
+                work.meter.input_bytes = _fetch(work, own.to_fetch(work.spec) if own else work.spec, scratch / "inputs")
+                if own:
+                    own.put_in_place(work.spec, _job_file(work))
         except Interrupted as interrupted:
             interrupted.while_fetching = True
             raise
-        _write_job_file(work, scratch)
+        if own:
+            return _run_own(work, own, scratch)
+        with on_this_node():
+            (scratch / "job.json").write_bytes(_job_file(work))
         argv = _argv(work, scratch)
         environment = _environment(work, scratch)
         if work.pilot is None:  # a pilot's journal says it of its jobs
             patience = work.config.site.timing.publish_patience
             note_begun(work.job_id, work.attempt, patience, work.interrupts)
         with work.meter.step("run"), _progress_watched(work, scratch):
-            exit = execute(argv, scratch, environment, work.attempt.log, work.interrupts, work.workload.stop_wait)
+            exit = execute(
+                argv, scratch, environment, work.attempt.log, work.interrupts, work.workload.stop_wait, work.log_to
+            )
         _check_exit(work, exit)
         with work.meter.step("pack"):
-            return _pack(work, scratch / "outputs")
+            return _pack(work, work.spec, scratch / "outputs")
+
+
+def _run_own(work: Work, own: OwnJob, scratch: Path) -> Packed:
+    """As any program, but that its bounds are watched, and what it makes is what it gives."""
+    environment, bounds, made = own.environment(_environment(work, scratch)), own.bounds, {}
+    adopt_orphans()  # what it leaves is gone before anything of it is read
+    argv = own.argv(_argv(work, scratch)[len(work.workload.prefix) :], environment)
+    note_begun(work.job_id, work.attempt, work.config.site.timing.publish_patience, work.interrupts)
+    try:
+        with work.meter.step("run"), watched(own.progress, work.attempt.progress):
+            exit = execute(
+                argv, own.places.home, environment, work.attempt.log, work.interrupts, work.workload.stop_wait, work.log_to,
+                bounds.watch,
+            )  # fmt: skip
+    finally:
+        made = own.gather(bounds)
+    if bounds.broken:
+        raise StepFailed("run", bounds.broken)
+    _check_exit(work, exit)
+    missing = own.missing(made)
+    if missing:
+        raise StepFailed("pack", f'The program did not make the output "{missing}".')
+    with work.meter.step("pack"):
+        return _pack(work, replace(work.spec, outputs=made), scratch / "outputs")
 
 
 def _look_for_program(work: Work) -> None:
@@ -181,20 +218,20 @@ def _look_for_program(work: Work) -> None:
             raise StepFailed("start", sentences.program_not_started("it is not there"), may_work_again=True)
 
 
-def _fetch(work: Work, inputs: Path) -> int:
+def _fetch(work: Work, spec: JobSpec, inputs: Path) -> int:
     if work.pilot is None:
-        return fetch(work.config, work.spec, work.attempt.token, inputs)
-    return work.pilot.fetcher.fetch_all(work.spec, inputs)
+        return fetch(work.config, spec, work.attempt.token, inputs)
+    return work.pilot.fetcher.fetch_all(spec, inputs)
 
 
-def _pack(work: Work, outputs: Path) -> Packed:
+def _pack(work: Work, spec: JobSpec, outputs: Path) -> Packed:
     if work.pilot is None:
         queue = work.config.queue(work.queue)
-        if goes_inline(work.spec, outputs, queue.inline_limit if queue else 0):
-            return pack(work.spec, outputs, work.attempt, work.config.site)
+        if goes_inline(spec, outputs, queue.inline_limit if queue else 0):
+            return pack(spec, outputs, work.attempt, work.config.site)
         with work.interrupts.allowed():  # what is large may take longer than there is time
-            return keep(work.spec, outputs, work.attempt, work.config.site)
-    return Packed("", pack_into(work.pilot.body, work.spec, outputs, work.config.site))
+            return keep(spec, outputs, work.attempt, work.config.site)
+    return Packed("", pack_into(work.pilot.body, spec, outputs, work.config.site))
 
 
 def _progress_watched(work: Work, scratch: Path) -> contextlib.AbstractContextManager[None]:
@@ -227,7 +264,7 @@ def _keep_outputs(work: Work, made: Path, why: BaseException) -> None:
     kept: set[str] = set()
     with contextlib.suppress(Interrupted), work.interrupts.allowed():  # to copy them may take longer than there is time
         kept = paths.keep_files(made, work.attempt.outputs, limits.kept_bytes, declared)
-    if declared <= kept:
+    if declared and declared <= kept:
         why.reason += sentences.kept_until(kept_until(time.time(), timing))
 
 
@@ -248,13 +285,13 @@ def _made(path: Path) -> Path:
     return path
 
 
-def _write_job_file(work: Work, scratch: Path) -> None:
+def _job_file(work: Work) -> bytes:
     spec = work.spec
     job_file = {
         "format": 1,
         "workload": spec.workload,
         "settings": spec.settings,
-        "inputs": {name: f"inputs/{source.file}" for name, source in spec.inputs.items()},
+        "inputs": {name: name if spec.code else f"inputs/{source.file}" for name, source in spec.inputs.items()},
         "outputs": {name: f"outputs/{file}" for name, file in spec.outputs.items()},
         "resources": {
             "cpus": work.resources.cpus,
@@ -262,8 +299,7 @@ def _write_job_file(work: Work, scratch: Path) -> None:
             "time_seconds": work.resources.time_seconds,
         },
     }
-    with on_this_node():
-        (scratch / "job.json").write_bytes(json.dumps(job_file).encode() + b"\n")
+    return json.dumps(job_file).encode() + b"\n"
 
 
 def _argv(work: Work, scratch: Path) -> list[str]:
@@ -373,5 +409,5 @@ def _how_far(work: Work) -> str:
 def _result(work: Work, outcome: str, reason: str = "", **more: object) -> Result:
     return Result(
         outcome, work.attempt.number, reason, node=work.place.node, slurm_job_id=work.place.scheduler_id,
-        started_at=work.started_at, ended_at=time.time(), used=work.meter.used(), **more,  # type: ignore[arg-type]
+        started_at=work.started_at, ended_at=time.time(), used=work.meter.used(), provenance=dict(work.provenance), **more,  # type: ignore[arg-type]
     )  # fmt: skip

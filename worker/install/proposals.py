@@ -124,7 +124,8 @@ def ask_broker(credentials: Credentials, ca_file: Optional[str], queue: str, our
         trial.close()
     words = {
         "there": f"is there ({seen.kind}), {seen.messages} messages wait",
-        "missing": f"does not exist; {'the first pass will make it, durable' if ours else 'the service makes it'}",
+        "missing": "does not exist yet"
+        + ("" if ours else "; the service makes it, and what is published before that is lost"),
     }
     notes = (f"The queue {queue} {words.get(seen.state, 'is not for us: ' + seen.state)}.",)
     settings: _Settings = {("replies", "max_bytes"): most} if 0 < most < _MOST_BYTES else {}

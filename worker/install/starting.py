@@ -77,7 +77,6 @@ class Start:
 
 def add(start: Start, kind: str) -> str:
     """Returns what was done, in a sentence. Raises NotAdded."""
-    start.log.parent.mkdir(mode=0o700, exist_ok=True)
     return _add_unit(start) if kind == "systemd" else _add_lines(start, kind)
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..doctor.packages import MODULES, missing
 from .answers import CREDENTIALS, SITE
 
 SUMMARY = "make credentials.env and site.toml, and show what starts the passes"
 HELP = """\
 Makes credentials.env (0600) and site.toml, and shows the crontab line; with --add it adds it. What it must know it takes
-from flags and from --answers FILE (lines such as RABBITMQ_HOST=mq.example.org or QUEUE=hpc-jobs), and on a terminal it
-asks. Passwords come from that file, which must be yours alone (chmod 600), or from the terminal; never from a flag. It
-proposes what it can find out: partitions, accounts and limits from Slurm, queues and message size from the broker.
-A file that exists is never overwritten: it stays, or with --replace it is kept beside the new one.
+from flags and from --answers FILE (lines such as RABBITMQ_HOST=mq.example.org or QUEUE=hpc-jobs). Without such a file it asks
+on a terminal, tries at the broker and at the API what was answered, and asks again what they refuse. Passwords come from that
+file, which must be yours alone (chmod 600), or from the terminal; never from a flag. It proposes what it can find out:
+partitions, accounts and limits from Slurm, queues and message size from the broker. A jobs queue that we are to make is made.
+A file that exists is never overwritten: it stays, or with --replace it is kept beside the new one. To change an answer,
+correct the file, or run it again with --replace.
 
 exit codes:
    0  the files are there
@@ -44,6 +47,10 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
 
 
 def run(root: Path, options: argparse.Namespace) -> int:
+    """Raises ModuleNotFoundError where packages are missing: before anything is asked."""
+    absent = missing()
+    if absent:
+        raise ModuleNotFoundError(name=MODULES[absent[0]])
     from .init import Wishes, init
 
     told = vars(options)

@@ -296,6 +296,16 @@ class Held:
 
 
 @dataclass(frozen=True)
+class Paused:
+    """Somebody (`by`: user@host) wants no new message to be taken, nor, with `submit`, what is claimed to be submitted."""
+
+    by: str
+    at: float
+    submit: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class SiteFault:
     """Something of the site is away and claimed jobs wait for it: login, api, slurm or disk; since when."""
 

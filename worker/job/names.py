@@ -44,3 +44,10 @@ Place = Annotated[str, Form("path", r"(/[^\0]*)?")]
 Word = Annotated[str, Form("word", r"[a-z_]+")]
 """One of ours: an outcome, or a step."""
 WordIfAny = Annotated[str, Form("word", r"[a-z_]*")]
+
+
+def quoted(value: object) -> str:
+    """A value of a message as it may stand in a sentence: short, printable, on one line."""
+    text = value if isinstance(value, str) else repr(value)
+    printable = "".join(c if c.isprintable() else "?" for c in text[:81])
+    return f'"{printable[:80]}..."' if len(text) > 80 else f'"{printable}"'

@@ -65,6 +65,8 @@ class Result:
     used: Optional[Used] = None
     to_upload: bool = False
     """Of a success: its outputs are files in the attempt's outputs/, and have to arrive before it is answered."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """Of code that the job brought along: its digest or commit, and the sandbox that it ran in."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def headers(result: Result, job_id: str, earlier: Sequence[Result] = (), rerun_o
         "signal": result.signal,
         "started_at": _whole(result.started_at),
         "ended_at": _whole(result.ended_at),
+        "provenance": dict(result.provenance) or None,
         "outputs": {_short(name): _described(output) for name, output in result.outputs.items()},
     }
     return {name: value for name, value in facts.items() if value is not None}

@@ -96,6 +96,17 @@ def program_not_started(why: str) -> str:
     )
 
 
+def no_sandbox(why: str) -> str:
+    return (
+        f"The computer that the job was sent to can't run code that jobs bring along safely ({why}), so it was not run. If "
+        "this keeps happening, please report it to the people who run the service."
+    )
+
+
+def too_many(what: str, most: int) -> str:
+    return f"The job had more than {most} {what}, which is the most that is allowed, and was stopped."
+
+
 def beside_one_without_memory() -> str:
     return "A job beside this one ran out of memory, so its own end can't be trusted. Run it again."
 

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from ..errors import InvalidSpec, UnknownWorkload
 from ..settings import Form, GpuRule, Limits, Queue, ResourceRules, RetryPolicy, Workload
 from .names import FileName, Line, Word
+from .names import quoted as _quoted
+from .own_code import Code, parse_code
 
 _DEEPEST = 50
 """Levels of nesting in a message; a reader of job.json may be recursive."""
@@ -86,6 +88,8 @@ class JobSpec:
     """In which forms the requester can take the outputs, of those known here; empty where the message does not say."""
     results: Word = "inline"
     """How they go: "inline", "upload", or "auto", by their size."""
+    code: Optional[Code] = None
+    """What the job brings along, for a workload that runs such code; what it makes is its outputs."""
 
 
 def parse_spec(
@@ -107,19 +111,26 @@ def parse_spec(
         raise UnknownWorkload(words, name) if isinstance(name, str) else InvalidSpec(words)
     if len(inputs) > limits.inputs:
         raise InvalidSpec(f"The job has {len(inputs)} inputs; at most {limits.inputs} are allowed.")
-    form, members = _fitting_form(name, workload.forms, set(inputs))
+    code, folders, accept = None, set[str](), _accept(message)
+    if workload.is_own_code:
+        code = parse_code(message, inputs, workload.code, lambda url: may_fetch(url, "", workload.code.hosts))
+        outputs: Mapping[str, str] = {}
+    else:
+        form, members = _fitting_form(name, workload.forms, set(inputs))
+        outputs, folders = _outputs(form, members), _expand(form.folders, members)
     resources, caps = _resources(message, settings, queue.resources)
     return JobSpec(
         workload=name,
         inputs=_inputs(inputs, api_url, input_hosts, limits),
-        outputs=_outputs(form, members),
+        outputs=outputs,
         settings=settings,
         resources=resources,
         retry=workload.retry,
         caps=caps,
-        folders=tuple(sorted(_expand(form.folders, members))),
-        accept=(accept := _accept(message)),
+        folders=tuple(sorted(folders)),
+        accept=accept,
         results=_results(accept, "inline" if "pilot" in (workload.mode or queue.mode,) else queue.results),
+        code=code,
     )
 
 
@@ -465,10 +476,3 @@ def _email(wish: Mapping[str, Any]) -> Optional[str]:
 
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:g} hours"
-
-
-def _quoted(value: object) -> str:
-    """A value of the message as it may stand in a sentence: short, printable, on one line."""
-    text = value if isinstance(value, str) else repr(value)
-    printable = "".join(c if c.isprintable() else "?" for c in text[:81])
-    return f'"{printable[:80]}..."' if len(text) > 80 else f'"{printable}"'

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from ..folder import paths
+from ..folder import done_ids, paths
 from ..folder.facts import JobFolder
 from ..folder.jobs import JobsFolder
 from ..job.facts import FORMAT, WITH_SOURCE, Acked, Message
@@ -97,8 +97,16 @@ def free_id(jobs: JobsFolder, taken: Taken, places: Sequence[Path] = ()) -> Opti
     """The id for a new job; None if the message is known."""
     base = JobId(digest(taken))
     if has_id(taken):
-        return None if jobs.find(base, places) else base
+        return None if jobs.find(base, places) or was_done(jobs, base) else base
     return free_ids(jobs, [taken])[0]
+
+
+def was_done(jobs: JobsFolder, job_id: JobId) -> bool:
+    """Whether only its id is left of it (done_ids.py): then it is not done again, and nothing is answered once more."""
+    outcome = done_ids.outcome_of(jobs, job_id)
+    if outcome:
+        log.info("done before, its folder was removed since job=%s outcome=%s", job_id, outcome)
+    return bool(outcome)
 
 
 def free_ids(jobs: JobsFolder, equal: Sequence[Taken]) -> list[Optional[JobId]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from ..build import Ends, open_ends
-from ..errors import Damaged, NotOurs, Transient
+from ..errors import Advice, Damaged, NotOurs, Transient
 from ..folder.jobs import JobsFolder, mark_file
 from ..folder.paths import contents, remove
 from ..installed import Workloads
@@ -67,7 +67,9 @@ def _alone(
         log.error("jobs folder is not the one of earlier passes, nothing done: %s", error)
         return os.EX_CANTCREAT
     except OSError as error:
-        log.error("jobs folder can't be used why=%r", str(error))
+        from ..folder.disk import fix
+
+        log.error("jobs folder can't be used why=%r", str(Advice(str(error), fix(error))))
         return os.EX_CANTCREAT
 
 
@@ -151,8 +153,9 @@ def _run(tools: Tools, drain: bool) -> int:
 
 def without_work(config: Config, jobs: JobsFolder, ends: Ends, server_now: float) -> Optional[int]:
     """The exit code of a pass that has nothing to do, or that can't know; None where there is work."""
+    names, paused = jobs.active_and_paused()
     try:
-        if not _nothing_to_do(config, jobs, ends):
+        if names or not _nothing_to_do(config, jobs, None if paused else ends):
             return None
     except Transient as error:
         log.warning("broker away why=%r", str(error))
@@ -162,16 +165,22 @@ def without_work(config: Config, jobs: JobsFolder, ends: Ends, server_now: float
         from .touch import touch_in_flight
 
         touch_in_flight(jobs, server_now)
+    if paused:
+        from .paused import report_idle
+
+        return report_idle(jobs)
     return os.EX_OK
 
 
-def _nothing_to_do(config: Config, jobs: JobsFolder, ends: Ends) -> bool:
+def _nothing_to_do(config: Config, jobs: JobsFolder, ends: Optional[Ends]) -> bool:
     """Raises Transient where only the broker could tell. What can't be read, and a workload that is stopped, has to
-    be reported."""
-    if jobs.active_names() or not jobs.pilots_idle():
+    be reported. `ends`: None where no message may be taken."""
+    if not jobs.pilots_idle():
         return False
     if Workloads(config.root, config.site).stopped():
         return False
+    if ends is None:
+        return True
     try:
         return all(ends.source(queue).waiting(queue) == 0 for queue in config.site.queues)
     except QueueFault:

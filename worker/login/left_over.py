@@ -11,7 +11,7 @@ import contextlib
 import logging
 
 from ..errors import Damaged
-from ..folder import paths
+from ..folder import done_ids, paths
 from ..folder.batches import Pool
 from ..folder.facts import JobFolder, restore
 from ..folder.moves import remove_unclaimed
@@ -47,7 +47,7 @@ def _had_begun(job: JobFolder) -> bool:
 
 def _is_elsewhere(tools: Tools, job_id: JobId) -> bool:
     """It was put away, or a batch has it: then this is what a late worker left, or a pass that was killed."""
-    if tools.jobs.find(job_id) is not None:
+    if tools.jobs.find(job_id) is not None or done_ids.outcome_of(tools.jobs, job_id):
         return True
     for queue in tools.config.site.queues:
         pool = Pool(tools.jobs, queue.name)

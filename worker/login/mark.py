@@ -70,6 +70,12 @@ def _read(file: Path, jobs: JobsFolder) -> Optional[Mark]:
     try:
         return _fact(file).read()
     except Damaged as error:
+        if not os.access(file.parent, os.R_OK | os.X_OK):
+            raise NotOurs(
+                f"{file.parent} is closed to us",
+                "Set jobs_dir in site.toml to a folder of your own; or run, if it is yours: "
+                f"chmod u+rwx {shlex.quote(str(file.parent))}",
+            ) from None
         fix = f"Remove that file if {jobs.path} holds the jobs of this installation"
         raise NotOurs(f"{error}", f"{fix}; what remains of the mark is {_other_one(file, jobs)}") from None
 

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from .. import VERSION
 from ..errors import Damaged
+from ..folder import pause
 from ..folder.batches import Batch, crew
 from ..folder.facts import JobFolder, is_running, site_fault_of
 from ..folder.jobs import JobsFolder
@@ -99,6 +100,7 @@ def _standing(jobs: JobsFolder, now: float) -> Iterator[Metric]:
         yield GaugeMetricFamily(f"batchferry_{name}", words, value=value)
     yield from _pilots(jobs)
     yield _site(jobs, now)
+    yield _paused(jobs, now)
 
 
 def _pilots(jobs: JobsFolder) -> Iterator[Metric]:
@@ -143,6 +145,15 @@ def _site(jobs: JobsFolder, now: float) -> Metric:
     for kind in _SITE_FAULTS:
         site.add_metric((kind,), max(1.0, now - fault.since) if fault and fault.kind == kind else 0.0)
     return site
+
+
+def _paused(jobs: JobsFolder, now: float) -> Metric:
+    paused = pause.seen(jobs)
+    words = "For how long somebody has wanted this not to be done (./check.py pause); 0 while nobody does."
+    gauge = GaugeMetricFamily("batchferry_paused_seconds", words, labels=("what",))
+    for what, is_so in (("take", paused), ("submit", paused and paused.submit)):
+        gauge.add_metric((what,), max(1.0, now - paused.at) if paused and is_so else 0.0)
+    return gauge
 
 
 def _pass(tally: Tally, code: int, now: float) -> Iterator[Metric]:

@@ -10,12 +10,12 @@ import os
 from typing import Optional
 
 from ..errors import Damaged, Transient
-from ..folder import answer, disk, fence, paths
+from ..folder import answer, disk, fence, paths, pause
 from ..folder.facts import JobFolder, site_fault_of
 from ..job import sentences
 from ..job.facts import Cancel, SiteFault
 from ..job.outcome import Result
-from . import declined, pilots, reconcile
+from . import declined, paused, pilots, reconcile
 from .away import SiteAway, disk_away
 from .budget import Spent
 from .reconcile import Standing
@@ -43,6 +43,7 @@ def run_pass(tools: Tools, drain: bool, standing: Optional[Standing] = None) -> 
 def _run(tools: Tools, standing: Standing, drain: bool) -> int:
     try:
         _report_stopped(tools, standing)
+        _report_paused(tools, standing)
         reconcile.reconcile(tools, standing, pilots.open_attempts(tools))
         pilots.tend(tools, standing)
         _submit_all(tools, standing)
@@ -65,7 +66,8 @@ def _run(tools: Tools, standing: Standing, drain: bool) -> int:
     standing.well = not (tools.broker_away or tools.slurm_away or tools.accounting_away or standing.unclear)
     if standing.queue_faults or not standing.well:
         return os.EX_UNAVAILABLE
-    return os.EX_DATAERR if standing.left_alone or standing.stopped or tools.damaged else os.EX_OK
+    damaged = standing.left_alone or tools.damaged or (standing.paused and standing.paused.damaged)
+    return os.EX_DATAERR if damaged or standing.stopped else os.EX_OK
 
 
 def _report_stopped(tools: Tools, standing: Standing) -> None:
@@ -76,6 +78,14 @@ def _report_stopped(tools: Tools, standing: Standing) -> None:
         log.log(level, "workload stopped, the others go on workload=%s why=%r", name, why)
 
 
+def _report_paused(tools: Tools, standing: Standing) -> None:
+    """A watch says it once."""
+    standing.paused = pause.look(tools.jobs)
+    news = tools.is_news("paused", str(standing.paused))
+    if standing.paused is not None:
+        paused.report(standing.paused, news)
+
+
 def may_listen(tools: Tools, standing: Standing) -> bool:
     """Whether a message that came now could be taken, and submitted."""
     may = not tools.rationed or tools.budget.could("submit", commands_for_one(tools))
@@ -83,7 +93,10 @@ def may_listen(tools: Tools, standing: Standing) -> bool:
 
 
 def _may_take(tools: Tools, standing: Standing) -> bool:
-    """Not while an sbatch is unclear, or answers can't leave: the queue is the right place to wait."""
+    """Not while an sbatch is unclear, or answers can't leave: the queue is the right place to wait. Nor while somebody
+    wants no message to be taken."""
+    if standing.paused:
+        return False
     if standing.unclear:
         fault = tools.note(site_fault_of(tools.jobs))
         log.warning(
@@ -97,6 +110,8 @@ def _may_take(tools: Tools, standing: Standing) -> bool:
 
 def _submit_all(tools: Tools, standing: Standing) -> None:
     """Raises SiteAway; what was not submitted then stays in `standing.ready`."""
+    if standing.submits_nothing:
+        return
     fault = tools.note(site_fault_of(tools.jobs)) if standing.ready else None
     declined.sort_out(tools, standing)
     while standing.ready and not tools.stopping and may_submit(tools):

@@ -22,7 +22,7 @@ from typing import Optional
 from ..config import as_frozen
 from ..errors import Damaged, InvalidSpec
 from ..fit import unfit_for_pilots
-from ..folder import batches, fence, frozen, paths
+from ..folder import batches, closed, fence, frozen, paths
 from ..folder.answer import record
 from ..folder.batches import PILOT, Batch, Claimed, Handed, Pilot, Pool
 from ..folder.facts import AttemptFolder, JobFolder, write_reply
@@ -39,7 +39,8 @@ from ..settings import Config, Queue, Timing
 from ..sources import Taken, digest
 from . import archive, declined, reconcile, tally
 from .away import raise_if_disk
-from .claim import as_message, has_id
+from .claim import as_message, has_id, was_done
+from .days import day_of
 from .ids import Ids
 from .reconcile import Standing
 from .tools import Tools
@@ -87,7 +88,7 @@ def claim_batch(tools: Tools, queue: Queue, pool: Pool, messages: Sequence[Taken
             log.info("claimed before, acked again job=%s", job_id)
             continue
         spec = _for_a_pilot(tools, queue, taken, too_large) if fit and has_id(taken) else None
-        if spec is not None and tools.jobs.find(job_id) is None:
+        if spec is not None and not was_done(tools.jobs, job_id) and tools.jobs.find(job_id) is None:
             message = as_message(taken, keep_bytes, now)
             batch[job_id] = Claimed(job_id, message, spec.resources, workload=spec.workload)
         else:
@@ -124,7 +125,7 @@ def _for_a_pilot(tools: Tools, queue: Queue, taken: Taken, too_large: Counter[st
         return None
     if tools.workloads.why_stopped(spec.workload):
         return None
-    mode = config.site.workloads[spec.workload].mode or queue.mode
+    mode = config.site.workloads[spec.workload].mode_in(queue)
     if mode != "pilot":
         return None
     why = unfit_for_pilots(spec.resources, queue.pilot, config.site.timing)
@@ -300,7 +301,7 @@ def _put_away(tools: Tools, crew: JobFolder, pilot: Pilot, facts: AttemptFacts) 
     log.info(
         "pilot ended pilot=%s slurm=%s state=%s", crew.id, facts.slurm_id, facts.ended.state if facts.ended else ""
     )
-    archive.archive_pilot(tools.jobs, crew, pool.done, tools.now())
+    archive.archive_pilot(tools.jobs, crew, pool, tools.now())
 
 
 def _take_back_orphans(tools: Tools, pool: Pool) -> None:
@@ -382,13 +383,12 @@ def _close(tools: Tools, pool: Pool, batch: Batch, standing: Standing) -> bool:
 def _finish(tools: Tools, pool: Pool, batch: Batch, ids: Sequence[str], came: Mapping[str, int]) -> None:
     _done_ids(tools, pool).add(ids)
     tools.pilot_ids.get(pool.path, set()).difference_update(ids)
-    day = pool.done / time.strftime("%Y-%m-%d", time.gmtime(tools.now()))
-    if not day.exists():
-        paths.make_folder(day)
-        _done_ids(tools, pool).forget_before(tools.now() - tools.config.site.timing.keep_done)
+    day, timing = day_of(tools.now()), tools.config.site.timing
+    if not (pool.done / day).exists():
+        _done_ids(tools, pool).forget_before(tools.now() - max(timing.keep_ids, timing.keep_done))
     numbers = (came["succeeded"], came["failed"], came["left"])
     paths.remove(batch.site)
-    batches.move(batch, day / batches.closed_name(batch, *numbers))
+    closed.close(pool, batch, day, *numbers)
     log.info("batch done batch=%s succeeded=%d failed=%d left=%d", batch.id, *numbers)
 
 
@@ -505,6 +505,8 @@ def _give_up_waiting(tools: Tools, queue: Queue, pool: Pool, standing: Standing)
 
 def want(tools: Tools, standing: Standing) -> None:
     """Makes ready what is to be submitted: never more pilots than jobs justify, those that wait in Slurm included."""
+    if standing.submits_nothing:
+        return
     waiting = {job.id for job, _ in standing.ready}
     for queue, pool in pools(tools.config, tools.jobs):
         if not _jobs_to_do(pool) or _unfit(tools, pool) is not None or not tools.workloads.can_begin(queue):

@@ -16,6 +16,7 @@ from scheduler import JobView, Phase, SlurmJobId, TooWide, Unavailable, element_
 from ..errors import Damaged, InvalidSpec, Transient, UnknownWorkload
 from ..folder import answer, fence, frozen, paths
 from ..folder.facts import JobFolder, read_result
+from ..folder.pause import Pause
 from ..folder.snapshot import read_attempt, read_facts
 from ..job import judge
 from ..job.facts import Message, Settlement
@@ -24,7 +25,7 @@ from ..job.outcome import Result
 from ..job.snapshot import AttemptFacts, JobFacts
 from ..job.spec import JobSpec, Resources, parse_spec, with_resources
 from ..settings import Config, Queue
-from . import accounting, archive, lease, left_over, tally
+from . import accounting, archive, lease, left_over, retention, tally
 from .away import SiteAway, raise_if_disk
 from .budget import LOOK, Spent
 from .hold import hold, let_go
@@ -59,10 +60,17 @@ class Standing:
         """Workloads of which nothing can be begun: why."""
         self.queue_faults: dict[str, str] = {}
         """Jobs queues that can't be read: why, and what to do."""
+        self.paused: Optional[Pause] = None
+        """Somebody wants no message to be taken, or also nothing to be submitted."""
         self.well = False
         """Whether nothing is away that more than one job, or one queue, needs."""
         self.held: dict[JobId, str] = {}
         """Claimed jobs that wait for something of their own, with their queues: not in flight, so that others go on."""
+
+    @property
+    def submits_nothing(self) -> bool:
+        """Because somebody wants it so."""
+        return self.paused is not None and self.paused.submit
 
     def hold(self, job_id: JobId, queue: str) -> None:
         """For a job that was counted as in flight; it takes no place while it waits."""
@@ -107,7 +115,7 @@ def reconcile(tools: Tools, standing: Standing, others: Sequence[tuple[JobFolder
         if not tools.stopping:
             settle(tools, job, standing)
     _cancel_all(tools, standing)
-    archive.sweep(tools.jobs)
+    retention.tidy(tools.jobs, tools.config.site, tools.now())
 
 
 def settle(tools: Tools, job: JobFolder, standing: Standing, known: Optional[JobFacts] = None) -> None:
@@ -184,7 +192,7 @@ def _take_step(tools: Tools, job: JobFolder, facts: JobFacts, step: judge.Step, 
     if isinstance(step, judge.Settle):
         return settle_claims(tools, facts.message.queue, [(job, facts.message)])
     if isinstance(step, judge.LeaveToOthers):
-        archive.leave_to_others(tools.jobs, job, site, tools.server_now)
+        archive.leave_to_others(tools.jobs, job)
         standing.in_flight -= 1
         return False
     if isinstance(step, judge.Understand):

@@ -165,7 +165,7 @@ def _claim_from(tools: Tools, queue: Queue, most: int, drain: bool) -> Iterator[
     they have, and by one in a pass that takes one message."""
     source, pool = tools.ends.source(queue), pilots.pool_of(tools.config, tools.jobs, queue)
     room = pilots.room(tools, queue) if drain else 1
-    while most > 0 and not tools.stopping and (pool is None or room > 0):
+    while most > 0 and not tools.stopping and (pool is None or room > 0) and not paths.is_there(tools.jobs.paused):
         wanted = min(most, _AT_ONCE) if pool is None else min(room, queue.pilot.batch)
         messages = source.take(queue.name, wanted, wait=0)
         if not messages:

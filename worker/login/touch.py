@@ -17,7 +17,7 @@ from ..folder.paths import contents, write_note
 
 _AT_ONCE = 1000
 """Files in one pass: more would keep it from its work."""
-_NOT_IN_FLIGHT = ("done", "rejected", "news")
+_NOT_IN_FLIGHT = ("done", "rejected", "news", "removed")
 _DEEPEST = 100
 
 Parts = tuple[str, ...]

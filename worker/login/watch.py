@@ -52,6 +52,7 @@ class _Watch:
         """...and from where, the one first whose turn it is."""
         self._shunned: dict[str, float] = {}
         """Queues that can't be listened to, and when that is tried again."""
+        self._paused = False
         self._back_off = 0.0
         self._code = os.EX_OK
         self._count: Counter[str] = Counter()
@@ -104,7 +105,7 @@ class _Watch:
         self._tools.renew()
         code = one_pass.run_pass(self._tools, drain=True, standing=standing)
         signal.alarm(0)
-        self._code = code
+        self._code, self._paused = code, standing.paused is not None
         if self._tools.redelivered:
             self._count["redelivered"] += self._tools.redelivered
         tell_what_is_new(self._tools, code)
@@ -176,8 +177,8 @@ class _Watch:
         slurm, tools = self._site.slurm, self._tools
         if self._back_off:
             return self._back_off * random.uniform(0.8, 1.2)
-        if self._free and not tools.jobs.active_names() and tools.jobs.pilots_idle():
-            return _HOUR if len(self._queues) == len(self._site.queues) else _LONGEST_BACK_OFF
+        if (self._free or self._paused) and not tools.jobs.active_names() and tools.jobs.pilots_idle():
+            return _HOUR if self._free and len(self._queues) == len(self._site.queues) else _LONGEST_BACK_OFF
         if not tools.traits.runs_commands:
             return max(1.0, slurm.poll_fastest)
         return max(1.0, slurm.poll_fastest, tools.quiet.asked_at + tools.slurm_pause - tools.server_now)

@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Union
 
@@ -18,6 +19,7 @@ from slurm import commands
 
 from ..build import open_ends
 from ..errors import Damaged, InvalidSpec, Transient
+from ..folder import pause
 from ..folder.jobs import JobsFolder
 from ..folder.snapshot import read_facts
 from ..job.facts import Intent
@@ -32,19 +34,22 @@ from .explain import explain
 
 def dry_run(config: Config, drain: bool, as_json: bool) -> int:
     """Prints the messages that wait in each queue, and the next step of each claimed job. Returns an exit code."""
-    jobs = list(_claimed(config, JobsFolder(config.site.jobs_dir)))
-    free = max(0, config.site.max_in_flight - len(jobs))
+    folder = JobsFolder(config.site.jobs_dir)
+    jobs, paused = list(_claimed(config, folder)), pause.seen(folder)
+    free = 0 if paused else max(0, config.site.max_in_flight - len(jobs))
     try:
         queues = list(_queues(config, free if drain else min(free, 1)))
         away = "; ".join(each["fault"] for each in queues if each["fault"])
     except Transient as error:
         queues, away = [], str(error)
     if as_json:
-        print(json.dumps({"queues": queues, "jobs": jobs, "away": away}, indent=1))
-    elif not jobs and not away and not any(each["waiting"] for each in queues):
+        told = {"queues": queues, "jobs": jobs, "away": away, "paused": asdict(paused) if paused else None}
+        print(json.dumps(told, indent=1))
+    elif not paused and not jobs and not away and not any(each["waiting"] for each in queues):
         print("The queue is empty.")
     else:
-        print("\n".join([*map(_queue_line, queues), *(line for job in jobs for line in _job_lines(job))]))
+        head = [f"{screen.plain(paused.sentence, 1000)}."] if paused else []
+        print("\n".join([*head, *map(_queue_line, queues), *(line for job in jobs for line in _job_lines(job))]))
     if away:
         print(f"check.py: {away}", file=sys.stderr)
     return os.EX_UNAVAILABLE if away else os.EX_OK

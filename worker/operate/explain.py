@@ -17,7 +17,7 @@ from scheduler import JobView, Outlook, SlurmJobId, Unavailable
 from slurm import states
 
 from ..errors import Damaged
-from ..folder import frozen
+from ..folder import frozen, pause
 from ..folder.facts import JobFolder, read_progress, read_result, site_fault_of
 from ..folder.jobs import JobsFolder
 from ..folder.snapshot import read_facts
@@ -304,6 +304,9 @@ def _next(scene: _Scene) -> Iterator[str]:
         yield from _will_submit(scene, step)
     elif isinstance(step, judge.Understand) and (held := list(_held(scene))):
         yield from held
+    elif isinstance(step, judge.Understand) and (stopped := list(_paused(scene))):
+        yield from stopped
+        yield from _must_start_by(scene)
     elif isinstance(step, judge.Understand):
         yield "The next pass reads its message and submits it."
         yield from _site_fault(scene)
@@ -341,13 +344,21 @@ def _will_submit(scene: _Scene, step: judge.Submit) -> Iterator[str]:
     if held:
         yield from held
         return
-    fault, declined = _fault(scene), _declined(scene, step)
-    yield from declined
-    if fault is None and not declined:
+    fault, declined, paused = _fault(scene), _declined(scene, step), list(_paused(scene))
+    yield from (*declined, *paused)
+    if fault is None and not declined and not paused:
         yield f"The next pass submits it as attempt {step.attempt}, with {resources(step.resources)}."
     yield from _site_fault(scene)
     if step.attempt == 1:
         yield from _must_start_by(scene)
+
+
+def _paused(scene: _Scene) -> Iterator[str]:
+    """Nothing, unless it waits because somebody has paused what is submitted."""
+    paused = pause.seen(scene.jobs)
+    if paused is not None and paused.submit:
+        yield f"It waits, because this installation is paused: {paused.sentence}."
+        yield "Its deadline and max_wait go on meanwhile. Once `./check.py resume` has ended this, the next pass submits it."
 
 
 def _declined(scene: _Scene, step: judge.Submit) -> list[str]:

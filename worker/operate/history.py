@@ -1,52 +1,25 @@
-"""What the last days' jobs add up to: outcomes, waits, asked against used, failures by cause and node. Pure."""
+"""What the last days' jobs add up to: outcomes, waits, failures by cause and node; sizing.py has what they asked for. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Callable, Optional, TypeVar
+from typing import Optional, TypeVar
 
 from ..job.outcome import OUTCOMES
-from ..job.sentences import duration
+from .life import Stretch
 
 UNKNOWN = "unknown"
 """An outcome of which no count tells."""
-_ENOUGH = 10
-"""Attempts of a workload below which its use says nothing."""
-_FAR = 0.5
-"""Where the most that was used is below this part of what was asked for, less would do."""
-_ROOM = 1.5
-"""What is advised, against the most that was used."""
-_MEMORY = (
-    *(100, 250, 500, 750, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 12_000, 16_000, 24_000, 32_000, 48_000, 64_000),
-    *(96_000, 128_000, 192_000, 256_000, 384_000, 512_000, 768_000, 1_000_000),
-)
-_MIN, _H, _D = 60, 3600, 86400
-_TIMES = (
-    *(1 * _MIN, 2 * _MIN, 5 * _MIN, 10 * _MIN, 15 * _MIN, 20 * _MIN, 30 * _MIN, 45 * _MIN),
-    *(
-        1 * _H,
-        2 * _H,
-        3 * _H,
-        4 * _H,
-        6 * _H,
-        8 * _H,
-        12 * _H,
-        18 * _H,
-        1 * _D,
-        2 * _D,
-        3 * _D,
-        5 * _D,
-        7 * _D,
-        14 * _D,
-    ),
-)
-"""Round values, in MB and in seconds, that people would write into a site file."""
 _MOST_GROUPS = 20
 """Causes, nodes and workloads that are listed; a requester must not make the page as long as it likes."""
+_FEW = 3
+"""Jobs of one cause that are named."""
+
 
 Item = TypeVar("Item")
+Key = TypeVar("Key")
 
 
 # --- what is known of a job
@@ -84,6 +57,12 @@ class Past:
     """Seconds in the jobs queue, where the message says when it was sent."""
     tries: tuple[Try, ...] = ()
     correlation_id: str = ""
+    queue: str = ""
+    asked: tuple[str, ...] = ()
+    """Which of memory_mb and time its message asked for itself; the others are site.toml's."""
+    whose: str = ""
+    """Of a failure: who can do something about it, a word of blame.py."""
+    life: tuple[Stretch, ...] = ()
 
 
 # --- what they add up to
@@ -118,15 +97,33 @@ class Waits:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """What jobs of one kind asked for and needed: of memory in MB, of time in seconds."""
+
+    asked: int
+    measured: int
+    """Jobs of which the need is known, or known to be more than they had."""
+    short: int
+    """Those that ran short of what they had, at least once."""
+    needed: Optional[float]
+    """Enough for 95 % of the measured ones; None where nobody knows, because too many ran short."""
+    most: Optional[float]
+    """The most that is known of any."""
+    enough: Optional[int]
+    """What to ask for instead; None where there is no advice."""
+    covers: int
+    """So many of the measured ones would that have covered, with room to spare."""
+
+
+@dataclass(frozen=True)
 class Usage:
-    """What a workload's attempts asked for (the middle one) and used (the most of any)."""
+    """A workload's jobs that asked for the same. `asked`: for which of it their messages did, and not site.toml."""
 
     workload: str
-    attempts: int
-    asked_memory_mb: int
-    most_memory_mb: Optional[float]
-    asked_seconds: int
-    longest_seconds: Optional[float]
+    asked: tuple[str, ...]
+    jobs: int
+    memory: Fit
+    time: Fit
     advice: tuple[str, ...] = ()
 
 
@@ -137,6 +134,9 @@ class Cause:
     last_job: str
     last_reason: str
     last_at: float
+    whose: str = ""
+    last_jobs: tuple[str, ...] = ()
+    """The last few, the latest first."""
 
 
 @dataclass(frozen=True)
@@ -160,13 +160,15 @@ class Looked:
     nodes: list[Node] = field(default_factory=list)
 
 
-def looked(past: Sequence[Past], days: Sequence[str], kept: int, unreadable: int) -> Looked:
+def looked(
+    past: Sequence[Past], days: Sequence[str], kept: int, unreadable: int, usage: Sequence[Usage] = ()
+) -> Looked:
     return Looked(
         jobs=len(past),
         kept=kept,
         unreadable=unreadable,
         waits=[_waits(day, [job for job in past if job.day == day]) for day in days],
-        usage=_usage(past),
+        usage=list(usage),
         causes=_causes(past),
         nodes=_nodes(past),
     )
@@ -220,70 +222,16 @@ def at_most(ordered: Sequence[float], part: float) -> float:
     return ordered[max(0, math.ceil(part * len(ordered)) - 1)]
 
 
-# --- asked and used
-
-
-def _usage(past: Sequence[Past]) -> list[Usage]:
-    tries = _grouped((job.workload, each) for job in past if job.workload for each in job.tries)
-    often = sorted(tries.items(), key=lambda item: (-len(item[1]), item[0]))
-    return [_of_workload(name, those) for name, those in often[:_MOST_GROUPS]]
-
-
-def _of_workload(name: str, tries: Sequence[Try]) -> Usage:
-    memory = [each.memory_mb for each in tries if each.memory_mb]
-    seconds = [each.seconds for each in tries if each.seconds is not None]
-    asked_memory = int(at_most(sorted(each.asked_memory_mb for each in tries), 0.5))
-    asked_seconds = int(at_most(sorted(each.asked_seconds for each in tries), 0.5))
-    advice = [
-        _advice_on(name, asked_memory, memory, _ended(tries, "out_of_memory"), _MEMORY, megabytes, "memory"),
-        _advice_on(name, asked_seconds, seconds, _ended(tries, "timed_out"), _TIMES, duration, "time"),
-    ]
-    return Usage(
-        name, len(tries), asked_memory, max(memory, default=None), asked_seconds, max(seconds, default=None),
-        tuple(words for words in advice if words),
-    )  # fmt: skip
-
-
-def _ended(tries: Sequence[Try], outcome: str) -> int:
-    return sum(each.outcome == outcome for each in tries)
-
-
-_TOO_LITTLE = {"memory": "ran out of memory", "time": "reached the time limit"}
-_MOST = {"memory": "the largest process had at most", "time": "the longest took"}
-
-
-def _advice_on(name: str, asked: int, used: Sequence[float], short: int, round_values: Sequence[int],
-               words: Callable[[float], str], what: str) -> str:  # fmt: skip
-    """Nothing where few have run, or where what was asked for fits."""
-    if short:
-        times = "once" if short == 1 else f"{short} times"
-        return (
-            f"{name} {_TOO_LITTLE[what]} {times}: it asks for {words(asked)}, which is too little for some of its jobs."
-        )
-    if len(used) < _ENOUGH or max(used) > _FAR * asked:
-        return ""
-    enough = next((value for value in round_values if value >= _ROOM * max(used)), asked)
-    if enough >= asked:
-        return ""
-    return (
-        f"{name} asks for {words(asked)}, and in {len(used)} attempts {_MOST[what]} {words(max(used))}: "
-        f"{words(enough)} would do."
-    )
-
-
-def megabytes(count: float) -> str:
-    return f"{count / 1000:.3g} GB" if count >= 1000 else f"{count:.3g} MB"
-
-
 # --- failures
 
 
 def _causes(past: Sequence[Past]) -> list[Cause]:
     made = []
-    for cause, jobs in _grouped((job.cause, job) for job in past if job.cause).items():
-        last = max(jobs, key=lambda job: job.ended_at)
-        made.append(Cause(cause, len(jobs), last.job, last.reason, last.ended_at))
-    return sorted(made, key=lambda each: (-each.jobs, each.cause))[:_MOST_GROUPS]
+    for (cause, whose), jobs in _grouped(((job.cause, job.whose), job) for job in past if job.cause).items():
+        last = sorted(jobs, key=lambda job: job.ended_at, reverse=True)[:_FEW]
+        ids = tuple(job.job for job in last)
+        made.append(Cause(cause, len(jobs), last[0].job, last[0].reason, last[0].ended_at, whose, ids))
+    return sorted(made, key=lambda each: (-each.jobs, each.cause, each.whose))[:_MOST_GROUPS]
 
 
 def _nodes(past: Sequence[Past]) -> list[Node]:
@@ -296,8 +244,8 @@ def _nodes(past: Sequence[Past]) -> list[Node]:
     return sorted((each for each in made if each.failed), key=lambda each: (-each.failed, each.node))[:_MOST_GROUPS]
 
 
-def _grouped(pairs: Iterable[tuple[str, Item]]) -> dict[str, list[Item]]:
-    groups: dict[str, list[Item]] = {}
+def _grouped(pairs: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:
+    groups: dict[Key, list[Item]] = {}
     for name, item in pairs:
         groups.setdefault(name, []).append(item)
     return groups
@@ -313,8 +261,3 @@ def cause_of(outcome: str, step: str = "", exit_code: Optional[int] = None, sign
     elif outcome == "failed" and exit_code:
         parts.append(f", exit code {exit_code}")
     return outcome.replace("_", " ") + "".join(parts)
-
-
-def advice(usage: Sequence[Usage]) -> Iterator[str]:
-    for each in usage:
-        yield from each.advice

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..errors import Damaged
-from ..folder import batches
+from ..folder import batches, closed
 from ..folder.batches import Batch, Claimed, Handed, Pool
 from ..folder.facts import JobFolder
 from ..folder.jobs import JobsFolder
@@ -171,9 +171,8 @@ def _count_open(row: QueueRow, pool: Pool) -> None:
 
 
 def _count_closed(row: QueueRow, pool: Pool) -> None:
-    for batch in pool.closed():
-        succeeded, failed, left = batches.counts(batch)
-        row.done, row.error, row.left = row.done + succeeded, row.error + failed, row.left + left
+    for day in closed.by_day(pool.path).values():
+        row.done, row.error, row.left = row.done + day.succeeded, row.error + day.failed, row.left + day.left
 
 
 def _note_unfit(row: QueueRow, pool: Pool) -> None:
@@ -197,9 +196,9 @@ def _written_at(folder: JobFolder, mark: Mark) -> float:
 
 def _jobs_in(queue: str, pool: Pool, state: str, damaged: list[str]) -> Iterator[JobRow]:
     places: dict[str, Path] = {TODO: pool.todo, LOCKED: pool.locked, ENDED: pool.ended}
-    closed = state not in IN_OPEN_BATCHES
-    for batch in pool.closed() if closed else pool.batches(places[state]):
-        if closed and not batches.counts(batch)[state == ERROR]:
+    over = state not in IN_OPEN_BATCHES
+    for batch in pool.closed() if over else pool.batches(places[state]):
+        if over and not batches.counts(batch)[state == ERROR]:
             continue
         try:
             progress, everything = read_progress(batch), batches.read_jobs(batch)
@@ -210,7 +209,7 @@ def _jobs_in(queue: str, pool: Pool, state: str, damaged: list[str]) -> Iterator
             continue
         for claimed in everything:
             came = progress.came.get(claimed.id)
-            if claimed.id in progress.handed or (came is not None) != closed:
+            if claimed.id in progress.handed or (came is not None) != over:
                 continue
             if stage_of(batch, claimed, progress).word == state:
                 outcome, reason = (came.result.outcome, came.result.reason) if came else ("", "")

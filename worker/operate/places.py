@@ -81,7 +81,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--queue", default="", metavar="NAME", help="from this jobs queue")
     for name, text in (("older", "longer"), ("newer", "less long")):
         group.add_argument(
-            f"--{name}-than", type=_age, default=0.0, metavar="AGE",
+            f"--{name}-than", type=age, default=0.0, metavar="AGE",
             help=f'claimed {text} ago than this, such as "90s", "15min", "2h" or "7d"',
         )  # fmt: skip
 
@@ -93,7 +93,7 @@ def wanted(options: argparse.Namespace) -> Wanted:
     )  # fmt: skip
 
 
-def _age(text: str) -> float:
+def age(text: str) -> float:
     try:
         return parse_duration(text)
     except ValueError as error:

@@ -1,11 +1,9 @@
-"""`check.py report`: one HTML file that shows what runs, the last days as charts, and recent jobs. The page is report.html."""
+"""`check.py report`: gathers what a page tells of the last days, and writes it. The page itself is made by page.py."""
 
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
-import hashlib
 import heapq
 import itertools
 import json
@@ -14,36 +12,36 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import Optional
 
 from .. import VERSION
 from ..errors import Damaged
-from ..folder import batches
+from ..folder import closed
 from ..folder.batches import Pool
 from ..folder.facts import JobFolder
 from ..folder.jobs import JobsFolder
 from ..folder.paths import remove
 from ..folder.snapshot import read_facts
-from ..job.facts import Outcome
-from ..job.outcome import OUTCOMES, Result
+from ..job.facts import Message
+from ..job.outcome import Result
 from ..job.snapshot import AttemptFacts, JobFacts
 from ..job.stage import REJECTED, UNDELIVERED
-from ..settings import Config
-from . import history, places, screen, status
+from ..settings import Config, ResourceRules
+from . import all_well, blame, history, places, screen, sizing, status
+from .all_well import Finding
 from .history import Day, Looked, Past, Try
+from .life import life
 from .status import Standing
 from .timeline import Event, timeline
 
-if TYPE_CHECKING:
-    from .charts import Series, Words
-
-SUMMARY = "a page to look at: what runs now, the last days as charts, recent jobs"
+SUMMARY = "a page to look at: is all well, what failed and whose doing it was, the last days as charts, recent jobs"
 HELP = """\
-Writes one HTML file that needs nothing else: no server, no script, no network. It shows what runs now, and of the last
-days the jobs by outcome, how long they waited, what they asked for and used (with advice), failures by cause and node,
-and recent jobs with their timelines. Takes nothing and changes nothing else.
+Writes one HTML file that needs nothing else: no server, no script, no network. It begins with a sentence: is all well, or
+what is away since when. Then come failures by whose doing they were, what runs now, and of the last days the jobs by
+outcome, how long they waited, what they asked for and needed (with advice, as lines of site.toml), and recent jobs with
+their timelines. Takes nothing and changes nothing else.
 
 The file is written aside and renamed, so it is never half there; only its owner can read it, unless --mode says more: it
 tells workloads, nodes, correlation ids and the reasons of failures, but no address, no setting and no secret.
@@ -106,6 +104,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
         return os.EX_OK
     output = options.output or config.site.jobs_dir / "report.html"
     try:
+        from .page import page
+
         _write(output, page(report), options.mode)
     except OSError as error:
         print(f"check.py: {output} can't be written: {error.strerror}. Name another with --output.", file=sys.stderr)
@@ -148,6 +148,14 @@ class Report:
     days: list[Day]
     looked: Looked
     recent: list[Recent]
+    examples: list[Recent] = field(default_factory=list)
+    """Jobs that `looked.causes` names and that are not among the recent ones."""
+    findings: list[Finding] = field(default_factory=list)
+    """What is not well, the gravest first."""
+    site_lines: list[str] = field(default_factory=list)
+    """Of site.toml, where other defaults would do better."""
+    asked: bool = False
+    """Whether the broker and Slurm were asked."""
 
 
 def gather(config: Config, days: int, most: int, offline: bool) -> Report:
@@ -159,18 +167,42 @@ def gather(config: Config, days: int, most: int, offline: bool) -> Report:
     shares = history.shares([len(inside) for inside in names.values()], most)
     chosen = [(place, name) for (place, inside), share in zip(names.items(), shares)
               for name in heapq.nsmallest(share, inside)]  # fmt: skip
-    read = [_read(place / name) for place, name in chosen]
+    rules = {queue.name: queue.resources for queue in config.site.queues}
+    read = [_read(place / name, rules) for place, name in chosen]
     past = [job for job in read if job is not None and job.day in window]
     earlier = len(read) - read.count(None) - len(past)  # rejected and undelivered ones have no folder for each day
     kept = sum(map(len, names.values())) - earlier
+    looked = history.looked(past, window, kept, read.count(None), sizing.usage(past))
+    recent = list(itertools.islice(_recent(names, window, rules), _RECENT))
     return Report(
         at=now,
         version=VERSION,
         now=standing,
         days=history.by_day(window, standing.outcomes, _kept(config, jobs, standing)),
-        looked=history.looked(past, window, kept, read.count(None)),
-        recent=list(itertools.islice(_recent(names, window), _RECENT)),
+        looked=looked,
+        recent=recent,
+        examples=_examples(looked, recent, {name: place / name for place, name in chosen}, rules),
+        findings=all_well.findings(standing),
+        site_lines=sizing.site_lines(past, rules),
+        asked=not offline,
     )
+
+
+def _examples(
+    looked: Looked, recent: Sequence[Recent], paths: Mapping[str, Path], rules: Mapping[str, ResourceRules]
+) -> list[Recent]:
+    shown = {each.past.job for each in recent}
+    named = [job for cause in looked.causes for job in cause.last_jobs if job not in shown and job in paths]
+    return [shown_job for job in named if (shown_job := _shown(paths[job], rules)) is not None]
+
+
+def _shown(path: Path, rules: Mapping[str, ResourceRules]) -> Optional[Recent]:
+    """None for one that can't be read."""
+    past = _read(path, rules)
+    with contextlib.suppress(Damaged, OSError):
+        if past is not None:
+            return Recent(past, places.put_away_as(path), timeline(JobFolder(path)))
+    return None
 
 
 def _day(at: float) -> str:
@@ -184,57 +216,82 @@ def _ended_places(jobs: JobsFolder, window: Sequence[str]) -> Iterator[Path]:
 
 
 def _kept(config: Config, jobs: JobsFolder, standing: Standing) -> dict[str, int]:
-    """Finished jobs by day: those with folders of their own, and those in pilots' batches, as their names have it."""
+    """Finished jobs by day: those with folders of their own, and those in pilots' batches, as noted when they were closed."""
     kept = dict(standing.done)
     for queue in config.site.queues:
         with contextlib.suppress(Damaged, OSError):  # status, which the page begins with, says so
-            for batch in Pool(jobs, queue.name).closed():
-                day = batch.path.parent.name
-                kept[day] = kept.get(day, 0) + sum(batches.counts(batch)[:2])
+            for day, total in closed.by_day(Pool(jobs, queue.name).path).items():
+                kept[day] = kept.get(day, 0) + total.succeeded + total.failed
     return kept
 
 
 # --- one job
 
 
-def _read(path: Path) -> Optional[Past]:
+def _read(path: Path, rules: Mapping[str, ResourceRules]) -> Optional[Past]:
     """None for one that can't be read, or has just moved."""
     try:
         job = JobFolder(path)
         facts = read_facts(job)
-        return _past(job, facts) if facts else None
+        return _past(job, facts, rules) if facts else None
     except (Damaged, OSError):
         return None
 
 
-def _past(job: JobFolder, facts: JobFacts) -> Past:
+def _past(job: JobFolder, facts: JobFacts, rules: Mapping[str, ResourceRules]) -> Past:
     outcome, message = facts.outcome, facts.message
-    results = {a.number: a.what_counts for a in facts.attempts}
-    result = results.get(outcome.attempt) if outcome else None
+    result = {a.number: a.what_counts for a in facts.attempts}.get(outcome.attempt) if outcome else None
     ended_at = outcome.at if outcome else job.path.stat().st_mtime
     sent = message.properties.get("timestamp")
     queued = message.claimed_at - sent if isinstance(sent, int) else -1.0
-    word = outcome.outcome if outcome else "unknown"
+    known = 0 <= queued < _UP_TO_A_YEAR  # a sender's clock may say anything
+    asked = _asked(message, rules.get(message.queue), job.origin.is_there())
+    gone, delivered = job.undeliverable.read(), job.delivered.read()
+    cause, whose = _cause(facts, result, asked)
     return Past(
         job=job.id,
         day=job.path.parent.name if job.path.parent.name not in _PLACES else _day(ended_at),
         workload=facts.spec.workload if facts.spec else "",
-        outcome=word,
-        cause=_cause(outcome, result),
-        reason=outcome.why(result) if outcome else "",
+        outcome=outcome.outcome if outcome else history.UNKNOWN,
+        cause=cause if gone is None else blame.UNDELIVERED,
+        reason=gone.why if gone else outcome.why(result) if outcome else "",
         claimed_at=message.claimed_at,
         ended_at=ended_at,
-        queued=queued if 0 <= queued < _UP_TO_A_YEAR else None,  # a sender's clock may say anything
+        queued=queued if known else None,
         tries=tuple(tried for a in facts.attempts if (tried := _try(a))),
         correlation_id=screen.plain(message.properties.get("correlation_id") or ""),
+        queue=message.queue,
+        asked=asked,
+        whose=whose if gone is None else blame.REQUESTER,
+        life=life(facts, message.claimed_at - (queued if known else 0), delivered.at if delivered else None),
     )
 
 
-def _cause(outcome: Optional[Outcome], result: Optional[Result]) -> str:
+def _asked(message: Message, rules: Optional[ResourceRules], again: bool) -> tuple[str, ...]:
+    """Which resources do not come from site.toml. `again`: an operator has run it again, and may have said others."""
+    both = (sizing.MEMORY.name, sizing.TIME.name)
+    try:
+        body = json.loads(message.body_bytes)
+    except (ValueError, RecursionError):
+        return ()
+    found = [body.get(name) if isinstance(body, dict) else None for name in ("resources", "settings")]
+    own, settings = (each if isinstance(each, dict) else {} for each in found)
+    called = rules.names if rules else {}
+    return tuple(name for name in both if again or name in own or called.get(name) in settings)
+
+
+def _cause(facts: JobFacts, result: Optional[Result], asked: tuple[str, ...]) -> tuple[str, str]:
+    """In few words, and whose it is; both empty for a success."""
+    outcome = facts.outcome
     if outcome is None or result is None:
-        return history.cause_of(outcome.outcome if outcome else "unknown")
-    step = "publish" if outcome.reason else result.step  # the job itself had succeeded
-    return history.cause_of(outcome.outcome, step, result.exit_code, result.signal)
+        word = outcome.outcome if outcome else history.UNKNOWN
+        return history.cause_of(word), "" if word == "succeeded" else blame.whose(word, Result(word, 0), asked)
+    if outcome.outcome == "succeeded":
+        return "", ""
+    if outcome.reason:  # the job itself had succeeded
+        result = replace(result, step="publish", reason=outcome.reason, exit_code=None, signal=None)
+    words = history.cause_of(outcome.outcome, result.step, result.exit_code, result.signal)
+    return words, blame.whose(outcome.outcome, result, asked, facts.cancel_asked is not None)
 
 
 def _try(a: AttemptFacts) -> Optional[Try]:
@@ -256,7 +313,9 @@ def _try(a: AttemptFacts) -> Optional[Try]:
     )
 
 
-def _recent(names: Mapping[Path, Sequence[str]], window: Sequence[str]) -> Iterator[Recent]:
+def _recent(
+    names: Mapping[Path, Sequence[str]], window: Sequence[str], rules: Mapping[str, ResourceRules]
+) -> Iterator[Recent]:
     """The last ones first. No earlier day holds a later job."""
     candidates: list[tuple[float, Path]] = []
     for place, inside in names.items():
@@ -266,121 +325,6 @@ def _recent(names: Mapping[Path, Sequence[str]], window: Sequence[str]) -> Itera
             with contextlib.suppress(OSError):
                 candidates.append(((place / name).stat().st_mtime, place / name))
     for _, path in heapq.nlargest(2 * _RECENT, candidates):
-        past = _read(path)
-        with contextlib.suppress(Damaged, OSError):
-            if past is not None and past.day in window:
-                yield Recent(past, places.put_away_as(path), timeline(JobFolder(path)))
-
-
-# --- the page
-
-CHARTED = ("succeeded", "failed", "out_of_memory", "timed_out", "rejected")
-"""Outcomes with a colour and a pattern of their own; the others share one. report.css counts on this order."""
-OTHERS = "others"
-_MOST_BARS = 8
-_LONGEST = 600
-"""Characters of any one text."""
-
-
-def page(report: Report) -> str:
-    """The whole HTML file. Whatever a message, a program or a node's name said is text in it."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    here = Path(__file__).parent
-    css = (here / "report.css").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        finalize=lambda value: value if isinstance(value, Markup) else _plain(value),
-    )  # fmt: skip
-    environment.filters.update(
-        lasted=screen.lasted,
-        megabytes=history.megabytes,
-        when=_when,
-        iso=_iso,
-        numbered=enumerate,
-        words=lambda word: word.replace("_", " "),
-    )
-    return environment.get_template("report.html").render(
-        report=report,
-        css=Markup(css),
-        # What a browser needs to know of the style sheet, to take no other.
-        css_hash=base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
-        advice=list(history.advice(report.looked.usage)),
-        zone=time.strftime("%Z", time.localtime(report.at)),
-        outcomes=_outcomes_that_occur(report.days),
-        charted=[*CHARTED, OTHERS],
-        charts={name: Markup(svg) for name, svg in _charts(report).items()},
-    )
-
-
-def _plain(value: Any) -> Any:
-    return screen.plain(value, _LONGEST) if isinstance(value, str) else "" if value is None else value
-
-
-def _when(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-
-
-def _iso(at: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
-
-
-def _outcomes_that_occur(days: Sequence[Day]) -> list[str]:
-    found = {word for day in days for word in day.outcomes}
-    return [word for word in (*OUTCOMES, history.UNKNOWN) if word in found]
-
-
-def _charts(report: Report) -> dict[str, str]:
-    """Those that have something to show."""
-    from . import charts
-
-    made = {}
-    labels = [day.day[5:] for day in report.days]
-    if any(day.total for day in report.days):
-        made["outcomes"] = charts.stacked(labels, _by_outcome(report.days), "{:g}".format)
-    for name in ("queue", "slurm"):
-        spreads = [getattr(waits, name) for waits in report.looked.waits]
-        if any(spreads):
-            median, most = ([getattr(each, what) if each else None for each in spreads] for what in ("median", "p90"))
-            made[name] = _of_times(charts.side_by_side, labels, [("median", median), ("nine in ten", most)])
-    usage = report.looked.usage[:_MOST_BARS]
-    workloads = [screen.plain(each.workload) for each in usage]
-    if usage:
-        memory: Series = [
-            ("asked for", [each.asked_memory_mb for each in usage]), ("used", [each.most_memory_mb for each in usage])
-        ]  # fmt: skip
-        times: Series = [
-            ("asked for", [each.asked_seconds for each in usage]), ("used", [each.longest_seconds for each in usage])
-        ]  # fmt: skip
-        made["memory"] = charts.lying(workloads, memory, history.megabytes)
-        made["time"] = _of_times(charts.lying, workloads, times)
-    causes, nodes = report.looked.causes[:_MOST_BARS], report.looked.nodes[:_MOST_BARS]
-    for name, rows in (
-        ("causes", [(each.cause, each.jobs) for each in causes]),
-        ("nodes", [(each.node, each.failed) for each in nodes]),
-    ):
-        if rows:
-            labels = [screen.plain(label) for label, _ in rows]
-            made[name] = charts.lying(labels, [("failed", [count for _, count in rows])], "{:g}".format)
-    return made
-
-
-def _of_times(draw: Callable[[Sequence[str], Series, Words], str], labels: Sequence[str], series: Series) -> str:
-    """In the one unit in which the axis gets round numbers."""
-    longest = max((value for _, values in series for value in values if value), default=0.0)
-    size, unit = next((size, unit) for size, unit in _UNITS if longest >= 2 * size or size == 1)
-    scaled = [(name, [None if value is None else value / size for value in values]) for name, values in series]
-    return draw(labels, scaled, lambda value: f"{value:.3g} {unit}")
-
-
-_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-
-
-def _by_outcome(days: Sequence[Day]) -> list[tuple[str, list[Optional[float]]]]:
-    def count(day: Day, word: str) -> float:
-        if word == OTHERS:
-            return sum(n for each, n in day.outcomes.items() if each not in CHARTED)
-        return day.outcomes.get(word, 0)
-
-    return [(word.replace("_", " "), [count(day, word) for day in days]) for word in (*CHARTED, OTHERS)]
+        shown = _shown(path, rules)
+        if shown is not None and shown.past.day in window:
+            yield shown

@@ -15,9 +15,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Optional
 
 from ..errors import Damaged
+from ..folder import pause
 from ..folder.facts import read_progress, read_result, read_started, site_fault_of
 from ..folder.jobs import JobsFolder
 from ..folder.paths import contents
+from ..folder.pause import Pause
 from ..installed import Workloads
 from ..job.facts import SiteFault
 from ..job.stage import BATCH_STATES, DAMAGED, STATES, UNSENT, words_in_help
@@ -168,6 +170,8 @@ class Standing:
     unknown: list[str] = field(default_factory=list)
     declined: list[str] = field(default_factory=list)
     """Which jobs Slurm declines, in sentences."""
+    paused: Optional[Pause] = None
+    """Somebody wants no new message to be taken."""
 
 
 def look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: Optional[Outside]) -> Standing:
@@ -199,6 +203,7 @@ def look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: Op
         jobs=[*rows, *map(_row_inside, inside.values())],
         more=more,
         unknown=[name for name in unknown if name not in inside],
+        paused=pause.seen(jobs),
     )
 
 
@@ -313,6 +318,8 @@ def _head(standing: Standing) -> Iterator[tuple[str, str]]:
     now = standing.at
     yield "batchferry", f"{standing.installation}, {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))}"
     yield "pass", _pass_words(standing.last_pass, now)
+    if standing.paused is not None:
+        yield "paused", f"{standing.paused.sentence.removeprefix('paused ')}; ./check.py resume ends this"
     fault = standing.site_fault
     if fault is not None:
         yield "site", f"away since {screen.when(fault.since, now)} ({fault.kind}): {screen.plain(fault.words)}"

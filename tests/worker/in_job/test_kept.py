@@ -35,10 +35,22 @@ def job(tmp_path: Path) -> JobFolder:
     return job
 
 
+def _listed(job: JobFolder) -> set[str]:
+    return {*os.listdir(job.path), *os.listdir(job.attempt(1).path)}
+
+
+def test_what_a_listing_does_not_show_yet_is_not_taken_for_gone(job: JobFolder) -> None:
+    before = {path: path.stat().st_mtime_ns for path in job.path.rglob("*.json")}
+
+    assert _put_back(job, job.attempt(1), KEPT, set())
+
+    assert {path: path.stat().st_mtime_ns for path in job.path.rglob("*.json")} == before
+
+
 def test_nothing_is_written_where_nothing_is_gone(job: JobFolder) -> None:
     before = {path: path.stat().st_mtime_ns for path in job.path.rglob("*.json")}
 
-    assert _put_back(job, job.attempt(1), KEPT)
+    assert _put_back(job, job.attempt(1), KEPT, _listed(job))
 
     assert {path: path.stat().st_mtime_ns for path in job.path.rglob("*.json")} == before
 
@@ -48,7 +60,7 @@ def test_what_is_gone_beside_the_message_is_written_again(job: JobFolder, gone: 
     before = (job.path / gone).read_bytes()
     (job.path / gone).unlink()
 
-    assert _put_back(job, job.attempt(1), KEPT)
+    assert _put_back(job, job.attempt(1), KEPT, _listed(job))
 
     assert (job.path / gone).read_bytes() == before and not job.attempt(1).kept.path.exists()
 
@@ -61,6 +73,6 @@ def test_without_its_message_all_is_left_for_the_login_side_and_no_active_job_is
     for path in [job.message.path] if gone == "the message" else list(job.path.rglob("*.json")):
         os.unlink(path)
 
-    assert not _put_back(job, job.attempt(1), KEPT)
+    assert not _put_back(job, job.attempt(1), KEPT, _listed(job))
 
     assert job.attempt(1).kept.read() == KEPT and not job.message.path.exists()

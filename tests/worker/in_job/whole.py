@@ -38,7 +38,7 @@ class Whole:
     ) -> None:  # fmt: skip
         head = "import json, os, sys; outputs = json.load(open(sys.argv[1]))['outputs']\n"
         form = Form((), outputs or {"Model": ".png"}, folders=folders)
-        workload = Workload((sys.executable, "-c", head + program, "{job}"), (form,))
+        workload = Workload(argv=(sys.executable, "-c", head + program, "{job}"), forms=(form,))
         replies = replace(site.pop("replies", Replies()), create=(Pattern("*"),), create_durable=True)
         changes = {
             "queues": (Queue("jobs", "make", **(queue or {})),), "workloads": {"make": workload}, "scheduler": "local",

@@ -1,9 +1,8 @@
-"""Where finished jobs go, what stays behind of them, and for how long."""
+"""Where finished jobs go, and what stays behind of them."""
 
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,11 @@ from worker.job.names import JobId
 from worker.job.snapshot import JobFacts
 from worker.job.spec import JobSpec
 from worker.login import archive as archive_module
-from worker.login.archive import archive, sweep
-from worker.settings import Limits, Seconds, Site, Timing
+from worker.login.archive import archive
+from worker.settings import Site
 
 TODAY = "2023-11-14"  # in UTC, as NOW is
-DAY = 86400.0
-MUCH = 10**9
+SITE = Site((QUEUE,), {})
 
 
 @pytest.fixture
@@ -45,13 +43,8 @@ def active(jobs: JobsFolder, name: str, group: str = "g") -> JobFolder:
     return job
 
 
-def keeping(most: int, keep: float) -> Site:
-    return Site((QUEUE,), {}, limits=Limits(done_bytes=most), timing=Timing(keep_done=Seconds(keep)))
-
-
-def put_away(jobs: JobsFolder, job: JobFolder, spec: JobSpec = SPEC, undeliverable: bool = False, most: int = MUCH,
-             keep: float = 14 * DAY, now: float = NOW) -> None:  # fmt: skip
-    archive(jobs, job, JobFacts(message(), NOW, spec, undeliverable=undeliverable), keeping(most, keep), now)
+def put_away(jobs: JobsFolder, job: JobFolder, spec: JobSpec = SPEC, undeliverable: bool = False) -> None:
+    archive(jobs, job, JobFacts(message(), NOW, spec, undeliverable=undeliverable), SITE, NOW)
 
 
 def test_a_delivered_job_goes_to_its_day(jobs: JobsFolder) -> None:
@@ -69,9 +62,7 @@ def test_an_undeliverable_job_goes_to_undelivered(jobs: JobsFolder) -> None:
 
 @pytest.mark.parametrize("undeliverable", [False, True])
 def test_a_message_that_was_no_job_goes_to_rejected(jobs: JobsFolder, undeliverable: bool) -> None:
-    archive(
-        jobs, active(jobs, "a"), JobFacts(message(), NOW, None, undeliverable=undeliverable), keeping(MUCH, DAY), NOW
-    )
+    archive(jobs, active(jobs, "a"), JobFacts(message(), NOW, None, undeliverable=undeliverable), SITE, NOW)
 
     assert (jobs.rejected / "a" / "message.json").exists()
 
@@ -177,80 +168,6 @@ def test_a_crash_before_the_move_is_made_good_by_the_next_pass(
     assert (jobs.done / TODAY / "a" / "attempts" / "1" / "slurm.log").read_text() == "said by Slurm"
 
 
-# --- retention
-
-
-def old_day(jobs: JobsFolder, days_ago: int, size: int = 100) -> Path:
-    day = jobs.done / time.strftime("%Y-%m-%d", time.gmtime(NOW - days_ago * DAY))
-    (day / "x").mkdir(parents=True)
-    (day / "x" / "message.json").write_bytes(b" " * size)
-    return day
-
-
-def test_days_that_are_too_old_are_removed(jobs: JobsFolder) -> None:
-    kept, removed = old_day(jobs, 14), old_day(jobs, 15)
-
-    put_away(jobs, active(jobs, "a"))
-
-    assert (kept.exists(), removed.exists()) == (True, False)
-
-
-def test_the_oldest_days_make_room(jobs: JobsFolder) -> None:
-    days = [old_day(jobs, ago) for ago in (1, 2, 3)]
-
-    put_away(jobs, active(jobs, "a"), most=250)
-
-    assert [day.exists() for day in days] == [True, True, False]
-
-
-def test_room_is_made_once_a_day(jobs: JobsFolder) -> None:
-    put_away(jobs, active(jobs, "a"))
-    old = old_day(jobs, 99)
-
-    put_away(jobs, active(jobs, "b"))
-
-    assert old.exists()
-
-
-def test_sizes_of_days_are_known_without_looking_at_their_jobs(
-    jobs: JobsFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("a", "b"):
-        put_away(jobs, active(jobs, name), now=NOW - DAY)
-    (day,) = jobs.done.iterdir()
-    really = sum(file.stat().st_size for file in day.rglob("*") if file.is_file() and file.name != ".bytes")
-    seen: list[Path] = []
-
-    def size(folder: Path) -> int:
-        seen.append(folder)
-        return 1
-
-    monkeypatch.setattr(archive_module, "_size", size)
-
-    put_away(jobs, active(jobs, "c"), most=really)
-    assert day.exists() and seen == [jobs.job(JobId("c")).path]
-
-    put_away(jobs, active(jobs, "d"), most=really, now=NOW + DAY)
-    assert not day.exists() and (jobs.done / TODAY).exists(), "what was added since counts"
-
-
-def test_a_large_day_is_removed_bit_by_bit(jobs: JobsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive_module, "_SWEPT_AT_ONCE", 10)
-    day = old_day(jobs, 15)
-    for number in range(30):
-        (day / str(number)).mkdir()
-        (day / str(number) / "message.json").touch()
-
-    put_away(jobs, active(jobs, "a"))
-    assert not day.exists()
-    left = len(list(jobs.done.glob(".removed-*/*")))
-    assert left == 31 + 1 - 10, "with the list of sizes"
-
-    for _ in range(3):
-        sweep(jobs)
-    assert [path.name for path in jobs.done.iterdir()] == [TODAY]
-
-
 def test_members_of_a_large_array_leave_at_a_bearable_price(jobs: JobsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"{number:04}" for number in range(200)]
     for name in names:
@@ -270,23 +187,3 @@ def test_members_of_a_large_array_leave_at_a_bearable_price(jobs: JobsFolder, mo
         job.message.path.unlink()
 
     assert len(looks) < 200 * 12, "200 * 200 / 2 in the order in which they leave"
-
-
-def test_nothing_undelivered_and_nothing_rejected_is_ever_removed(jobs: JobsFolder) -> None:
-    put_away(jobs, active(jobs, "a"), undeliverable=True)
-    archive(jobs, active(jobs, "b"), JobFacts(message(), NOW), keeping(MUCH, DAY), NOW)
-
-    put_away(jobs, active(jobs, "c"), most=0, keep=0)
-
-    assert (jobs.undelivered / "a").exists() and (jobs.rejected / "b").exists()
-
-
-def test_links_in_a_job_s_folder_are_not_followed(jobs: JobsFolder, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "file").write_text("x")
-    day = old_day(jobs, 99)
-    (day / "link").symlink_to(tmp_path / "elsewhere")
-
-    put_away(jobs, active(jobs, "a"))
-
-    assert not day.exists() and (tmp_path / "elsewhere" / "file").exists()

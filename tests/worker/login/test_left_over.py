@@ -10,7 +10,7 @@ from typing import Callable
 import pytest
 
 from tests.worker.login.test_passes import Login, dies, starts_and_dies
-from worker.folder import batches, paths
+from worker.folder import batches, done_ids, paths
 from worker.folder.answer import record
 from worker.folder.batches import Claimed, Pool
 from worker.folder.facts import JobFolder
@@ -18,6 +18,7 @@ from worker.job.facts import Delivered, Kept, Message
 from worker.job.names import JobId
 from worker.job.outcome import Result
 from worker.job.spec import Resources
+from worker.login.days import day_of
 from worker.login.ids import Ids
 
 GHOST = JobId("a" * 32)
@@ -53,6 +54,7 @@ ELSEWHERE: dict[str, Callable[[Login], object]] = {
     "done": lambda login: paths.write_bytes(_made(login.jobs.done / "2026-01-01" / GHOST) / "message.json", b"{}"),
     "rejected": lambda login: paths.write_bytes(_made(login.jobs.rejected / GHOST) / "message.json", b"{}"),
     "undelivered": lambda login: paths.write_bytes(_made(login.jobs.undelivered / GHOST) / "message.json", b"{}"),
+    "removed by retention": lambda login: done_ids.add(login.jobs, day_of(time.time()), {GHOST: "succeeded"}),
     "in a batch": in_a_batch,
     "done in a batch": lambda login: Ids(Pool(login.jobs, "hpc-jobs").path / "ids").add([GHOST]),
 }

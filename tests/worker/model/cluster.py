@@ -152,7 +152,7 @@ class Cluster:
         return unwanted or sum(job.alive for job in self.jobs) + count > self.most
 
     def _check_repetition(self, place: Place) -> None:
-        """README, Submission: again only after two clear answers without it; design, 5: and after 120 s."""
+        """docs/promise.md, Submission: again only after two clear answers without it; design, 5: and after 120 s."""
         absence = self._absences.pop(place, _Absence())
         if place in self._submitted and self.alone:
             waited = self.clock() - self._submitted[place]

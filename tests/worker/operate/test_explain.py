@@ -13,6 +13,7 @@ from tests.worker.examples import COPY, SPEC, config_for
 from tests.worker.login.situations import NAME, ended, intended, job, message, outcome, result, started, submitted
 from tests.worker.operate.ground import jobs_in, put
 from tests.worker.test_stage import AGAIN, SITUATIONS
+from worker.folder import pause
 from worker.folder.facts import site_fault_of
 from worker.folder.jobs import JobsFolder
 from worker.job.facts import Absent, Cancel, Delivered, Held, NotTaken, SiteFault, Stuck, Undeliverable
@@ -172,3 +173,18 @@ def test_a_job_that_is_over_is_told_with_its_outcome(
     text = told(tmp_path, jobs, facts, place, fact)
 
     assert "It came to failed" in text and "It broke." in text and words in text
+
+
+@pytest.mark.parametrize(
+    "facts", [JobFacts(message(NOW), NOW), JobFacts(message(NOW), NOW, spec=SPEC)], ids=["new", "read"]
+)
+@pytest.mark.parametrize("submit", [False, True])
+def test_a_job_that_waits_because_somebody_paused_what_is_submitted_says_who(
+    tmp_path: Path, jobs: JobsFolder, facts: JobFacts, submit: bool
+) -> None:
+    pause.begin(jobs, "anna@login1", submit, "new disks")
+
+    text = told(tmp_path, jobs, facts)
+
+    assert ("paused by anna@login1" in text and "(new disks)" in text and "max_wait go on meanwhile" in text) == submit
+    assert ("The next pass submits it as" in text or "reads its message and submits it" in text) != submit

@@ -1,0 +1,535 @@
+"""Jobs that bring their own code along, in the real sandbox."""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import io
+import os
+import shutil
+import stat
+import subprocess
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from tests.worker.in_job.own_job import OwnJobs, own_jobs
+from worker.errors import InvalidSpec
+from worker.in_job import execute
+
+pytestmark = pytest.mark.unhurried
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnJobs]:
+    monkeypatch.setattr(execute, "_adopting", False)  # a worker is alone in its process; this one is not
+    with own_jobs(tmp_path) as jobs:
+        yield jobs
+    ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
+
+
+def test_what_a_script_makes_or_changes_beside_its_inputs_goes_home(own: OwnJobs) -> None:
+    own.upstream.add("/page", b"a page")
+
+    result = own.run(
+        "import os, json\n"
+        "job = json.load(open(os.environ['BATCHFERRY_JOB']))\n"
+        "page = open('in/page').read()\n"
+        "os.makedirs('out/deep')\n"
+        "open('out/deep/new.txt', 'w').write(page + str(job['settings']['n']))\n"
+        "open('in/page', 'a').write('!')\n"
+        "os.symlink('/etc/passwd', 'link')\n",
+        inputs={"in/page": "/page"}, settings={"n": 7},
+    )  # fmt: skip
+
+    assert result.outcome == "succeeded", result.reason
+    assert own.answer(result) == {"in/page": b"a page!", "out/deep/new.txt": b"a page7"}
+    assert result.provenance["code"].startswith("sha256:") and "bubblewrap" in result.provenance["sandbox"]
+
+
+def test_outputs_that_a_message_names_are_those_that_go_home(own: OwnJobs) -> None:
+    made = own.run("open('a', 'w').write('1'); open('b', 'w').write('2')", outputs=["b"])
+    missing = own.run("pass", outputs=["c"])
+
+    assert own.run("open('b', 'w')", outputs=["b"]).outcome == "succeeded"
+    assert made.outputs.keys() == {"b"}
+    assert (missing.outcome, missing.reason) == ("failed", 'The program did not make the output "c".')
+
+
+def test_a_command_is_words_and_never_a_line_for_a_shell(own: OwnJobs) -> None:
+    result = own.run("import sys; open('o', 'w').write(repr(sys.argv[1:]))", command="run.py $(id) ;ls  'a b'")
+
+    assert own.answer(result)["o"].decode() == repr(["$(id)", ";ls", "'a", "b'"])
+
+
+def test_code_without_an_interpreter_of_the_site_is_run_by_its_first_line(own: OwnJobs) -> None:
+    own.interpreter = ()
+
+    result = own.run("#!/bin/sh\necho $1 >said\n", command="job.sh hello")
+
+    assert own.answer(result) == {"said": b"hello\n"}
+
+
+def test_a_message_picks_one_of_the_sites_environments_by_name(own: OwnJobs) -> None:
+    own.rules = replace(own.rules, environments={"sh": ("/bin/sh", "-e")})
+
+    assert own.answer(own.run("echo x >o", command="a", environment="sh")) == {"o": b"x\n"}
+    with pytest.raises(InvalidSpec, match='no environment named "perl"'):
+        own.run("x", environment="perl")
+
+
+def test_a_program_that_fails_says_so_and_what_it_made_stays_for_people(own: OwnJobs) -> None:
+    result = own.run("open('half', 'w').write('x')\nraise SystemExit('no such thing')")
+
+    assert (result.outcome, result.exit_code) == ("failed", 1)
+    assert result.reason == "The program ended with exit code 1. Its last words: no such thing"
+    assert [path.name for path in own.job.attempt(1).outputs.iterdir()] == ["00_half"]
+
+
+PEEP = """
+import os
+def tried(what):
+    try:
+        return what()
+    except BaseException as error:
+        return type(error).__name__
+"""
+_FACTS = ("message.json", "outcome.json", "attempts/1/result.json", "attempts/1/started.json", "attempts/1/token",
+          "attempts/1/reply-1.json", "attempts/1/begun.json", "attempts/1/cancel.json", "attempts/1/job.log")  # fmt: skip
+
+
+def test_no_fact_of_the_job_can_be_read_made_or_linked_from_inside(own: OwnJobs) -> None:
+    """Its log is open as its output; that is all it has of it."""
+    own.run("pass")
+    folder = own.job.path
+    places = [str(folder / name) for name in _FACTS] + [str(own.folder / "credentials.env"), str(own.folder)]
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.json")}
+
+    result = own.run(
+        PEEP + f"for path in {places!r}:\n"
+        "    for act in (lambda: open(path).read(), lambda: os.listdir(path), lambda: os.link(path, 'linked')):\n"
+        "        print(tried(act))\n"
+        f"for path in {places!r}:\n"
+        "    tried(lambda: os.makedirs(os.path.dirname(path))), tried(lambda: open(path, 'w'))\n"
+        "print(os.listdir('/'))\n"
+    )  # fmt: skip
+
+    assert result.outcome == "succeeded", own.log()
+    *tries, root = own.log().splitlines()[-len(places) * 3 - 1 :]
+    assert set(tries) <= {"FileNotFoundError", "PermissionError", "OSError"}
+    assert not {"home", "root", "work", "srv", "var", own.folder.parts[2]} & set(ast.literal_eval(root))
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.json")}
+    assert not own.job.attempt(1).outputs.exists()
+
+
+@pytest.mark.parametrize(
+    "peep, expected",
+    [
+        ("os.listdir(os.path.expanduser('~root'))", "FileNotFoundError"),
+        ("open('/etc/shadow').read()", "FileNotFoundError"),
+        ("os.listdir('/run/munge')", "FileNotFoundError"),
+        ("os.listdir('/home')", "FileNotFoundError"),
+        ("open('/usr/bin/new', 'w')", "OSError"),
+        ("os.mknod('sda', 0o60600, os.makedev(8, 0))", "PermissionError"),
+        ("__import__('socket').create_connection(('127.0.0.1', {port}), 2)", "OSError"),
+        ("__import__('socket').getaddrinfo('example.org', 80)", "gaierror"),
+        ("os.kill({pid}, 0)", "ProcessLookupError"),
+        ("open('/proc/{pid}/environ').read()", "FileNotFoundError"),
+        ("sorted(os.environ)", "['BATCHFERRY_JOB', 'BATCHFERRY_PROGRESS', 'HOME', 'LANG', 'MKL_NUM_THREADS', "
+         "'OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'PATH', 'PWD', 'TMPDIR']"),
+        ("[name for name in os.listdir('/dev') if name.startswith(('sd', 'vd', 'mem', 'kmsg', 'nvidia'))]", "[]"),
+        ("os.setuid(12345)", "OSError"),
+        ("__import__('subprocess').run(['sbatch', '--wrap', 'id'], capture_output=True).returncode", "FileNotFoundError|1"),
+    ],
+)  # fmt: skip
+def test_from_inside_nothing_of_the_node_can_be_reached(own: OwnJobs, peep: str, expected: str) -> None:
+    port = own.upstream.url.rpartition(":")[2]
+    code = peep.format(port=port, pid=os.getpid())
+
+    result = own.run(PEEP + f"print('found:', tried(lambda: {code}))")
+
+    assert result.outcome == "succeeded", own.log()
+    found = own.log().rpartition("found: ")[2].strip()
+    assert found in expected.split("|") or (
+        expected == "OSError" and found in ("ConnectionRefusedError", "PermissionError")
+    )
+
+
+def test_nothing_that_it_starts_outlives_it(own: OwnJobs) -> None:
+    mark = f"sleep-{os.getpid()}"
+
+    result = own.run(
+        "import os, sys\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    if os.fork() == 0:\n"
+        f"        os.execv('/bin/sh', ['{mark}', '-c', 'while :; do sleep 1; done'])\n"
+        "    os._exit(0)\n"
+    )
+
+    assert result.outcome == "succeeded"
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert f"{mark} -c" not in listed
+
+
+def test_a_program_that_is_to_stop_may_save_first(own: OwnJobs) -> None:
+    """SIGTERM reaches it, and not the sandbox around it, which would end it at once."""
+    result = own.run(
+        "import signal, sys, time\n"
+        "def save(*_):\n"
+        "    open('saved', 'w').write('x'); sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        "while True: time.sleep(0.1)\n",
+        seconds=2,
+    )
+
+    assert result.outcome == "timed_out"
+    assert [path.name for path in own.job.attempt(1).outputs.iterdir()] == ["00_saved"]
+
+
+@pytest.mark.parametrize(
+    "source, rules, words",
+    [
+        ("import os, time\nfor _ in range(200):\n    if os.fork() == 0: time.sleep(60)\ntime.sleep(60)",
+         {"most_processes": 50}, "more than 50 processes"),
+        ("import threading, time\nfor _ in range(99): threading.Thread(target=time.sleep, args=(60,)).start()",
+         {"most_processes": 50}, "more than 50 processes"),
+        ("import time\nfor n in range(500): open(f'{n}', 'w')\ntime.sleep(60)", {"work_files": 100}, "more than 100 files"),
+        ("import os, time\nfor n in range(20): open(f'/tmp/{n}', 'wb').write(os.urandom(2**20))\ntime.sleep(60)",
+         {"work_bytes": 10 * 2**20}, "more than 10485760 bytes in its files"),
+        ("for n in range(500): open(f'{n}', 'w')", {"work_files": 100}, "more than 100 files"),
+    ],
+)  # fmt: skip
+def test_what_it_takes_too_much_of_ends_it_with_a_sentence(
+    own: OwnJobs, source: str, rules: dict[str, int], words: str
+) -> None:
+    own.rules = replace(own.rules, **rules)  # type: ignore[arg-type]
+
+    result = own.run(source)
+
+    assert (result.outcome, result.step) == ("failed", "run")
+    assert words in result.reason and "most that is allowed" in result.reason
+
+
+def test_one_file_can_not_grow_beyond_what_all_may_have(own: OwnJobs) -> None:
+    own.rules = replace(own.rules, work_bytes=10**6)
+
+    result = own.run("open('large', 'wb').write(bytes(10**8))")
+
+    assert result.outcome == "failed" and own.job.attempt(1).path.exists()
+
+
+@pytest.mark.parametrize("left", ["deep folders", "closed folders", "strange names"])
+def test_whatever_it_leaves_is_removed_and_harms_nobody(own: OwnJobs, left: str) -> None:
+    source = {
+        "deep folders": "import os\nfor _ in range(3000):\n    os.mkdir('d'); os.chdir('d')",
+        "closed folders": "import os\nos.makedirs('a/b/c'); open('a/b/c/f', 'w')\nos.chmod('a/b', 0); os.chmod('a', 0)",
+        "strange names": "for name in (b'\\xff\\xfe', b'new\\nline', b'-rf', b' ', b'a' * 255): open(name, 'w').write('x')",
+    }[left]
+
+    result = own.run(source)
+
+    assert result.outcome == "succeeded", result.reason
+    assert not own.job.attempt(1).work.exists()
+    assert own.answer(result).keys() <= {" ", "a" * 255, "a/b/c/f"}
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "link out", "hard link", "folder"])
+def test_what_is_no_plain_file_is_no_output(own: OwnJobs, kind: str) -> None:
+    make = {
+        "fifo": "os.mkfifo('o')",
+        "socket": "import socket; socket.socket(socket.AF_UNIX).bind('o')",
+        "link out": "os.symlink('/etc/passwd', 'o')",
+        "hard link": "os.link('/etc/passwd', 'o')",
+        "folder": "os.mkdir('o')",
+    }[kind]
+
+    result = own.run(f"import os\ntry:\n    {make}\nexcept OSError: pass", outputs=["o"])
+
+    assert result.outcome == "failed" and '"o"' in result.reason
+
+
+def test_without_a_working_sandbox_it_is_refused_and_tried_elsewhere(own: OwnJobs, tmp_path: Path) -> None:
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    for name in (str(broken), "no-such-bwrap"):
+        own.rules = replace(own.rules, sandbox=name)
+
+        result = own.run("open('ran', 'w')")
+
+        assert (result.outcome, result.step, result.may_work_again) == ("failed", "start", True)
+        assert "so it was not run" in result.reason and not own.job.attempt(1).begun.is_there()
+
+
+def test_a_site_may_let_it_run_without_a_sandbox(own: OwnJobs) -> None:
+    own.rules = replace(own.rules, unsandboxed=True, sandbox="no-such-bwrap")
+
+    result = own.run("import os; open('o', 'w').write(open(os.environ['BATCHFERRY_JOB']).read()[:1])")
+
+    assert own.answer(result) == {"o": b"{"} and result.provenance["sandbox"] == "none"
+
+
+# --- archives
+
+
+def _zip(members: dict[str, bytes], change: Callable[[zipfile.ZipInfo], None] = lambda _: None) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            change(info)
+            archive.writestr(info, content)
+    return made.getvalue()
+
+
+def _tar(members: dict[str, bytes], change: Callable[[tarfile.TarInfo], None] = lambda _: None) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            change(info)
+            archive.addfile(info, io.BytesIO(content))
+    return made.getvalue()
+
+
+RUN = b"import helper; open('o', 'w').write(helper.WORD)"
+
+
+@pytest.mark.parametrize("ending, pack", [("zip", _zip), ("tar.gz", _tar), ("tgz", _tar)])
+def test_code_comes_as_an_archive(own: OwnJobs, ending: str, pack: Callable[[dict[str, bytes]], bytes]) -> None:
+    own.host.files[f"/code.{ending}"] = pack({"main.py": RUN, "helper/__init__.py": b"WORD = 'hello'"})
+
+    result = own.run(f"{own.host.url}/code.{ending}", command="main.py")
+
+    assert result.outcome == "succeeded", result.reason
+    assert own.answer(result)["o"] == b"hello"
+
+
+def _as(kind: bytes, link: str = "") -> Callable[[tarfile.TarInfo], None]:
+    def change(info: tarfile.TarInfo) -> None:
+        if info.name == "bad":
+            info.type, info.linkname, info.size = kind, link, 0
+
+    return change
+
+
+def _setuid(info: tarfile.TarInfo) -> None:
+    info.mode = 0o4755
+
+
+def _zip_link(info: zipfile.ZipInfo) -> None:
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+
+
+def _twice() -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("a", "1")
+        with pytest.warns(UserWarning):
+            archive.writestr("a", "2")
+    return made.getvalue()
+
+
+def _overlapping_bomb() -> bytes:
+    """Says that it is small, and is not."""
+    return _zip({"run.py": b"", "bomb": bytes(50 * 10**6)})
+
+
+def _long_header() -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("run.py")
+        info.pax_headers = {"comment": "x" * (9 << 20)}
+        archive.addfile(info)
+    return made.getvalue()
+
+
+_ok = {"run.py": b"", "bad": b""}
+HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
+    "up, zip": ("zip", lambda: _zip({"../x": b""}), 'holds "../x", which no file of it may be called'),
+    "up, tar": ("tar.gz", lambda: _tar({"a/../../x": b""}), "which no file of it may be called"),
+    "absolute": ("tar.gz", lambda: _tar({"/etc/x": b""}), 'holds "/etc/x"'),
+    "absolute, zip": ("zip", lambda: _zip({"/etc/x": b""}), 'holds "/etc/x"'),
+    "an option": ("zip", lambda: _zip({"-rf": b""}), 'holds "-rf"'),
+    "a control character": ("zip", lambda: _zip({"a\nb": b""}), 'holds "a?b"'),
+    "a long name": ("zip", lambda: _zip({"a" * 300: b""}), "which no file of it may be called"),
+    "deep": ("zip", lambda: _zip({"a/" * 30 + "x": b""}), "which no file of it may be called"),
+    "a link": ("tar.gz", lambda: _tar(_ok, _as(tarfile.SYMTYPE, "/etc/passwd")), 'holds "bad", which is no plain file'),
+    "a hard link": ("tar.gz", lambda: _tar(_ok, _as(tarfile.LNKTYPE, "run.py")), 'holds "bad", which is no plain file'),
+    "a device": ("tar.gz", lambda: _tar(_ok, _as(tarfile.CHRTYPE)), 'holds "bad", which is no plain file'),
+    "a fifo": ("tar.gz", lambda: _tar(_ok, _as(tarfile.FIFOTYPE)), 'holds "bad", which is no plain file'),
+    "a link, zip": ("zip", lambda: _zip({"bad": b"/etc/passwd"}, _zip_link), 'holds "bad", which is no plain file'),
+    "setuid": ("tar.gz", lambda: _tar({"bad": b""}, _setuid), 'holds "bad", which is no plain file'),
+    "twice": ("zip", _twice, 'holds "a" twice'),
+    "twice, tar": ("tar.gz", lambda: _tar({"a": b"1", "./a": b"2"}), 'holds "a" twice'),
+    "a file as folder": ("tar.gz", lambda: _tar({"a": b"1", "a/b": b"2"}), "as a file and as a folder"),
+    "a bomb": ("zip", _overlapping_bomb, "unpacks to more than the 10000000 bytes"),
+    "a bomb, tar": ("tar.gz", lambda: _tar({"bomb": bytes(50 * 10**6)}), "unpacks to more than the 10000000 bytes"),
+    "many files": ("zip", lambda: _zip({f"f{n}": b"" for n in range(300)}), "more than the 200 files"),
+    "many folders": ("zip", lambda: _zip({f"d{n}/f": b"" for n in range(150)}), "more than the 200 files"),
+    "a long header": ("tar.gz", _long_header, "is no archive that can be read"),
+    "cut": ("tar.gz", lambda: _tar({"run.py": os.urandom(10**5)})[:5000], "is no archive that can be read"),
+    "cut, zip": ("zip", lambda: _zip({"run.py": os.urandom(10**5)})[:5000], "is no archive that can be read"),
+    "a page": ("zip", lambda: b"<!DOCTYPE html><html>Not here", "it is a web page"),
+    "another kind": ("zip", lambda: _tar({"run.py": b""}), "is no archive that can be read"),
+    "empty": ("zip", lambda: _zip({}), "holds no file"),
+    "nothing": ("tgz", lambda: b"", "is no archive that can be read"),
+    "without its command": ("zip", lambda: _zip({"main.py": b""}), 'has no file "run.py"'),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_archive_is_a_sentence(own: OwnJobs, name: str) -> None:
+    ending, made, words = HOSTILE[name]
+    own.rules = replace(own.rules, work_bytes=10**7, work_files=200)
+    own.host.files[f"/code.{ending}"] = made()
+
+    result = own.run(f"{own.host.url}/code.{ending}")
+
+    assert (result.outcome, result.step, result.may_work_again) == ("failed", "fetch", False), result.reason
+    assert words in result.reason
+    assert not own.job.attempt(1).work.exists()
+
+
+def test_an_archive_that_is_not_there_is_not_taken_for_one(own: OwnJobs) -> None:
+    result = own.run(f"{own.host.url}/gone.zip")
+
+    assert result.outcome == "failed" and "the archive of the code" in result.reason
+
+
+def test_an_input_never_takes_the_place_of_a_file_of_the_code(own: OwnJobs) -> None:
+    own.upstream.add("/x", b"x")
+    own.host.files["/code.zip"] = _zip({"run.py": b"", "lib/a": b""})
+
+    for name in ("lib/a", "run.py", "lib/a/b", "lib"):
+        result = own.run(f"{own.host.url}/code.zip", inputs={name: "/x"})
+        assert (result.outcome, result.reason) == ("failed", f'The input "{name}" has the name of a file of the code.')
+
+
+# --- repositories, over HTTP
+
+
+@pytest.fixture
+def repository(own: OwnJobs, tmp_path: Path) -> Path:
+    """A bare one, served as plain files: no shallow clones, no single commits."""
+    work, bare = tmp_path / "work", tmp_path / "bare.git"
+    _git(tmp_path, "init", "-q", "-b", "main", str(work))
+    (work / "run.py").write_text("open('o', 'w').write('main')")
+    _git(work, "add", ".")
+    _git(work, "commit", "-qm", "1")
+    _git(work, "checkout", "-qb", "other")
+    (work / "run.py").write_text("open('o', 'w').write('other')")
+    _git(work, "commit", "-qam", "2")
+    _git(work, "checkout", "-q", "main")
+    publish(own, work, bare)
+    return work
+
+
+def publish(own: OwnJobs, work: Path, bare: Path) -> None:
+    shutil.rmtree(bare, ignore_errors=True)
+    _git(work, "clone", "-q", "--bare", str(work), str(bare))
+    _git(bare, "update-server-info")
+    for path in bare.rglob("*"):
+        if path.is_file():
+            own.host.files[f"/code.git/{path.relative_to(bare)}"] = path.read_bytes()
+
+
+def _git(folder: Path, *words: str) -> str:
+    mine = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    done = subprocess.run(["git", *mine, *words], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_code_comes_from_a_repository_by_branch_or_commit(own: OwnJobs, repository: Path) -> None:
+    url = f"{own.host.url}/code.git"
+    commits = {name: _git(repository, "rev-parse", name) for name in ("main", "other")}
+
+    for address, word in (
+        (url, "main"), (f"{url}#other", "other"), (f"{url}@{commits['other']}", "other"),
+        (f"{url}@{commits['main'][:12]}", "main"),
+    ):  # fmt: skip
+        result = own.run(address)
+        assert result.outcome == "succeeded", result.reason
+        assert own.answer(result) == {"o": word.encode()}
+        assert result.provenance["commit"] == commits[word]
+
+
+def test_what_a_repository_could_run_or_lead_to_is_off(own: OwnJobs, repository: Path) -> None:
+    (repository / ".gitattributes").write_text("*.py filter=evil\n")
+    (repository / ".gitmodules").write_text('[submodule "x"]\n\tpath = x\n\turl = file:///etc\n')
+    (repository / "link").symlink_to("/etc/passwd")
+    _git(repository, "add", ".")
+    _git(repository, "commit", "-qm", "evil")
+    publish(own, repository, repository.parent / "bare.git")
+
+    result = own.run(f"{own.host.url}/code.git", outputs=["o"])
+
+    assert result.outcome == "succeeded", result.reason
+
+
+@pytest.mark.parametrize(
+    "address, words", [("/gone.git", "could not be fetched"), ("/code.git#nope", 'no branch or commit "nope"')]
+)
+def test_a_repository_that_is_not_there_is_a_sentence(own: OwnJobs, repository: Path, address: str, words: str) -> None:
+    result = own.run(own.host.url + address)
+
+    assert (result.outcome, result.step) == ("failed", "fetch") and words in result.reason
+    assert str(own.folder) not in result.reason
+
+
+# --- what is refused before anything is fetched
+
+
+@pytest.mark.parametrize(
+    "source, words",
+    [
+        ("file:///etc/passwd", 'can\'t come by "file"'),
+        ("ftp://example.org/x.zip", 'can\'t come by "ftp"'),
+        ("git@github.com:a/b.git", 'can\'t come by "ssh"'),
+        ("ssh://git@github.com/a/b", 'can\'t come by "ssh"'),
+        ("ext::sh -c id", ""),
+        ("https://example.org/a.zip", '"example.org", which is not allowed here'),
+        ("http://127.0.0.1:1/a.zip", '"127.0.0.1", which is not allowed here'),
+        ("https://user:secret@example.org/a.zip", "a user's name or a password"),
+        ("https://example.org/a b.git", ""),
+        ("https://example.org:99999/a.git", "can't come by"),
+        ("", 'has no "source"'),
+    ],
+)  # fmt: skip
+def test_an_address_that_code_may_not_come_from_is_refused(own: OwnJobs, source: str, words: str) -> None:
+    if not words:  # the text of a script, which fails by itself
+        assert own.run(source).outcome == "failed"
+        return
+    with pytest.raises(InvalidSpec) as refused:
+        own.run(source)
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        ({"command": ""}, '"command"'),
+        ({"command": "/bin/sh -c id"}, '"/bin/sh" can\'t be the name of a command'),
+        ({"command": "../run.py"}, '"../run.py" can\'t be'),
+        ({"command": ["run.py", 1]}, '"command"'),
+        ({"command": ["run.py", "a\0b"]}, "code 0"),
+        ({"inputs": {"../x": "/x"}}, '"../x" can\'t be the name of an input'),
+        ({"inputs": {"run.py": "/x"}}, 'Two files of the job would be "run.py"'),
+        ({"inputs": {"a": "/x", "a/b": "/x"}}, "Two files of the job would be"),
+        ({"inputs": {"./a": "/x", "a": "/x"}}, "Two files of the job would be"),
+        ({"outputs": "x"}, '"outputs"'),
+        ({"outputs": ["/etc/passwd"]}, '"/etc/passwd" can\'t be the name of an output'),
+    ],
+)  # fmt: skip
+def test_a_name_that_no_file_of_the_job_may_have_is_refused(own: OwnJobs, more: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidSpec) as refused:
+        own.run("pass", **more)  # type: ignore[arg-type]
+    assert words in str(refused.value)
