@@ -30,11 +30,15 @@ _LARGE = 1000
 """A job that has this part of what may be kept makes room at once."""
 
 
-def note(jobs: JobsFolder, day: Path, job: JobFolder, site: Site, now: float) -> int:
-    """For a job that is about to be put away there; returns the bytes of outputs that it keeps. Makes room now and then."""
-    size = sum(_size(job.attempt(number).outputs) for number in job.attempt_numbers())
+def size_of(job: JobFolder) -> int:
+    """The bytes of outputs that it keeps."""
+    return sum(_size(job.attempt(number).outputs) for number in job.attempt_numbers())
+
+
+def note(jobs: JobsFolder, day: Path, job: JobFolder, size: int, site: Site, now: float) -> None:
+    """For a job with so many bytes of outputs that is about to be put away there. Makes room now and then."""
     if not size:
-        return 0
+        return
     line = f"{size} {job.id}\n".encode()
     before = _length(day / _LIST)
     if not before or before // _A_PAGE != (before + len(line)) // _A_PAGE or size * _LARGE > site.limits.kept_bytes:
@@ -45,7 +49,6 @@ def note(jobs: JobsFolder, day: Path, job: JobFolder, site: Site, now: float) ->
             os.write(file, line)
         finally:
             os.close(file)
-    return size
 
 
 def sweep(jobs: JobsFolder, site: Site, now: float, coming: int = 0) -> None:

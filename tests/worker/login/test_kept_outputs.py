@@ -33,7 +33,8 @@ def put_away(jobs: JobsFolder, name: str, size: int, day: str = "2024-10-04", si
     (outputs / "00_Model").write_bytes(b"x" * size)
     job = JobFolder(place / name)
     job.delivered.write(Delivered("answers", NOW))
-    assert kept_outputs.note(jobs, place, job, site, NOW) == size
+    assert kept_outputs.size_of(job) == size
+    kept_outputs.note(jobs, place, job, size, site, NOW)
     return outputs
 
 
@@ -64,7 +65,8 @@ def test_a_job_without_any_is_not_listed(jobs: JobsFolder) -> None:
     (jobs.done / "2024-10-04" / "a" / "attempts" / "1").mkdir(parents=True)
 
     job = JobFolder(jobs.done / "2024-10-04" / "a")
-    assert kept_outputs.note(jobs, jobs.done / "2024-10-04", job, SITE, NOW) == 0
+    assert kept_outputs.size_of(job) == 0
+    kept_outputs.note(jobs, jobs.done / "2024-10-04", job, 0, SITE, NOW)
     assert not (jobs.done / "2024-10-04" / ".outputs").exists()
 
 
