@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.text import Text
 
 from demo.requester import Asker, open_asker
-from demo.setting import ROOT, Setting, prepare
+from demo.setting import BINARIZE, ROOT, Setting, prepare
 from tests.services.upstream import Upstream
 
 HERE = Path(__file__).parent / "pictures"
@@ -184,7 +184,7 @@ def main(words: Sequence[str]) -> int:
     if "--flow" in words:
         return 0
     with Upstream() as upstream:
-        setting = prepare(upstream, slurm=False, credentials=None, failure=None)
+        setting = prepare(upstream, slurm=False, credentials=None, failure=None, workload=BINARIZE, site={})
         try:
             with contextlib.closing(open_asker(setting)) as asker:
                 report, said = _play(setting, asker)

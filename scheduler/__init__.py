@@ -212,12 +212,8 @@ class Scheduler(Protocol):
         """Cancel; a job that has ended is no error. Takes one command for elements of arrays and one for other jobs. Raises
         Unavailable: some of them may have been cancelled."""
 
-
-class Informant(Scheduler, Protocol):
-    """A scheduler that can tell people more about one job. None where it has nothing to tell."""
-
     def usage(self, slurm_id: SlurmJobId) -> Optional[Usage]:
-        """What it used, once it has ended. Raises Unavailable."""
+        """What it used, once it has ended; None where it has nothing to tell. Raises Unavailable."""
 
     def outlook(self, slurm_id: SlurmJobId) -> Optional[Outlook]:
-        """Why it waits. Raises Unavailable."""
+        """Why it waits; None where it has nothing to tell. Raises Unavailable."""

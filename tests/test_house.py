@@ -13,7 +13,8 @@ import socket
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -275,6 +276,27 @@ def test_no_module_shadows_the_standard_library(name: str) -> None:
     path = Path(name)
     stem = path.parent.name if path.name == "__init__.py" else path.stem
     assert stem == "__main__" or stem not in standard
+
+
+MOST_USERS = 12
+
+
+def users_of_own(sources: Iterable[str]) -> Counter[str]:
+    """How many functions are handed an object of each class that these modules make."""
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+    own = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
+    arguments = [arg for node in nodes if isinstance(node, ast.FunctionDef) for arg in node.args.args]
+    return Counter(name for arg in arguments if arg.annotation and (name := ast.unparse(arg.annotation)) in own)
+
+
+def test_no_object_of_the_login_side_is_handed_to_everybody() -> None:
+    users = users_of_own(
+        (ROOT / name).read_text(encoding="utf-8") for name in NAMES if name.startswith("worker/login/")
+    )
+
+    assert {name: count for name, count in users.items() if count > MOST_USERS} == {}
+    everywhere = "\n".join(f"def f{number}(tools: Tools) -> int: ..." for number in range(MOST_USERS + 1))
+    assert users_of_own(["class Tools: ...", everywhere]) == {"Tools": MOST_USERS + 1}
 
 
 # --- what is paid for, and when

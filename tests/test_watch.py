@@ -227,6 +227,25 @@ def test_while_slurm_is_away_nothing_is_taken(
     assert poll(lambda: answered_once(scene, correlation_id)), watch.log
 
 
+@pytest.mark.long(seconds=30)
+def test_a_pause_wakes_a_watch_that_listens_and_so_does_its_end(scene: Scene, start: Start) -> None:
+    watch = start(scene.installation)
+    assert poll(lambda: consumers_of(scene) == 1, 60), watch.log
+
+    scene.installation.check("pause")
+    watch.says("paused, no message is taken", 60)
+    assert poll(lambda: consumers_of(scene) == 0, 60), watch.log
+    correlation_id = scene.ask()
+    assert poll(lambda: scene.requester.waiting_jobs() == 1, 20), watch.log
+
+    scene.installation.check("resume")
+    assert poll(lambda: bool(scene.requester.to(correlation_id)), 60), watch.log
+
+
+def consumers_of(scene: Scene) -> int:
+    return int(scene.requester.channel.queue_declare(scene.requester.jobs, passive=True).method.consumer_count)
+
+
 # --- on one machine with nothing
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from scheduler import Informant, SpentOn, Traits
+    from scheduler import Scheduler, SpentOn, Traits
 
     from .deliveries import Answers, Delivery, Store
     from .deliveries.upload import Uploads
@@ -31,7 +31,7 @@ def traits(site: Site) -> Traits:
     return TRAITS
 
 
-def open_scheduler(site: Site, spent_on: Optional[SpentOn] = None) -> Informant:
+def open_scheduler(site: Site, spent_on: Optional[SpentOn] = None) -> Scheduler:
     """The site's scheduler. Nothing is asked of it yet, and no file is opened. `spent_on`: entered around each command
     that it runs; what this raises comes out of the scheduler's methods."""
     if site.scheduler == "local":

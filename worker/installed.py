@@ -73,7 +73,7 @@ def why_stopped(root: Path, site: Site, name: str) -> str:
 
 
 class Workloads:
-    """Those that can be begun, and those that are stopped. Each is looked at once, until all are to be looked at again."""
+    """Those that can be begun, and those that are stopped. Each is looked at once."""
 
     def __init__(self, root: Path, site: Site) -> None:
         self._root, self._site = root, site
@@ -92,9 +92,6 @@ class Workloads:
     def can_begin(self, queue: Queue) -> bool:
         """Whether a job of this queue may come to anything: not where all of its workloads are stopped."""
         return not all(self.why_stopped(name) for name in workloads_of(self._site, queue))
-
-    def look_again(self) -> None:
-        self._seen.clear()
 
 
 def workloads_of(site: Site, queue: Queue) -> list[str]:

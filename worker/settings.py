@@ -231,11 +231,6 @@ class Workload:
     """One program that may run here. A message picks it by name and can never bring a command line, unless its kind is
     "own_code"."""
 
-    kind: str = said(
-        '"program": the site\'s own; "own_code": what the job brings along, as `source` and `command`',
-        PROGRAM,
-        choices=KINDS,
-    )
     argv: tuple[str, ...] = said(
         "the command, one word each; {root}, {job}, {work}, {cpus} and {python} are filled in; no shell is involved; of "
         "own_code the interpreter, or nothing where the files say it themselves (#!)",
@@ -247,13 +242,18 @@ class Workload:
         (),
         unless=("kind", OWN_CODE),
     )
-    code: OwnCode = said("of own_code: what it may do", OwnCode)
     prefix: tuple[str, ...] = said("words put before the command, e.g. a bwrap or apptainer call", ())
     environment: Mapping[str, str] = said("variables added to its environment", dict)
     path: str = said("its PATH", "/usr/local/bin:/usr/bin:/bin")
     stop_wait: Seconds = said("time between SIGTERM and SIGKILL when it must stop", 10.0, least=0, most=HOUR)
     mode: str = said('"job" or "pilot", whatever its queue says; if empty, the queue decides', "", choices=("", *MODES))
     retry: RetryPolicy = said("which ends are tried again", RetryPolicy)
+    kind: str = said(
+        '"program": the site\'s own; "own_code": what the job brings along, as `source` and `command`',
+        PROGRAM,
+        choices=KINDS,
+    )
+    code: OwnCode = said("of own_code: what it may do", OwnCode)
 
     def mode_in(self, queue: Queue) -> str:
         """How its jobs of this queue run. Code that jobs bring along shares a Slurm job with nobody."""

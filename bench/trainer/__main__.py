@@ -49,7 +49,7 @@ def _in_its_environment(name: str) -> dict[str, Any]:
 def _wall() -> dict[str, Any]:
     """Seconds of one job of the demo, with one epoch for each of its four layers: from the message to the reply."""
     with Upstream() as upstream:
-        setting = prepare(upstream, slurm=False, credentials=None, failure=None, workload=TRAINER)
+        setting = prepare(upstream, slurm=False, credentials=None, failure=None, workload=TRAINER, site={})
         try:
             with contextlib.closing(open_asker(setting)) as asker, contextlib.redirect_stdout(sys.stderr):
                 published = time.time()

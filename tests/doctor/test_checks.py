@@ -15,7 +15,7 @@ MADE_BY = {
     "python": ("packages",), "files": ("files", "checkout"), "jobs folder": ("disk", "mounts", "from_node"),
     "broker": ("broker", "drops", "network"), "API": ("service", "network"),
     "workloads": ("workloads", "sandbox", "from_node"),
-    "Slurm": ("cluster",), "passes": ("schedule",), "compute node": ("from_node", "delays"),
+    "Slurm": ("cluster",), "passes": ("schedule", "pause"), "compute node": ("from_node", "delays"),
 }  # fmt: skip
 GIVEN = {
     "files": {"credentials.env", "site.toml"}, "disk": {"renaming", "linking", "syncing"},

@@ -27,8 +27,9 @@ from worker.job.judge import Observed, Step
 from worker.job.names import JobId
 from worker.job.outcome import Reply, Result
 from worker.job.snapshot import AttemptFacts, JobFacts
-from worker.login import archive, claim, quiet, reconcile, take
-from worker.login.tools import Tools
+from worker.login import archive, claim, quiet
+from worker.login.claiming import Claimed, Claiming
+from worker.login.settle import Settler
 from worker.settings import Queue, Timing
 from worker.sources import Taken
 
@@ -43,13 +44,13 @@ def bug(plant: Plant) -> Plant:
 
 @bug
 def acks_before_the_message_is_on_disk(patch: pytest.MonkeyPatch) -> None:
-    right = take._claim_or_give_back
+    right = Claiming._claim_or_give_back
 
-    def wrong(tools: Tools, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Taken]) -> list[take.Claimed]:
-        tools.ends.source(queue).ack(deliveries)
-        return right(tools, queue, pool, deliveries)
+    def wrong(self: Claiming, queue: Queue, pool: Optional[Pool], deliveries: Sequence[Taken]) -> list[Claimed]:
+        self._ends.source(queue).ack(deliveries)
+        return right(self, queue, pool, deliveries)
 
-    patch.setattr(take, "_claim_or_give_back", wrong)
+    patch.setattr(Claiming, "_claim_or_give_back", wrong)
 
 
 @bug
@@ -184,13 +185,13 @@ def every_redelivery_is_taken_for_known(patch: pytest.MonkeyPatch) -> None:
 
 @bug
 def what_nobody_saw_start_is_answered_without_being_closed(patch: pytest.MonkeyPatch) -> None:
-    def wrong(tools: Tools, job: JobFolder, step: judge.Close, standing: reconcile.Standing) -> None:
+    def wrong(self: Settler, job: JobFolder, step: judge.Close) -> None:
         attempt = job.attempt(step.attempt)
         paths.make_folder(attempt.path)
         outcome, reason = (step.why.outcome, step.why.reason) if step.why else ("failed", "It ended.")
         answer.record(attempt, Result(outcome, step.attempt, reason, ended_at=time.time()))
 
-    patch.setattr(reconcile, "_close", wrong)
+    patch.setattr(Settler, "_close", wrong)
 
 
 @bug

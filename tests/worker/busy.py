@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Optional
 
 from tests.both import ends_of
+from tests.worker.login.process import passes_of
 from tests.worker.login.test_passes import Login, dies, starts_and_dies
 from worker.folder import batches, paths
 from worker.folder.answer import conclude, record
 from worker.folder.batches import Claimed, Handed, Pilot, Pool
 from worker.folder.facts import JobFolder, cluster_of, group_of, site_fault_of
+from worker.folder.jobs import JobsFolder
 from worker.folder.journal import Came, Journal
 from worker.job.facts import (
     Absent,
@@ -43,8 +45,7 @@ from worker.job.outcome import Reply, Result
 from worker.job.spec import Resources
 from worker.login import guard, tally
 from worker.login.ids import Ids
-from worker.login.one_pass import run_pass
-from worker.login.tools import Tools
+from worker.login.lease import Lease
 from worker.settings import PilotRules
 
 SMALL = Resources(1, 1000, 60)
@@ -87,9 +88,9 @@ class Busy(Login):
             shutil.copy2(saved, there)
 
     def guarded_pass(self) -> int:
-        def work(tools: Tools) -> int:
-            tools.__dict__.update(ends=ends_of(self.config.site, self.broker), scheduler=self.cluster, token="a token")
-            return run_pass(tools, drain=True)
+        def work(jobs: JobsFolder, held: Lease) -> int:
+            ends = ends_of(self.config.site, self.broker)
+            return passes_of(self.config, jobs, ends, self.cluster, held).run(drain=True)
 
         try:
             return guard.guarded(self.config, work)

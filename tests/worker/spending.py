@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, Optional
 
-from scheduler import BatchRequest, JobView, Scheduler, SlurmJobId, Traits
-from worker.login.budget import Budget
+from scheduler import BatchRequest, JobView, Outlook, Scheduler, SlurmJobId, SpentOn, Traits, Usage
 
 
 class Spending:
     """Each question is one command. The methods raise Spent besides their own errors."""
 
-    def __init__(self, scheduler: Scheduler, budget: Budget) -> None:
-        self._scheduler, self._spent_on = scheduler, budget.spent_on
+    def __init__(self, scheduler: Any, spent_on: SpentOn) -> None:
+        self._scheduler: Scheduler = scheduler
+        self._spent_on = spent_on
 
     @property
     def traits(self) -> Traits:
@@ -42,3 +42,11 @@ class Spending:
     def cancel(self, ids: Sequence[SlurmJobId], only_waiting: bool = False) -> None:
         with self._spent_on("scancel"):
             self._scheduler.cancel(ids, only_waiting)
+
+    def usage(self, slurm_id: SlurmJobId) -> Optional[Usage]:
+        with self._spent_on("sacct"):
+            return self._scheduler.usage(slurm_id)
+
+    def outlook(self, slurm_id: SlurmJobId) -> Optional[Outlook]:
+        with self._spent_on("squeue"):
+            return self._scheduler.outlook(slurm_id)

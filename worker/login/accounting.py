@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from scheduler import JobView, TooWide
+from scheduler import JobView, Scheduler, TooWide
 
 from ..folder.records import Fact
-from .tools import Tools
+from .pass_state import Faults
 
 log = logging.getLogger(__name__)
 
@@ -38,18 +39,21 @@ class Asked:
     """What was since then was asked about."""
 
 
-def ask(tools: Tools, names: Sequence[str], since: float) -> tuple[Sequence[JobView], Collection[str]]:
-    """What accounting shows, and the names of which this is all that it has. Raises Unavailable and Spent."""
-    asked = Fact(tools.jobs.history, Asked)
-    before = tools.note(asked) or Asked()
-    now, longest = tools.now(), before.longest
+def ask(
+    scheduler: Scheduler, noted: Path, faults: Faults, names: Sequence[str], since: float, now: float
+) -> tuple[Sequence[JobView], Collection[str]]:
+    """What accounting shows, and the names of which this is all that it has. `noted`: where a question of several passes
+    is noted. Raises Unavailable and Spent."""
+    asked = Fact(noted, Asked)
+    before = faults.read(asked) or Asked()
+    longest = before.longest
     start = min(since, now) - (_LITTLE_GRACE if longest else _GRACE)
     whole = not longest or now - start <= longest
     if whole or not start < before.down_to <= now:
         before = Asked(longest, tuple(names), now)
     begin = start if whole else max(start, before.down_to - longest)
     try:
-        views = tools.scheduler.history(names, begin, None if before.down_to == now else before.down_to)
+        views = scheduler.history(names, begin, None if before.down_to == now else before.down_to)
     except TooWide:
         shorter = max(_SHORTEST, min(_OFTEN_ALLOWED, (before.down_to - begin) / 2))
         asked.write(Asked(shorter))

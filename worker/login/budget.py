@@ -9,14 +9,23 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..build import open_scheduler, traits
 from ..errors import Damaged
+from ..folder.jobs import JobsFolder
 from ..folder.paths import contents, write_note
+from ..settings import Site
+
+if TYPE_CHECKING:
+    from scheduler import Scheduler
 
 LEAST_AT_ONCE = 3
 """What the longest piece of work needs: a submission takes squeue, scontrol and sbatch."""
@@ -45,6 +54,9 @@ class _Bucket:
 class Budget:
     """`rate` tokens a second, at most `burst` of them. The file is no fact: without it, the bucket is full."""
 
+    counts = True
+    """Whether commands are run at all."""
+
     def __init__(self, file: Path, rate: float, burst: int) -> None:
         self._file, self._rate, self._burst = file, rate, burst
         self.used: Counter[str] = Counter()
@@ -53,6 +65,17 @@ class Budget:
     def left(self) -> int:
         """How many commands may be used now."""
         return int(self._read().tokens)
+
+    def in_words(self) -> str:
+        """How many of each kind were used, for the log."""
+        return " ".join(f"{name}={times}" for name, times in sorted(self.used.items()))
+
+    def forget_used(self) -> dict[str, int]:
+        """What was used since this was asked last."""
+        used = dict(self.used)
+        self.used.clear()
+        self.seconds.clear()
+        return used
 
     # --- whose turn it is
 
@@ -151,3 +174,31 @@ class Budget:
     def _write(self, bucket: _Bucket) -> None:
         """Not synced: after a power failure a few commands more do no harm."""
         write_note(self._file, json.dumps(asdict(bucket)))
+
+
+class Unlimited(Budget):
+    """Of a scheduler that runs no commands: everybody may always ask it."""
+
+    counts = False
+
+    def __init__(self) -> None:
+        super().__init__(Path(os.devnull), 0, sys.maxsize)
+
+    def _read(self) -> _Bucket:
+        return _Bucket(sys.maxsize, time.time())
+
+    def _write(self, bucket: _Bucket) -> None:
+        """There is nothing to note."""
+
+
+def budget_of(site: Site, jobs: JobsFolder) -> Budget:
+    s = site.slurm
+    limited = traits(site).runs_commands
+    return Budget(jobs.budget, s.commands_per_second, s.commands_at_once) if limited else Unlimited()
+
+
+def scheduler_for_people(site: Site, jobs: JobsFolder, commands: int) -> Scheduler:
+    """For questions that take so many commands, where so many are left over. Raises Spent, and so do its methods."""
+    budget = budget_of(site, jobs)
+    budget.leave_enough(commands)
+    return open_scheduler(site, budget.spent_on)

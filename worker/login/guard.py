@@ -25,7 +25,6 @@ from . import lease
 
 if TYPE_CHECKING:
     from .mark import Marked
-    from .tools import Tools
 
 log = logging.getLogger(__name__)
 
@@ -35,18 +34,14 @@ _METRICS_EVERY = 300.0
 
 def guarded_pass(config: Config, drain: bool) -> int:
     """One pass, unless another one is running. Returns an exit code."""
-    return _alone(config, lambda jobs, held: _pass(config, jobs, held, drain))
+    return guarded(config, lambda jobs, held: _pass(config, jobs, held, drain))
 
 
-def guarded(config: Config, work: Callable[[Tools], int], instead: Optional[Callable[[], int]] = None) -> int:
-    """Anything that only one process at a time may do. `instead`: what is done while another one does something. Returns an
-    exit code."""
-    return _alone(config, lambda jobs, held: _with_tools(config, jobs, held, open_ends(config), work), instead)
-
-
-def _alone(
+def guarded(
     config: Config, work: Callable[[JobsFolder, lease.Lease], int], instead: Optional[Callable[[], int]] = None
 ) -> int:
+    """Anything that only one process at a time may do. `instead`: what is done while another one does something. Returns an
+    exit code."""
     jobs, timing = JobsFolder(config.site.jobs_dir), config.site.timing
     try:
         marked = None if _is_as_before(config, jobs) else _marked(config, jobs)
@@ -104,28 +99,8 @@ def _note_installation(config: Config, jobs: JobsFolder, marked: Marked) -> None
     note_workloads(config.site, jobs)
 
 
-def _with_tools(config: Config, jobs: JobsFolder, held: lease.Lease, ends: Ends, work: Callable[[Tools], int]) -> int:
-    from .tools import Tools
-
-    tools = Tools(config, jobs, held, ends)
-    try:
-        code = work(tools)
-        tell_what_is_new(tools, code)
-        return code
-    finally:
-        tools.close()
-        tools.tell_commands()
-
-
-def tell_what_is_new(tools: Tools, code: int) -> None:
-    """Counts what was seen and writes the metrics; where nothing was seen, only now and then."""
-    if tools.ended or tools.redelivered or tools.used_slurm or _metrics_are_due(tools.config):
-        from .telling import tell
-
-        tell(tools, code)
-
-
-def _metrics_are_due(config: Config) -> bool:
+def metrics_are_due(config: Config) -> bool:
+    """Whether they were not written for a while."""
     if not config.site.metrics_file:
         return False
     try:
@@ -138,17 +113,17 @@ def _pass(config: Config, jobs: JobsFolder, held: lease.Lease, drain: bool) -> i
     ends = open_ends(config)
     try:
         code = without_work(config, jobs, ends, held.server_now)
-        if code is not None and not _metrics_are_due(config):
+        if code is not None and not metrics_are_due(config):
             return code
-        return _with_tools(config, jobs, held, ends, lambda tools: _run(tools, drain) if code is None else code)
+        from .passes import Passes
+
+        with Passes(config, jobs, held, ends) as passes:
+            if code is None:
+                return passes.run(drain)
+            passes.tell(code)
+            return code
     finally:
         ends.close()
-
-
-def _run(tools: Tools, drain: bool) -> int:
-    from .one_pass import run_pass
-
-    return run_pass(tools, drain)
 
 
 def without_work(config: Config, jobs: JobsFolder, ends: Ends, server_now: float) -> Optional[int]:

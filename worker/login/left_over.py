@@ -14,11 +14,12 @@ from ..errors import Damaged
 from ..folder import done_ids, paths
 from ..folder.batches import Pool
 from ..folder.facts import JobFolder, restore
+from ..folder.jobs import JobsFolder
 from ..folder.moves import remove_unclaimed
 from ..job.facts import Kept
 from ..job.names import JobId
+from ..settings import Config
 from .ids import Ids
-from .tools import Tools
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +28,13 @@ _UNCLAIMED_AFTER = 3600.0
 _ID_OF_A_BATCH = 32
 
 
-def restored(tools: Tools, job: JobFolder) -> bool:
-    """Whether the message is there again. Raises Damaged where it is lost, and OSError."""
+def restored(config: Config, jobs: JobsFolder, job: JobFolder, server_now: float) -> bool:
+    """Whether the message is there again. `server_now`: by the file server's clock. Raises Damaged where it is lost, and
+    OSError."""
     if not paths.names_in(job.path):
-        return _remove_if_old(tools, job)
-    if not _had_begun(job) or _is_elsewhere(tools, job.id):
-        return _remove_if_old(tools, job)
+        return _remove_if_old(job, server_now)
+    if not _had_begun(job) or _is_elsewhere(config, jobs, job.id):
+        return _remove_if_old(job, server_now)
     for number in reversed(job.attempt_numbers()):
         kept = job.attempt(number).kept.read()
         if kept is not None:
@@ -45,12 +47,12 @@ def _had_begun(job: JobFolder) -> bool:
     return paths.is_there(job.attempts) or any(fact.is_there() for fact in (job.spec, job.outcome, job.acked))
 
 
-def _is_elsewhere(tools: Tools, job_id: JobId) -> bool:
+def _is_elsewhere(config: Config, jobs: JobsFolder, job_id: JobId) -> bool:
     """It was put away, or a batch has it: then this is what a late worker left, or a pass that was killed."""
-    if tools.jobs.find(job_id) is not None or done_ids.outcome_of(tools.jobs, job_id):
+    if jobs.find(job_id) is not None or done_ids.outcome_of(jobs, job_id):
         return True
-    for queue in tools.config.site.queues:
-        pool = Pool(tools.jobs, queue.name)
+    for queue in config.site.queues:
+        pool = Pool(jobs, queue.name)
         if paths.is_folder(pool.path):
             done = Ids(pool.path / "ids").known([job_id] if len(job_id) == _ID_OF_A_BATCH else [])
             if done or job_id in pool.open_ids():
@@ -58,9 +60,9 @@ def _is_elsewhere(tools: Tools, job_id: JobId) -> bool:
     return False
 
 
-def _remove_if_old(tools: Tools, job: JobFolder) -> bool:
+def _remove_if_old(job: JobFolder, server_now: float) -> bool:
     with contextlib.suppress(FileNotFoundError):
-        if tools.server_now - job.path.stat().st_mtime > _UNCLAIMED_AFTER:
+        if server_now - job.path.stat().st_mtime > _UNCLAIMED_AFTER:
             remove_unclaimed(job)
     return False
 

@@ -7,186 +7,190 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Optional
+from typing import Callable, Optional
 
-from ..errors import Damaged, Transient
-from ..folder import answer, disk, fence, paths, pause
-from ..folder.facts import JobFolder, site_fault_of
-from ..job import sentences
-from ..job.facts import Cancel, SiteFault
-from ..job.outcome import Result
-from . import declined, paused, pilots, reconcile
+from scheduler import Scheduler
+
+from ..build import Ends
+from ..errors import Transient
+from ..folder import disk, paths, pause
+from ..folder.facts import site_fault_of
+from ..folder.jobs import JobsFolder
+from ..installed import Workloads
+from ..settings import Config
+from . import paused
+from .account import Login
 from .away import SiteAway, disk_away
-from .budget import Spent
-from .reconcile import Standing
-from .submit import Ready, Said, commands_for_one, next_batch, submit
-from .take import check_slurm, may_submit, take
-from .tools import Tools
+from .budget import Budget, Spent
+from .claiming import Claiming
+from .declined import Declines
+from .hiring import Hiring
+from .lease import Lease
+from .notices import Notices, Stop
+from .pass_state import PassState
+from .pilots import Pilots
+from .pools import BatchClaims, KnownIds
+from .questions import Cancels, Questions
+from .quiet import Quiet
+from .reconcile import Reconciler
+from .reserve import Reserve
+from .settle import Settler
+from .submissions import Submissions
+from .submit import Submitter
+from .take import Taking
+from .tally import Uncounted
 from .touch import touch_in_flight
 
 log = logging.getLogger(__name__)
 
 
-def run_pass(tools: Tools, drain: bool, standing: Optional[Standing] = None) -> int:
-    """Returns one of the exit codes that `check.py --help` lists. `standing`: where to note how things stand then."""
-    standing = standing or Standing()
-    try:
-        if tools.rationed:
-            tools.budget.begin_pass()
-        return _run(tools, standing, drain)
-    finally:
-        if not tools.watching:
-            tools.quiet.save()
-        touch_in_flight(tools.jobs, tools.server_now)
+class Pass:
+    """Made anew for each pass, out of what its process keeps. `before`: the last one of the same process: its login and its
+    answer of Slurm's are good for a while."""
 
-
-def _run(tools: Tools, standing: Standing, drain: bool) -> int:
-    try:
-        _report_stopped(tools, standing)
-        _report_paused(tools, standing)
-        reconcile.reconcile(tools, standing, pilots.open_attempts(tools))
-        pilots.tend(tools, standing)
-        _submit_all(tools, standing)
-        if _may_take(tools, standing):
-            take(tools, standing, drain and not declined.is_doubtful(tools))
-            _submit_all(tools, standing)
-        if not standing.unclear:
-            paths.remove(tools.jobs.site_fault)
-    except SiteAway as away:
-        return _wait_for_the_site(tools, standing, away)
-    except OSError as error:
-        if not disk.is_away(error):
-            raise
-        return _wait_for_the_site(tools, standing, disk_away(error))
-    except Spent:
-        log.info("somebody else has used the last slurm command, the next pass goes on")
-    except Transient as error:
-        log.warning("broker away why=%r", str(error))
-        return os.EX_UNAVAILABLE
-    standing.well = not (tools.broker_away or tools.slurm_away or tools.accounting_away or standing.unclear)
-    if standing.queue_faults or not standing.well:
-        return os.EX_UNAVAILABLE
-    damaged = standing.left_alone or tools.damaged or (standing.paused and standing.paused.damaged)
-    return os.EX_DATAERR if damaged or standing.stopped else os.EX_OK
-
-
-def _report_stopped(tools: Tools, standing: Standing) -> None:
-    """A watch says it once."""
-    standing.stopped = tools.workloads.stopped()
-    for name, why in standing.stopped.items():
-        level = logging.ERROR if tools.is_news(f"workload {name}", why) else logging.DEBUG
-        log.log(level, "workload stopped, the others go on workload=%s why=%r", name, why)
-
-
-def _report_paused(tools: Tools, standing: Standing) -> None:
-    """A watch says it once."""
-    standing.paused = pause.look(tools.jobs)
-    news = tools.is_news("paused", str(standing.paused))
-    if standing.paused is not None:
-        paused.report(standing.paused, news)
-
-
-def may_listen(tools: Tools, standing: Standing) -> bool:
-    """Whether a message that came now could be taken, and submitted."""
-    may = not tools.rationed or tools.budget.could("submit", commands_for_one(tools))
-    return may and _may_take(tools, standing)
-
-
-def _may_take(tools: Tools, standing: Standing) -> bool:
-    """Not while an sbatch is unclear, or answers can't leave: the queue is the right place to wait. Nor while somebody
-    wants no message to be taken."""
-    if standing.paused:
-        return False
-    if standing.unclear:
-        fault = tools.note(site_fault_of(tools.jobs))
-        log.warning(
-            "an sbatch was unclear, no message is taken until Slurm has told twice jobs=%d why=%r",
-            standing.unclear, fault.words if fault else "",
+    def __init__(
+        self, config: Config, jobs: JobsFolder, lease: Lease, ends: Ends, open_scheduler: Callable[[], Scheduler],
+        authenticate: Callable[[], str], budget: Budget, quiet: Quiet, known: KnownIds, seen: Uncounted,
+        notices: Notices, stop: Stop, before: Optional[Pass] = None,
+    ) -> None:  # fmt: skip
+        self.state = state = PassState()
+        self.well = False
+        """Whether nothing is away that more than one job, or one queue, needs."""
+        self._jobs, self._lease, self._ends, self._budget = jobs, lease, ends, budget
+        self._quiet, self._notices = quiet, notices
+        site, workloads = config.site, Workloads(config.root, config.site)
+        asked_before = before._questions if before is not None else None
+        self._questions: Questions = Questions(site.slurm, budget, quiet, notices, open_scheduler, asked_before)
+        self._login: Login = Login(authenticate, site_fault_of(jobs), state.faults)
+        if before is not None and not before._login.is_old():
+            self._login = before._login
+        questions, login = self._questions, self._login
+        cancels, reserve = Cancels(questions, budget), Reserve(jobs, site.limits.message_bytes)
+        settler = Settler(config, jobs, lease, ends, workloads, quiet, cancels, seen, notices, state)
+        submitter = Submitter(config, jobs, lease, login, questions, budget, notices, state)
+        declines = Declines(config, jobs, questions, budget, settler, notices, state)
+        batches = BatchClaims(config, jobs, workloads, known, state.faults)
+        claiming = Claiming(config, jobs, ends, reserve, batches, seen, stop)
+        self._workloads, self._reserve = workloads, reserve
+        self._submitter, self._declines = submitter, declines
+        self._reconciler = Reconciler(
+            config, jobs, lease, questions, budget, quiet, cancels, settler, notices, stop, state
+        )
+        self._pilots = Pilots(config, jobs, lease, known, declines, settler, seen, state)
+        self._hiring = Hiring(config, jobs, workloads, declines, state)
+        self._submissions = Submissions(
+            jobs, site.timing, lease, questions, quiet, submitter, declines, settler, self._rest, stop, state
+        )
+        self._taking = Taking(
+            site, jobs.turns, ends, workloads, budget, batches, claiming, settler, submitter, self._try_the_site,
+            notices, stop, state,
         )  # fmt: skip
-    if standing.unclear or standing.ready or standing.full or tools.broker_away:
-        return False
-    return declined.may_take(tools)
+        self.settle, self.places = settler.settle, self._taking.places
 
-
-def _submit_all(tools: Tools, standing: Standing) -> None:
-    """Raises SiteAway; what was not submitted then stays in `standing.ready`."""
-    if standing.submits_nothing:
-        return
-    fault = tools.note(site_fault_of(tools.jobs)) if standing.ready else None
-    declined.sort_out(tools, standing)
-    while standing.ready and not tools.stopping and may_submit(tools):
-        check_slurm(tools)
-        tools.rest()
-        batch = next_batch(tools, standing.ready, declined.most(tools, standing, standing.ready[0][1]))
-        damaged, said = False, Said(None)
+    def run(self, drain: bool) -> int:
+        """Returns one of the exit codes that `check.py --help` lists."""
         try:
-            said = submit(tools, [each for each in batch if not (fault and _gives_up(tools, each, fault))])
-        except Damaged as error:
-            log.error("damaged, left alone; docs/symptoms.md says what to do jobs=%d what=%r", len(batch), str(error))
-            standing.left_alone += len(batch)
-            damaged = True
-        tools.quiet.changed_at = tools.server_now
-        done = {job.id for job, _ in batch}
-        standing.ready = [(job, step) for job, step in standing.ready if job.id not in done]
-        for job, _ in [] if damaged else batch:
-            if job.id not in said.took:  # one that Slurm has just taken waits for it, and that was all
-                reconcile.settle(tools, job, standing)
-        declined.learn(tools, standing, batch, said.words, said.by_itself)
-    declined.raise_if_away(tools, standing)
+            self._budget.begin_pass()
+            return self._run(drain)
+        finally:
+            if not self._notices.watching:
+                self._quiet.save()
+            touch_in_flight(self._jobs, self._lease.server_now)
 
+    def _run(self, drain: bool) -> int:
+        faults, questions = self.state.faults, self._questions
+        try:
+            self._report_stopped()
+            self._report_paused()
+            self._reconciler.reconcile(self._pilots.open_attempts())
+            self._pilots.tend()
+            self._hiring.want()
+            self._submissions.submit_all()
+            if self._may_take():
+                self._taking.take(drain and not self._declines.is_doubtful())
+                self._hiring.want()
+                self._submissions.submit_all()
+            if not faults.unclear:
+                paths.remove(self._jobs.site_fault)
+        except SiteAway as away:
+            return self._submissions.wait(away)
+        except OSError as error:
+            if not disk.is_away(error):
+                raise
+            return self._submissions.wait(disk_away(error))
+        except Spent:
+            log.info("somebody else has used the last slurm command, the next pass goes on")
+        except Transient as error:
+            log.warning("broker away why=%r", str(error))
+            return os.EX_UNAVAILABLE
+        self.well = not (faults.broker_away or questions.away or questions.accounting_away or faults.unclear)
+        if faults.queues or not self.well:
+            return os.EX_UNAVAILABLE
+        unread = self.state.paused is not None and self.state.paused.damaged
+        damaged = faults.left_alone or faults.damaged or unread
+        return os.EX_DATAERR if damaged or faults.stopped else os.EX_OK
 
-def _gives_up(tools: Tools, ready: Ready, fault: SiteFault) -> bool:
-    """One that may have been submitted before, and that Slurm surely does not have, has waited for long enough."""
-    job, step = ready
-    return step.again is not None and _give_up_after_patience(tools, job, step.attempt, fault)
+    def _report_stopped(self) -> None:
+        """A watch says it once."""
+        self.state.faults.stopped = self._workloads.stopped()
+        for name, why in self.state.faults.stopped.items():
+            level = logging.ERROR if self._notices.is_news(f"workload {name}", why) else logging.DEBUG
+            log.log(level, "workload stopped, the others go on workload=%s why=%r", name, why)
 
+    def _report_paused(self) -> None:
+        """A watch says it once."""
+        found = self.state.paused = pause.look(self._jobs)
+        news = self._notices.is_news("paused", str(found))
+        if found is not None:
+            paused.report(found, news)
 
-def _wait_for_the_site(tools: Tools, standing: Standing, away: SiteAway) -> int:
-    """Notes since when the site is away, and answers the jobs that have waited for too long."""
-    log.error(
-        "site away, jobs wait and no message is taken kind=%s waiting=%d why=%r",
-        away.kind, len(standing.ready), str(away),
-    )  # fmt: skip
-    try:
-        fault = tools.note(site_fault_of(tools.jobs))
-        if fault is None or fault.kind != away.kind or (away.retry_after and tools.now() >= fault.not_before):
-            # A site that is away now for one reason and now for another has been away all the time.
-            not_before = tools.now() + away.retry_after if away.retry_after else 0
-            fault = SiteFault(away.kind, str(away), fault.since if fault else tools.now(), not_before)
-            site_fault_of(tools.jobs).write(fault)
-        ready, standing.ready = standing.ready, []
-        for job, step in ready:
-            # One with an intent may be running: Slurm is asked first.
-            intended = job.attempt(step.attempt).intent.is_there()
-            with reconcile.left_alone_if_bad(job, standing):
-                if not intended and _give_up_after_patience(tools, job, step.attempt, fault):
-                    reconcile.settle(tools, job, standing)
-    except SiteAway as error:
-        log.error("site away too kind=%s why=%r", error.kind, str(error))
-    except OSError as error:
-        level = logging.DEBUG if away.kind == "disk" else logging.ERROR  # it was said
-        log.log(level, "jobs folder can't be written why=%r", error.strerror)
-    return os.EX_NOPERM if away.kind == "login" else os.EX_UNAVAILABLE
+    def _may_take(self) -> bool:
+        """Not while an sbatch is unclear, or answers can't leave: the queue is the right place to wait. Nor while somebody
+        wants no message to be taken."""
+        state = self.state
+        if state.paused is not None:
+            return False
+        if state.faults.unclear:
+            fault = self._submissions.fault()
+            log.warning(
+                "an sbatch was unclear, no message is taken until Slurm has told twice jobs=%d why=%r",
+                state.faults.unclear, fault.words if fault else "",
+            )  # fmt: skip
+        if state.faults.unclear or state.ready or state.full or state.faults.broker_away:
+            return False
+        return self._declines.may_take()
 
+    def _try_the_site(self) -> None:
+        """Before messages are taken. Raises SiteAway."""
+        self._login.token()
+        self._questions.check()
+        self._reserve.check()
+        self._rest()
 
-_WORDS = {
-    "login": "the service's account was refused",
-    "api": "the service's own web address could not be reached from the cluster",
-    "slurm": "the cluster did not take new jobs",
-    "disk": "the cluster's disk could not be written",
-}
+    def _rest(self) -> None:
+        """What follows may take longer than the broker's heartbeat."""
+        if not self._notices.watching:
+            self._ends.close()
 
+    # --- what a watch asks after it
 
-def _give_up_after_patience(tools: Tools, job: JobFolder, number: int, fault: SiteFault) -> bool:
-    """Only for a job that Slurm surely does not have. True where it has its result now."""
-    timing = tools.config.site.timing
-    patience = timing.login_patience if fault.kind == "login" else timing.patience
-    message, attempt = job.message.read(), job.attempt(number)
-    waited = tools.now() - max(message.claimed_at if message else 0, fault.since)
-    if waited < patience:
-        return False
-    reason = sentences.site_away(_WORDS[fault.kind], waited)
-    if not fence.close(attempt, Cancel("failed", reason, tools.now(), "submit"), tools.now()):
-        return False  # it has begun all the same
-    answer.record(attempt, Result("failed", number, reason, step="submit", ended_at=tools.now()))
-    return True
+    def may_listen(self, try_disk: bool) -> bool:
+        """Whether a message that came now could be taken, and submitted. `try_disk`: also writes a file, which costs a
+        sync."""
+        may = self.well and self._budget.could("submit", self._submitter.commands_for_one()) and self._may_take()
+        return may and self._disk_takes_a_claim(try_disk)
+
+    def _disk_takes_a_claim(self, try_it: bool) -> bool:
+        try:
+            self._reserve.check(whole=try_it)
+        except (SiteAway, OSError) as away:
+            if self._notices.is_news("disk", str(away)):
+                log.warning("messages are not listened for why=%r", str(away))
+            return False
+        self._notices.is_over("disk")
+        return True
+
+    def pause(self) -> float:
+        """Seconds until Slurm is asked again, if nothing else happens."""
+        pause = self._questions.pause()
+        return self._quiet.asked_at + pause - self._lease.server_now if pause else 0.0

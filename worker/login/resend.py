@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Optional
 
+from ..build import open_ends
 from ..errors import Damaged
 from ..folder import acts, paths
 from ..folder.facts import JobFolder
@@ -19,10 +20,10 @@ from ..folder.jobs import JobsFolder
 from ..job.names import JobId
 from ..operate.asking import asker, audit
 from ..settings import Config
-from . import reconcile
 from .guard import guarded
-from .reconcile import Standing
-from .tools import Tools
+from .lease import Lease
+from .one_pass import Pass
+from .passes import Passes
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,9 @@ def resend(config: Config, chosen: Sequence[str], everything: bool, dry_run: boo
         if rows and not as_json:
             print("Nothing was sent. To send: ./check.py resend JOB..., or --all")
         return os.EX_DATAERR if unknown or damaged else os.EX_OK
-    return guarded(config, lambda tools: _resend(tools, chosen, as_json), lambda: _hand_over(jobs, chosen, as_json))
+    return guarded(
+        config, lambda _, held: _resend(config, jobs, held, chosen, as_json), lambda: _hand_over(jobs, chosen, as_json)
+    )
 
 
 def _hand_over(jobs: JobsFolder, chosen: Sequence[str], as_json: bool) -> int:
@@ -63,23 +66,26 @@ def _hand_over(jobs: JobsFolder, chosen: Sequence[str], as_json: bool) -> int:
     return os.EX_DATAERR if unknown or damaged else os.EX_OK
 
 
-def _resend(tools: Tools, chosen: Sequence[str], as_json: bool) -> int:
+def _resend(config: Config, jobs: JobsFolder, held: Lease, chosen: Sequence[str], as_json: bool) -> int:
     damaged = list[str]()
-    waiting, unknown = _find(tools.jobs, chosen, damaged)
-    rows = [_send(tools, row) for row in waiting]
-    _show(rows, unknown, as_json)
-    if unknown or damaged:
-        return os.EX_DATAERR
-    return os.EX_OK if all(row.state == "delivered" for row in rows) else os.EX_UNAVAILABLE
+    with Passes(config, jobs, held, open_ends(config)) as passes:
+        waiting, unknown = _find(jobs, chosen, damaged)
+        one = passes.begin()
+        rows = [_send(jobs, one, row) for row in waiting]
+        _show(rows, unknown, as_json)
+        code = os.EX_OK if all(row.state == "delivered" for row in rows) else os.EX_UNAVAILABLE
+        code = os.EX_DATAERR if unknown or damaged else code
+        passes.tell(code)
+    return code
 
 
-def _send(tools: Tools, row: Row) -> Row:
-    audit(tools.jobs, "resend", row.job, asker(), f"to {row.to}")
-    job = _make_due(tools.jobs, row)
-    reconcile.settle(tools, job, Standing())
-    after = tools.jobs.find(job.id)
-    waits = replace(row, state="active", why=tools.broker_away or "the next pass sends it")
-    return (_row(after, after.path.parent != tools.jobs.active) if after is not None else None) or waits
+def _send(jobs: JobsFolder, one: Pass, row: Row) -> Row:
+    audit(jobs, "resend", row.job, asker(), f"to {row.to}")
+    job = _make_due(jobs, row)
+    one.settle(job)
+    after = jobs.find(job.id)
+    waits = replace(row, state="active", why=one.state.faults.broker_away or "the next pass sends it")
+    return (_row(after, after.path.parent != jobs.active) if after is not None else None) or waits
 
 
 def _make_due(jobs: JobsFolder, row: Row) -> JobFolder:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..folder import paths
 from ..folder.jobs import JobsFolder
+from .away import SiteAway, disk_away
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,20 @@ class Reserve:
         except OSError:
             paths.remove_tree(self._folder)
             raise
+
+    def check(self, whole: bool = True) -> None:
+        """Raises SiteAway where a message might not fit: to give it back counts against a quorum queue's delivery limit.
+        `whole`: also makes sure that the reserve is there, which costs a sync."""
+        disk = os.statvfs(self._active.parent)
+        # Some file systems count no inodes, and say 0 of 0.
+        no_inodes = disk.f_files > 0 and disk.f_favail < _FILES
+        if no_inodes or disk.f_bavail * disk.f_frsize < 2 * (self._size - _BESIDE_THE_BODY):
+            raise SiteAway("disk", "the jobs folder's disk is full")
+        try:
+            if whole:
+                self.hold()
+        except OSError as error:
+            raise disk_away(error) from None
 
     def give_up(self, error: OSError) -> bool:
         """False where that makes no room: the disk has another trouble, or there is no reserve."""

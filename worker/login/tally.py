@@ -41,6 +41,16 @@ class Ended:
     attempts: int = 0
 
 
+@dataclass
+class Uncounted:
+    """What passes have seen that is not in the tally yet."""
+
+    jobs: list[Ended] = field(default_factory=list)
+    """Those that were put away."""
+    redelivered: int = 0
+    """Messages that came again: each was got before, and went back."""
+
+
 @dataclass(frozen=True)
 class Spread:
     """How many were in each bucket (the last one is beyond them all), and all together."""

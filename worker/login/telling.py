@@ -8,9 +8,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from ..folder.jobs import JobsFolder
+from ..settings import Config
 from . import tally
-from .tally import Tally
-from .tools import Tools
+from .budget import Budget
+from .tally import Tally, Uncounted
 
 log = logging.getLogger(__name__)
 
@@ -18,38 +20,37 @@ _AT_MOST_EVERY = 15.0
 """Seconds: the gauges look into every active job's folder, and a collector comes once a minute or so."""
 
 
-def tell(tools: Tools, code: int) -> None:
+def tell(config: Config, jobs: JobsFolder, seen: Uncounted, budget: Budget, code: int) -> None:
+    """`seen` is counted then, and empty."""
     try:
-        kept = _count(tools, code)
-        if tools.config.site.metrics_file:
-            _write_metrics(tools, kept, tools.config.root / tools.config.site.metrics_file, code)
+        kept = _count(jobs, seen, budget, code)
+        if config.site.metrics_file:
+            _write_metrics(jobs, kept, config.root / config.site.metrics_file, code)
     except OSError as error:
         log.warning("metrics can't be written file=%s why=%r", error.filename, error.strerror)
     except ModuleNotFoundError as error:
         log.warning("no metrics: the package %s is missing; run pip install -r requirements.txt", error.name)
 
 
-def _count(tools: Tools, code: int) -> Tally:
-    before = tally.read(tools.jobs.tally)
-    budget = tools.budget if tools.used_slurm else None
-    after = tally.add(before, tools.ended, budget.used if budget else {}, budget.seconds if budget else {})
-    if tools.ended:
-        after = tally.without_old_days(after, _days_kept(tools))
-    after = replace(after, redelivered=after.redelivered + tools.redelivered)
+def _count(jobs: JobsFolder, seen: Uncounted, budget: Budget, code: int) -> Tally:
+    after = tally.add(tally.read(jobs.tally), seen.jobs, budget.used, budget.seconds)
+    if seen.jobs:
+        after = tally.without_old_days(after, _days_kept(jobs))
+    after = replace(after, redelivered=after.redelivered + seen.redelivered)
     if code == os.EX_OK:
-        after = replace(after, last_success=tools.now())
-    tally.write(tools.jobs.tally, after)
-    tools.ended.clear()
-    tools.redelivered = 0
+        after = replace(after, last_success=time.time())
+    tally.write(jobs.tally, after)
+    seen.jobs.clear()
+    seen.redelivered = 0
     return after
 
 
-def _days_kept(tools: Tools) -> list[str]:
-    of_pilots = [day.name for day in tools.jobs.pilots.glob("q-*/done/*")]
-    return [*os.listdir(tools.jobs.done), *of_pilots]
+def _days_kept(jobs: JobsFolder) -> list[str]:
+    of_pilots = [day.name for day in jobs.pilots.glob("q-*/done/*")]
+    return [*os.listdir(jobs.done), *of_pilots]
 
 
-def _write_metrics(tools: Tools, kept: Tally, file: Path, code: int) -> None:
+def _write_metrics(jobs: JobsFolder, kept: Tally, file: Path, code: int) -> None:
     try:
         if 0 <= time.time() - file.stat().st_mtime < _AT_MOST_EVERY:
             return
@@ -57,4 +58,4 @@ def _write_metrics(tools: Tools, kept: Tally, file: Path, code: int) -> None:
         pass
     from . import metrics
 
-    metrics.write(file, tools.jobs, kept, code, tools.now())
+    metrics.write(file, jobs, kept, code, time.time())

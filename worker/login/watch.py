@@ -12,16 +12,18 @@ import random
 import signal
 import time
 from collections import Counter
+from typing import Optional
 
+from ..build import Ends, open_ends
 from ..errors import Transient
 from ..folder import disk
-from ..settings import Config, Queue
+from ..folder.jobs import JobsFolder
+from ..settings import Config, Queue, Site
 from ..sources import QueueFault
-from . import one_pass
-from .guard import guarded, tell_what_is_new
-from .reconcile import Standing
-from .take import disk_takes_a_claim, places
-from .tools import Tools
+from .guard import guarded
+from .lease import Lease
+from .one_pass import Pass
+from .passes import Passes
 from .turns import Turns
 
 log = logging.getLogger(__name__)
@@ -38,14 +40,21 @@ _LEASE_RENEWALS = 20
 
 def watch(config: Config) -> int:
     """Returns an exit code: 0 when it was told to stop."""
-    return guarded(config, lambda tools: _Watch(tools).run())
+
+    def watched(jobs: JobsFolder, held: Lease) -> int:
+        ends = open_ends(config)
+        with Passes(config, jobs, held, ends, watching=True) as passes:
+            watch = _Watch(config.site, jobs, held, ends, passes)
+            code = watch.run()
+            passes.tell(code)
+            return code
+
+    return guarded(config, watched)
 
 
 class _Watch:
-    def __init__(self, tools: Tools) -> None:
-        self._tools = tools
-        self._site = tools.config.site
-        tools.watching = True
+    def __init__(self, site: Site, jobs: JobsFolder, lease: Lease, ends: Ends, passes: Passes) -> None:
+        self._site, self._jobs, self._lease, self._ends, self._passes = site, jobs, lease, ends, passes
         self._free = 0
         """How many messages may be taken now..."""
         self._queues: list[Queue] = []
@@ -54,6 +63,7 @@ class _Watch:
         """Queues that can't be listened to, and when that is tried again."""
         self._paused = False
         self._back_off = 0.0
+        self._latest: Optional[Pass] = None
         self._code = os.EX_OK
         self._count: Counter[str] = Counter()
         self._told_at = self._renewed_at = time.monotonic()
@@ -63,12 +73,12 @@ class _Watch:
             signal.signal(number, self._stop)
         log.info("watching queues=%s", ",".join(queue.name for queue in self._site.queues))
         try:
-            while not self._tools.stopping:
+            while not self._passes.stop.asked:
                 self._round()
             self._stop_listening()
         finally:
             signal.alarm(0)
-            self._tools.quiet.save()
+            self._passes.quiet.save()
         log.info("told to stop, stopped; jobs in Slurm go on, and any later pass takes over")
         return os.EX_OK
 
@@ -90,65 +100,61 @@ class _Watch:
         self._count["disk"] += 1
         self._back_off = min(_LONGEST_BACK_OFF, max(1, 2 * self._back_off))
         end = time.monotonic() + self._back_off
-        while not self._tools.stopping and time.monotonic() < end:
+        while not self._passes.stop.asked and time.monotonic() < end:
             time.sleep(_SLICE)
 
     def _stop(self, *_: object) -> None:
-        self._tools.stopping = True
+        self._passes.stop.asked = True
 
     # --- one pass
 
     def _pass(self) -> None:
         """The alarm ends a pass that hangs, and the process with it: the next one, or cron, goes on where the files say."""
-        standing, begun = Standing(), time.monotonic()
+        begun = time.monotonic()
         signal.alarm(max(1, int(self._site.timing.lease_expires)))
-        self._tools.renew()
-        code = one_pass.run_pass(self._tools, drain=True, standing=standing)
+        self._latest = one = self._passes.begin()
+        self._code = one.run(drain=True)
         signal.alarm(0)
-        self._code, self._paused = code, standing.paused is not None
-        if self._tools.redelivered:
-            self._count["redelivered"] += self._tools.redelivered
-        tell_what_is_new(self._tools, code)
+        self._paused = one.state.paused is not None
+        if self._passes.seen.redelivered:
+            self._count["redelivered"] += self._passes.seen.redelivered
+        self._passes.tell(self._code)
         self._count["passes"] += 1
-        for name, times in self._tools.forget_commands().items():
-            self._count[name] += times
-        self._back_off = 0 if standing.well else min(_LONGEST_BACK_OFF, max(1, 2 * self._back_off))
-        may_take = standing.well and one_pass.may_listen(self._tools, standing)
-        may_take = may_take and disk_takes_a_claim(self._tools, try_it=not self._free)
-        most = self._site.max_in_flight
-        self._free = max(0, most - standing.in_flight) if may_take else 0
+        self._count.update(self._passes.budget.forget_used())
+        self._back_off = 0 if one.well else min(_LONGEST_BACK_OFF, max(1, 2 * self._back_off))
+        may_take = one.may_listen(try_disk=not self._free)
+        self._free = max(0, self._site.max_in_flight - one.state.places.in_flight) if may_take else 0
         if time.monotonic() - begun > _HEARTBEAT:
-            self._tools.close()
-        self._queues = self._worth_hearing(standing)
+            self._ends.close()
+        self._queues = self._worth_hearing(one)
         if not (self._free and self._queues):
             self._stop_listening()
 
-    def _worth_hearing(self, standing: Standing) -> list[Queue]:
-        tools, now = self._tools, time.monotonic()
+    def _worth_hearing(self, one: Pass) -> list[Queue]:
+        now = time.monotonic()
         self._shunned = {name: until for name, until in self._shunned.items() if now < until}
-        in_order = Turns(tools.jobs.turns).in_order(self._site.queues)
-        return [each for each in in_order if each.name not in self._shunned and places(tools, standing, each) > 0]
+        in_order = Turns(self._jobs.turns).in_order(self._site.queues)
+        return [each for each in in_order if each.name not in self._shunned and one.places(each) > 0]
 
     def _stop_listening(self) -> None:
         try:
-            if "ends" in self._tools.__dict__:
-                self._tools.ends.stop_listening()
+            self._ends.stop_listening()
         except Transient:
-            self._tools.close()
+            self._ends.close()
 
     # --- until the next one
 
     def _wait(self) -> str:
         """Why the next pass is due."""
         end = time.monotonic() + self._pause()
-        while not self._tools.stopping:
+        while not self._passes.stop.asked:
             self._keep_up()
             left = min(_SLICE, end - time.monotonic())
             if left <= 0:
                 return "clock"
             if self._heard(left):
                 return "messages"
-            if self._tools.jobs.rung():
+            if self._jobs.rung():
                 return "bells"
         return "stop"
 
@@ -161,35 +167,32 @@ class _Watch:
             return False
         heard, others = self._queues[: self._free], self._queues[self._free :] if self._free else []
         try:
-            came = self._tools.ends.listen(heard, seconds)
-            return came or any(self._tools.ends.source(queue).waiting(queue, make=False) > 0 for queue in others)
+            came = self._ends.listen(heard, seconds)
+            return came or any(self._ends.source(queue).waiting(queue, make=False) > 0 for queue in others)
         except QueueFault as fault:
             log.warning("jobs queue can't be listened to, the others go on why=%r", str(fault))
             self._shunned[fault.queue] = time.monotonic() + _LONGEST_BACK_OFF
             return True
         except Transient as error:
             log.warning("broker away why=%r", str(error))
-            self._tools.close()
+            self._ends.close()
             return True
 
     def _pause(self) -> float:
         """Seconds until the clock alone wakes us. With nothing in flight and everything well, it need not."""
-        slurm, tools = self._site.slurm, self._tools
         if self._back_off:
             return self._back_off * random.uniform(0.8, 1.2)
-        if (self._free or self._paused) and not tools.jobs.active_names() and tools.jobs.pilots_idle():
+        if (self._free or self._paused) and not self._jobs.active_names() and self._jobs.pilots_idle():
             return _HOUR if self._free and len(self._queues) == len(self._site.queues) else _LONGEST_BACK_OFF
-        if not tools.traits.runs_commands:
-            return max(1.0, slurm.poll_fastest)
-        return max(1.0, slurm.poll_fastest, tools.quiet.asked_at + tools.slurm_pause - tools.server_now)
+        return max(1.0, self._site.slurm.poll_fastest, self._latest.pause() if self._latest else 0)
 
     def _keep_up(self) -> None:
         """The lease is ours as long as it is renewed; and once an hour it is told what was done."""
         now = time.monotonic()
         if now - self._renewed_at > self._site.timing.lease_expires / _LEASE_RENEWALS:
-            self._tools.check_lease()
-            self._tools.quiet.save()
-            tell_what_is_new(self._tools, self._code)
+            self._lease.check()
+            self._passes.quiet.save()
+            self._passes.tell(self._code)
             self._renewed_at = now
         if now - self._told_at > _HOUR:
             told = " ".join(f"{name}={times}" for name, times in sorted(self._count.items()))

@@ -11,7 +11,7 @@ from ..folder.facts import JobFolder
 from ..folder.jobs import JobsFolder
 from ..job.names import JobId
 from ..job.spec import JobSpec, with_resources
-from ..login.reconcile import understand
+from ..login.understand import understand
 from ..settings import Config
 
 

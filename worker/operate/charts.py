@@ -7,6 +7,7 @@ The same numbers stand in a table beside each chart: all of these are hidden fro
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from typing import Callable, Optional
 
@@ -49,7 +50,7 @@ def of_times(most: float) -> Axis:
 
 def _ticks(most: float, step: int) -> Sequence[int]:
     """From 0 to the first one that is not below `most`."""
-    return range(0, max(step, -(-int(most + 0.999) // step) * step) + 1, step)
+    return range(0, max(step, -(-math.ceil(most) // step) * step) + 1, step)
 
 
 def stacked(days: Sequence[str], series: Series, axis: Axis, words: Callable[[float], str]) -> str:

@@ -24,8 +24,8 @@ from ..folder.jobs import JobsFolder
 from ..folder.snapshot import read_facts
 from ..job.facts import Intent
 from ..job.spec import JobSpec
-from ..login.reconcile import understand
 from ..login.submit import request
+from ..login.understand import understand
 from ..settings import Config, Queue
 from ..sources import QueueFault
 from . import places, screen

@@ -213,13 +213,10 @@ def _reason_words(reason: str) -> str:
 
 
 def _outlook(scene: _Scene, view: JobView) -> Optional[Outlook]:
-    from ..login.budget import Spent
-    from ..login.tools import Tools
+    from ..login.budget import Spent, scheduler_for_people
 
     try:
-        tools = Tools(scene.config, scene.jobs)
-        tools.leave_enough(2)
-        return tools.informant.outlook(SlurmJobId(view.slurm_id))
+        return scheduler_for_people(scene.config.site, scene.jobs, 2).outlook(SlurmJobId(view.slurm_id))
     except (Unavailable, Spent):
         return None
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
-from scheduler import JobView, elements
+from scheduler import JobView, Unavailable, elements
 
+from ..build import open_ends
 from ..errors import Transient
 from ..folder.jobs import JobsFolder
 from ..job.facts import Intent
-from ..login.budget import Spent
-from ..login.tools import Tools
-from ..settings import Config
+from ..login.budget import Spent, scheduler_for_people
+from ..settings import Config, Site
 from ..sources import QueueFault
 
 
@@ -38,34 +38,34 @@ class Outside:
 
 def ask(config: Config, jobs: JobsFolder, broker: bool = True, slurm: bool = True) -> Outside:
     """One passive declare per queue, and one squeue, which counts against the budget of Slurm commands."""
-    outside, tools = Outside(), Tools(config, jobs)
-    try:
-        if broker:
-            _ask_broker(outside, tools)
-        if slurm:
-            _ask_slurm(outside, tools)
-    finally:
-        tools.close()
+    outside = Outside()
+    if broker:
+        _ask_broker(outside, config)
+    if slurm:
+        _ask_slurm(outside, config.site, jobs)
     return outside
 
 
-def _ask_broker(outside: Outside, tools: Tools) -> None:
+def _ask_broker(outside: Outside, config: Config) -> None:
+    ends = open_ends(config)
     try:
-        for queue in tools.config.site.queues:
+        for queue in config.site.queues:
             try:
-                outside.waiting[queue.name] = tools.ends.source(queue).waiting(queue, make=False)
+                outside.waiting[queue.name] = ends.source(queue).waiting(queue, make=False)
             except QueueFault as fault:
                 outside.queue_faults[queue.name] = str(fault)
     except Transient as error:
         outside.broker_away = str(error)
+    finally:
+        ends.close()
 
 
-def _ask_slurm(outside: Outside, tools: Tools) -> None:
+def _ask_slurm(outside: Outside, site: Site, jobs: JobsFolder) -> None:
     try:
-        tools.leave_enough(1)
-        views = tools.ask_queue()
+        views = scheduler_for_people(site, jobs, 1).queue()
     except Spent:
         outside.slurm_away = "its commands are used up for now (slurm.commands_per_second)"
-        return
-    outside.slurm_away = tools.slurm_away
-    outside.views = {(view.name, element): view for view in views for element in elements(view.slurm_id) or [None]}
+    except Unavailable as error:
+        outside.slurm_away = str(error)
+    else:
+        outside.views = {(view.name, element): view for view in views for element in elements(view.slurm_id) or [None]}

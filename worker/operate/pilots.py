@@ -225,7 +225,7 @@ def _ask_to_put_back(
     """Only one process at a time may do it. Where that is a pass, or a watch, it is told so by a file, and does it."""
     if options.dry_run:
         return _put_back_all(config, pools, True, options.json)
-    code = guarded(config, lambda tools: _put_back_all(config, pools, False, options.json))
+    code = guarded(config, lambda *_: _put_back_all(config, pools, False, options.json))
     if code != os.EX_TEMPFAIL:
         return code
     for _, pool in pools:

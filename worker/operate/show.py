@@ -214,13 +214,10 @@ def _used_by_all(config: Config, jobs: JobsFolder, job: JobFolder, offline: bool
 
 
 def _ask(config: Config, jobs: JobsFolder, slurm_id: str) -> tuple[Optional[Usage], str]:
-    from ..login.budget import Spent
-    from ..login.tools import Tools
+    from ..login.budget import Spent, scheduler_for_people
 
     try:
-        tools = Tools(config, jobs)
-        tools.leave_enough(1)
-        return tools.informant.usage(SlurmJobId(slurm_id)), ""
+        return scheduler_for_people(config.site, jobs, 1).usage(SlurmJobId(slurm_id)), ""
     except Unavailable as error:
         return None, str(error)
     except Spent:

@@ -13,7 +13,7 @@ from typing import Any, Optional
 from ..errors import InvalidSpec
 from ..installed import why_stopped, workloads_of
 from ..job.spec import JobSpec
-from ..login.reconcile import understand
+from ..login.understand import understand
 from ..requester import Requester
 from ..settings import Config, Queue, ResourceRules
 

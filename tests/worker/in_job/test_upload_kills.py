@@ -12,11 +12,7 @@ from tests.services.upstream import Upstream
 from tests.worker.in_job.test_upload import BODY, PUT, whole
 from tests.worker.in_job.whole import Whole
 from worker.folder import paths
-from worker.folder.jobs import JobsFolder
-from worker.folder.snapshot import read_facts
-from worker.job.judge import Conclude
-from worker.login import reconcile
-from worker.login.tools import Tools
+from worker.login.uploads import Uploads
 
 
 class Killed(BaseException):
@@ -49,10 +45,7 @@ def nameless(step: str) -> str:
 
 def next_pass(job: Whole) -> None:
     if job.outcome is None:
-        facts = read_facts(job.job)
-        assert facts is not None
-        tools = Tools(job.config, JobsFolder(job.config.site.jobs_dir))
-        assert reconcile._take_step(tools, job.job, facts, Conclude(1), reconcile.Standing())
+        assert Uploads(job.config, lambda: None).conclude(job.job, job.attempt, job.result)
     if not job.job.delivered.is_there():
         job.deliver()
 

@@ -10,10 +10,12 @@ import pytest
 
 from scheduler import SlurmJobId
 from tests.worker.examples import config_for
+from worker.build import open_scheduler
 from worker.folder.jobs import JobsFolder
-from worker.login import reconcile
-from worker.login.budget import Budget, Spent
-from worker.login.tools import Tools
+from worker.login.budget import Budget, Spent, budget_of
+from worker.login.notices import Notices
+from worker.login.questions import Cancels, Questions
+from worker.login.quiet import Quiet
 from worker.settings import SlurmSettings
 
 
@@ -69,14 +71,17 @@ def test_a_cancel_that_takes_two_commands_counts_two_and_waits_for_two(tmp_path:
     slurm = SlurmSettings(bin_dir=str(scancel.parent), commands_per_second=0.0001, commands_at_once=3)
     jobs = JobsFolder(tmp_path / "jobs")
     jobs.prepare()
-    tools, standing = Tools(config_for(tmp_path, changes={"slurm": slurm}), jobs), reconcile.Standing()
+    site = config_for(tmp_path, changes={"slurm": slurm}).site
+    budget = budget_of(site, jobs)
     for _ in range(3 - left):
-        tools.budget.take("squeue")
-    tools.budget.used.clear()
-    standing.to_cancel[False] = [*(SlurmJobId(f"7_{element}") for element in range(499)), SlurmJobId("8")]
+        budget.take("squeue")
+    budget.used.clear()
+    questions = Questions(slurm, budget, Quiet(jobs.standing), Notices(), lambda: open_scheduler(site, budget.spent_on))
+    cancels = Cancels(questions, budget)
+    cancels.add([*(SlurmJobId(f"7_{element}") for element in range(499)), SlurmJobId("8")])
 
-    reconcile._cancel_all(tools, standing)
+    cancels.send()
 
     ran = (tmp_path / "saw").read_text().splitlines() if used else []
-    assert tools.budget.used["scancel"] == len(ran) == used
-    assert tools.budget.left() == left - used
+    assert budget.used["scancel"] == len(ran) == used
+    assert budget.left() == left - used

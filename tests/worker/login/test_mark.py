@@ -36,7 +36,7 @@ def installed(place: Path, jobs: str = "jobs") -> Config:
 
 
 def one_pass(config: Config) -> int:
-    return guarded(config, lambda tools: 0)
+    return guarded(config, lambda *_: 0)
 
 
 def place_in(config: Config) -> Mark:

@@ -18,7 +18,8 @@ from scheduler import BatchRequest, JobView, Phase, Refused, SlurmJobId, Unavail
 from slurm.traits import TRAITS
 from tests.both import ends_of
 from tests.worker.examples import config_for
-from worker.errors import Transient
+from tests.worker.login.process import passes_of
+from worker.errors import LoginRefused, Transient
 from worker.folder import paths
 from worker.folder.answer import conclude, deliver, record
 from worker.folder.facts import JobFolder, cluster_of
@@ -27,9 +28,6 @@ from worker.folder.records import Fact
 from worker.job.facts import Group, Message, Started
 from worker.job.names import JobId
 from worker.job.outcome import Reply, Result
-from worker.login.away import SiteAway
-from worker.login.one_pass import run_pass
-from worker.login.tools import Tools
 from worker.settings import Config, Queue, RetryPolicy, Seconds, Timing
 from worker.sources import Properties, Settled, Taken
 
@@ -160,23 +158,24 @@ class Login:
         self.jobs = JobsFolder(self.config.site.jobs_dir)
         self.jobs.prepare()
         self.broker, self.cluster = Broker(), Cluster()
-        self.refused = False
+        self.refused: Optional[Transient] = None
+        """What the API says to a login."""
 
     def use_retry(self, retry: RetryPolicy) -> None:
         workloads = {n: replace(w, retry=retry) for n, w in self.config.site.workloads.items()}
         self.config = replace(self.config, site=replace(self.config.site, workloads=workloads))
 
     def one_pass(self, drain: bool = True) -> int:
-        tools = Tools(self.config, self.jobs)
-        tools.__dict__.update(ends=ends_of(self.config.site, self.broker), scheduler=self.cluster)
-        if not self.refused:
-            tools.__dict__.update(token="a token")
-        else:
-            tools.__class__ = RefusedTools
+        ends = ends_of(self.config.site, self.broker)
         try:
-            return run_pass(tools, drain)
+            return passes_of(self.config, self.jobs, ends, self.cluster, authenticate=self.log_in).begin().run(drain)
         finally:
             self.broker.close()
+
+    def log_in(self) -> str:
+        if self.refused is not None:
+            raise self.refused
+        return "a token"
 
     def run_jobs(self, worker: Callable[[Login, JobFolder, int], None], end: str) -> None:
         """Everything that was submitted runs, in the way of `worker`, and ends with this word."""
@@ -195,12 +194,6 @@ class Login:
 
     def errors(self) -> list[str]:
         return [json.loads(reply.body)["error"] for reply in self.broker.sent]
-
-
-class RefusedTools(Tools):
-    @property
-    def token(self) -> str:
-        raise SiteAway("login", "the API refuses our user or password")
 
 
 def dies(login: Login, job: JobFolder, number: int) -> None:
@@ -566,7 +559,7 @@ def test_what_a_power_failure_takes_of_an_understood_message_is_understood_anew(
 @pytest.mark.parametrize("away", ["login", "slurm", "broker"])
 def test_while_the_site_is_away_no_message_is_taken_and_none_is_lost(login: Login, away: str) -> None:
     login.broker.ask()
-    login.refused = away == "login"
+    login.refused = LoginRefused("the API refuses our user or password") if away == "login" else None
     login.cluster.fault = Unavailable("slurmctld is away") if away == "slurm" else None
     login.broker.away = away == "broker"
 
@@ -575,7 +568,7 @@ def test_while_the_site_is_away_no_message_is_taken_and_none_is_lost(login: Logi
     assert code in (69, 77) and (code == 77) == (away == "login")
     assert len(login.broker.queued) == 1 and login.active() == []
 
-    login.refused, login.cluster.fault, login.broker.away = False, None, False
+    login.refused, login.cluster.fault, login.broker.away = None, None, False
     assert login.one_pass() == 0
     assert len(login.cluster.jobs) == 1
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.worker.examples import NOW, config_for
 from tests.worker.login import test_passes
-from tests.worker.login.test_hiring import All
+from tests.worker.login.test_hiring import hired
 from tests.worker.login.test_passes import Login, PowerFailure
 from tests.worker.login.test_queues import Site
 from tests.worker.login.test_watch_loop import Watching
@@ -21,10 +21,7 @@ from tests.worker.test_batches import claimed
 from worker.folder import batches, paths, pause
 from worker.folder.batches import Pool
 from worker.folder.jobs import JobsFolder
-from worker.login.pilots import want
-from worker.login.reconcile import Standing
-from worker.login.tools import Tools
-from worker.settings import Seconds
+from worker.settings import Config, Seconds
 
 
 @pytest.fixture
@@ -141,7 +138,7 @@ def test_an_idle_pass_tells_of_a_damaged_pause_too(site: Site) -> None:
 def test_a_pass_that_takes_many_messages_stops_where_somebody_pauses_it_meanwhile(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.login.take._AT_ONCE", 2)
+    monkeypatch.setattr("worker.login.claiming._AT_ONCE", 2)
     ack = site.broker.ack
 
     def pause_then_ack(*arguments: object) -> None:
@@ -164,7 +161,7 @@ def test_a_watch_stops_listening_at_its_next_turn_says_so_once_and_wakes_when_th
 ) -> None:
     monkeypatch.setattr(signal, "alarm", lambda seconds: 0)
     watching = Watching(Login(tmp_path / "site"))
-    jobs = watching.tools.jobs
+    jobs = watching.jobs
     assert watching.one_pass() == 100
     pause.begin(jobs, "anna@login1", False, "")
     assert jobs.rung() and watching.wakes_for() == "bells"
@@ -183,7 +180,7 @@ def test_a_watch_stops_listening_at_its_next_turn_says_so_once_and_wakes_when_th
 
 
 @pytest.fixture
-def tools(tmp_path: Path) -> Tools:
+def with_pilots(tmp_path: Path) -> Config:
     """There are jobs for pilots."""
     config = config_for(tmp_path)
     queues = tuple(replace(each, mode="pilot") for each in config.site.queues)
@@ -192,22 +189,17 @@ def tools(tmp_path: Path) -> Tools:
     pool = Pool(jobs, queues[0].name)
     pool.prepare()
     batches.add(pool, [claimed(number) for number in range(8)], NOW)
-    made = Tools(replace(config, site=replace(config.site, queues=queues)), jobs)
-    made.workloads = All(config.root, config.site)
-    return made
+    return replace(config, site=replace(config.site, queues=queues))
 
 
 @pytest.mark.parametrize(("submit", "started"), [(False, 1), (True, 0)])
 def test_pilots_are_started_for_the_batches_that_are_there_unless_nothing_is_submitted(
-    tools: Tools, submit: bool, started: int
+    with_pilots: Config, submit: bool, started: int
 ) -> None:
-    pause.begin(tools.jobs, "anna@login1", submit, "")
-    standing = Standing()
-    standing.paused = pause.look(tools.jobs)
+    jobs = JobsFolder(with_pilots.site.jobs_dir)
+    pause.begin(jobs, "anna@login1", submit, "")
 
-    want(tools, standing)
-
-    assert len(standing.ready) == started
+    assert hired(with_pilots, pause.look(jobs)) == started
 
 
 # --- the file

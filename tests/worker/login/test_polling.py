@@ -18,10 +18,13 @@ from bench.scale_ground import end
 from tests.worker.examples import NOW, config_for
 from tests.worker.login.test_scale import Site, job_id
 from tests.worker.model.machine import SHARED_MEMORY
+from worker.build import open_scheduler
 from worker.embedded import Embedded
 from worker.folder.jobs import JobsFolder
+from worker.login.budget import budget_of
+from worker.login.notices import Notices
+from worker.login.questions import Questions
 from worker.login.quiet import Quiet
-from worker.login.tools import Tools
 from worker.settings import Replies, Seconds, SlurmSettings
 from worker.sources import Properties
 
@@ -34,7 +37,11 @@ class Story:
         patch.setattr(time, "time", lambda: self.now)
         jobs = JobsFolder(place / "jobs")
         jobs.prepare()
-        self.tools = Tools(config_for(place, changes={"slurm": settings}), jobs, watching=True)
+        site = config_for(place, changes={"slurm": settings}).site
+        self.budget, self.quiet = budget_of(site, jobs), Quiet(jobs.standing)
+        self.questions = Questions(
+            settings, self.budget, self.quiet, Notices(watching=True), lambda: open_scheduler(site)
+        )
         self.asked: list[float] = []
 
     def go_on(self, seconds: int, change_every: int = 0, work_every: int = 0) -> None:
@@ -42,12 +49,12 @@ class Story:
         for second in range(seconds):
             self.now += 1
             if change_every and second % change_every == 0:
-                self.tools.quiet.changed_at = self.now
+                self.quiet.changed_at = self.now
             if work_every and second % work_every == 0:
-                self.tools.budget.take("sbatch")
-            if not self.tools.asked_just_now:
-                self.tools.budget.take("squeue")
-                self.tools.quiet.asked_at = self.now
+                self.budget.take("sbatch")
+            if not self.questions.just_asked(self.now):
+                self.budget.take("squeue")
+                self.quiet.asked_at = self.now
                 self.asked.append(self.now)
 
     def pauses(self) -> list[float]:

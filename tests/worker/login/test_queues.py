@@ -16,11 +16,13 @@ import pytest
 
 from tests.both import ends_of
 from tests.worker.login import test_passes
+from tests.worker.login.process import NO_LEASE, passes_of
 from tests.worker.login.test_passes import GOOD, Login
+from worker.folder.jobs import JobsFolder
 from worker.login import watch
 from worker.login.guard import guarded, without_work
-from worker.login.one_pass import run_pass
-from worker.login.tools import Tools
+from worker.login.lease import Lease
+from worker.login.notices import Notices
 from worker.settings import Queue
 from worker.sources import Properties, QueueFault, Taken
 
@@ -78,10 +80,10 @@ class Site(Login):
     def guarded_pass(self) -> int:
         """Through the door that sends a pass home where nothing is to be done."""
 
-        def work(tools: Tools) -> int:
-            tools.__dict__.update(ends=ends_of(self.config.site, self.broker), scheduler=self.cluster, token="a token")
-            code = without_work(self.config, self.jobs, tools.ends, tools.server_now)
-            return run_pass(tools, drain=True) if code is None else code
+        def work(jobs: JobsFolder, held: Lease) -> int:
+            ends = ends_of(self.config.site, self.broker)
+            code = without_work(self.config, jobs, ends, held.server_now)
+            return passes_of(self.config, jobs, ends, self.cluster, held).run(drain=True) if code is None else code
 
         return guarded(self.config, work)
 
@@ -203,10 +205,9 @@ def test_a_broker_that_is_away_is_away_for_all(tmp_path: Path) -> None:
 
 class Watching(watch._Watch):
     def __init__(self, site: Site) -> None:
-        self.tools = Tools(site.config, site.jobs)
-        self.tools.__dict__.update(ends=ends_of(site.config.site, site.broker), scheduler=site.cluster, token="a token")
-        self.tools.token_at = time.time()
-        super().__init__(self.tools)
+        ends = ends_of(site.config.site, site.broker)
+        passes = passes_of(site.config, site.jobs, ends, site.cluster, watching=True)
+        super().__init__(site.config.site, site.jobs, NO_LEASE, ends, passes)
 
 
 @pytest.fixture(autouse=True)
@@ -258,11 +259,11 @@ def test_with_one_place_left_a_message_in_any_queue_wakes_it(tmp_path: Path) -> 
 
 def test_a_watch_forgets_what_it_has_said_of_jobs_that_are_gone(tmp_path: Path) -> None:
     site = Site(tmp_path / "site", "a", places=9)
-    tools = Tools(site.config, site.jobs, watching=True)
+    notices = Notices(watching=True)
     (site.jobs.active / "kept").mkdir()
     for job in ("kept", "gone"):
-        tools.is_new(job, 1)
+        notices.is_new(job, 1)
 
-    tools.renew()
+    notices.forget_gone(site.jobs.active)
 
-    assert tools.told == {"kept": 1}
+    assert [notices.is_new(job, 1) for job in ("kept", "gone")] == [False, True]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
+from tests.worker.login.process import NO_LEASE
 from tests.worker.test_batches import claimed
 from worker.folder import batches
 from worker.folder.batches import Batch, Pool
 from worker.folder.jobs import JobsFolder
-from worker.login.pilots import _give_up_waiting
-from worker.login.reconcile import Standing
-from worker.login.tools import Tools
+from worker.login.pass_state import PassState
+from worker.login.pilots import Pilots
+from worker.login.pools import KnownIds
+from worker.login.tally import Uncounted
 from worker.operate.pilots import _jobs_in
 from worker.settings import Queue
 
@@ -52,9 +52,12 @@ def test_the_ids_of_open_jobs_are_all_found(pool: Pool, monkeypatch: pytest.Monk
 
 def test_a_pass_does_not_end_over_it(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     take_the_first_after_a_look_at("todo", pool, monkeypatch)
-    tools = cast(Tools, SimpleNamespace(server_now=time.time(), now=time.time, note=lambda *_: None))
+    nobody, state = cast(Any, None), PassState()
+    tending = Pilots(nobody, nobody, NO_LEASE, KnownIds(), nobody, nobody, Uncounted(), state)
 
-    _give_up_waiting(tools, Queue("jobs", "sample"), pool, Standing())
+    tending._give_up_waiting(Queue("jobs", "sample"), pool)
+
+    assert not state.faults.left_alone
 
     assert [batch.pilot for batch in pool.batches(pool.locked)] == ["pilot-1"] and not pool.batches(pool.ended)
 

@@ -15,11 +15,9 @@ from typing import Any, Optional
 import pytest
 
 from scheduler import Unavailable
-from tests.both import ends_of
 from tests.worker.login import test_passes
 from tests.worker.login.test_passes import Login
 from tests.worker.login.test_watch_loop import Watching
-from worker import api
 from worker.errors import LoginRefused, Transient
 from worker.folder import paths
 from worker.folder.records import Exclusive
@@ -92,12 +90,8 @@ class Outage:
     def api(self) -> None:
         self._no_login(Transient("the API can't be reached"))
 
-    def _no_login(self, error: Exception) -> None:
-        def refuse(_: object) -> str:
-            raise error
-
-        self.patch.setattr(api.Api, "authenticate", refuse)
-        self.login.refused = True  # in a pass of cron
+    def _no_login(self, error: Transient) -> None:
+        self.login.refused = error
 
     def full_disk(self) -> None:
         real = os.statvfs
@@ -131,7 +125,7 @@ class Outage:
     def over(self) -> None:
         self.patch.undo()
         self.login.cluster.fault = None
-        self.login.refused = self.broker.away = False
+        self.login.refused, self.broker.away = None, False
 
 
 OUTAGES = ["slurm", "login_refused", "api", "full_disk", "read_only_disk", "quota", "missing_program", "broker_away"]
@@ -151,9 +145,13 @@ def broker() -> Quorum:
 
 class Listening(Watching):
     def __init__(self, login: Login, broker: Quorum) -> None:
-        super().__init__(login)
-        self.tools.__dict__["ends"] = ends_of(login.config.site, broker)
+        super().__init__(login, broker)
         self.quorum = broker
+
+    def forget_login(self) -> None:
+        """As if it were old."""
+        assert self._latest is not None
+        self._latest._login._at = 0.0
 
     def turn(self) -> None:
         """A pass, and what follows it until the next one."""
@@ -189,7 +187,7 @@ def test_in_a_watch_an_outage_costs_one_return_at_the_most_however_long_it_is(
         outage = Outage(login, broker, patch)
         getattr(outage, what)()
         if login.refused:
-            watching.tools.__dict__.pop("token")
+            watching.forget_login()
         broker.ask()
         assert watching._heard(0) and broker.heard, "this is how the watch finds out"
         for _ in range(40):
@@ -199,7 +197,6 @@ def test_in_a_watch_an_outage_costs_one_return_at_the_most_however_long_it_is(
         assert (broker.returns, broker.dropped, len(broker.queued)) == (1, 0, 1)
         outage.over()
 
-    watching.tools.__dict__["token"] = "a token"
     watching.turn()
     assert not broker.queued and len(login.active()) == 1
 

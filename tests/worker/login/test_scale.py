@@ -20,13 +20,14 @@ from bench.scale_ground import end, fill_active, fill_done
 from scheduler import BatchRequest, JobView, SlurmJobId, Unavailable
 from slurm import states
 from tests.worker.examples import config_for
+from tests.worker.login.process import passes_of
 from tests.worker.model.machine import SHARED_MEMORY
+from worker.build import open_ends
 from worker.folder.jobs import JobsFolder
 from worker.job.names import JobId
 from worker.login.guard import guarded
-from worker.login.one_pass import run_pass
+from worker.login.lease import Lease
 from worker.login.quiet import LOOK_AGAIN
-from worker.login.tools import Tools
 from worker.operate import cancel
 from worker.settings import Config, Seconds, SlurmSettings
 
@@ -107,9 +108,9 @@ class Site:
             FILES.place = ""
         return FILES.seen + self.cluster.asked
 
-    def _pass(self, tools: Tools) -> int:
-        tools.__dict__.update(scheduler=self.cluster, token="a token")
-        return run_pass(tools, drain=True)
+    def _pass(self, jobs: JobsFolder, held: Lease) -> int:
+        with passes_of(self.config, jobs, open_ends(self.config), self.cluster, held) as passes:
+            return passes.run(drain=True)
 
     def quiet(self) -> int:
         return len(json.loads(self.jobs.standing.read_text())["jobs"])

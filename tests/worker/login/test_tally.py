@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
@@ -15,9 +16,9 @@ from tests.worker.operate.ground import jobs_in, put
 from worker.job.facts import Delivered
 from worker.job.outcome import Output, Used
 from worker.login import tally
-from worker.login.tally import BUCKETS, Commands, Ended, Spread, Tally
+from worker.login.budget import budget_of
+from worker.login.tally import BUCKETS, Commands, Ended, Spread, Tally, Uncounted
 from worker.login.telling import tell
-from worker.login.tools import Tools
 
 ONE = Ended("2026-11-21", "succeeded", "train", [("fetch", 2.0), ("run", 70.0)], 100, 10, 1)
 
@@ -79,40 +80,44 @@ def test_of_a_job_its_steps_bytes_and_attempts_are_counted(tmp_path: Path) -> No
     ]  # fmt: skip
 
 
-def tools_of(tmp_path: Path, metrics_file: str) -> Tools:
+def teller(tmp_path: Path, metrics_file: str = "") -> Callable[[Uncounted, int], Path]:
+    """Tells what was seen, with this exit code; returns the tally."""
     jobs = jobs_in(tmp_path)
     config = config_for(tmp_path, changes={"jobs_dir": jobs.path, "metrics_file": metrics_file})
-    return Tools(config, jobs)
+
+    def told(seen: Uncounted, code: int) -> Path:
+        tell(config, jobs, seen, budget_of(config.site, jobs), code)
+        return jobs.tally
+
+    return told
 
 
 def test_metrics_that_can_t_be_written_change_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    tools = tools_of(tmp_path, "/nowhere/batchferry.prom")
-    tools.ended.append(ONE)
+    seen = Uncounted([ONE])
 
-    tell(tools, 0)
+    kept = teller(tmp_path, "/nowhere/batchferry.prom")(seen, 0)
 
     assert "metrics can't be written" in caplog.text
-    assert json.loads(tools.jobs.tally.read_text())["jobs"] == {"succeeded train": 1}
+    assert json.loads(kept.read_text())["jobs"] == {"succeeded train": 1} and seen == Uncounted()
 
 
 def test_a_pass_with_a_fault_leaves_the_time_of_the_last_good_one(tmp_path: Path) -> None:
-    tools = tools_of(tmp_path, "")
-    tell(tools, os.EX_OK)
-    good = tally.read(tools.jobs.tally).last_success
+    told = teller(tmp_path)
+    good = tally.read(told(Uncounted(), os.EX_OK)).last_success
 
-    tell(tools, os.EX_UNAVAILABLE)
+    kept = told(Uncounted(), os.EX_UNAVAILABLE)
 
-    assert good > 0 and tally.read(tools.jobs.tally).last_success == good
+    assert good > 0 and tally.read(kept).last_success == good
 
 
 def test_a_full_disk_stops_no_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tools = tools_of(tmp_path, "")
+    told = teller(tmp_path)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
 
-    tell(tools, 0)
+    kept = told(Uncounted(), 0)
 
-    assert not tools.jobs.tally.exists() and tally.read(tools.jobs.tally) == Tally()
+    assert not kept.exists() and tally.read(kept) == Tally()

@@ -20,13 +20,13 @@ import pytest
 from scheduler import BatchRequest, JobView, Phase, SlurmJobId
 from tests.both import ends_of
 from tests.worker.login import test_passes
+from tests.worker.login.process import NO_LEASE, a_token
 from tests.worker.login.test_passes import GOOD, Login, starts_and_dies
 from tests.worker.model.machine import SHARED_MEMORY
 from tests.worker.spending import Spending
 from worker.job.facts import Asked
 from worker.login.budget import LEAST_AT_ONCE, LOOK, Budget, Spent
-from worker.login.one_pass import run_pass
-from worker.login.tools import Tools
+from worker.login.passes import Passes
 from worker.settings import Seconds
 
 pytestmark = pytest.mark.unhurried
@@ -176,27 +176,25 @@ class Site(Login):
         self.burst, self.names = burst, itertools.count()
         self.cluster: Cluster = Cluster(clock)
         self.claimed_at: dict[str, float] = {}
-        self.tools: Optional[Tools] = None
+        self.watch: Optional[Passes] = None
 
     def ask_for(self, cpus: int) -> None:
         body = json.dumps({**json.loads(GOOD), "resources": {"cpus": cpus}}).encode()
         self.broker.ask(body, name=f"c-{next(self.names)}")
 
     def one_pass(self, drain: bool = True) -> int:
-        tools = self.tools or Tools(self.config, self.jobs)
-        tools.__dict__.update(
-            ends=ends_of(self.config.site, self.broker), scheduler=Spending(self.cluster, tools.budget), token="a token"
-        )
-        tools.token_at = self.clock.now
-        if self.tools:
-            tools.renew()
-        code = run_pass(tools, drain)
+        code = (self.watch or self.new_process()).begin().run(drain)
         self.broker.close()
         for job in self.active():
             self.claimed_at.setdefault(job.id, self.clock.now)
         used, most = sum(self.cluster.calls.values()), self.burst + (self.clock.now - self.began) * self.rate
         assert used <= most + 1e-6, f"the site allows {most}: {self.cluster.calls}"
         return code
+
+    def new_process(self, watching: bool = False) -> Passes:
+        ends = ends_of(self.config.site, self.broker)
+        return Passes(self.config, self.jobs, NO_LEASE, ends, watching,
+                      lambda spent_on: Spending(self.cluster, spent_on), a_token)  # fmt: skip
 
     def passes(self, commands: float, pause: float) -> None:
         """As many as it takes until the site would have allowed so many commands."""
@@ -206,7 +204,7 @@ class Site(Login):
 
 
 def watched(site: Site) -> Site:
-    site.tools = Tools(site.config, site.jobs, watching=True)
+    site.watch = site.new_process(watching=True)
     return site
 
 

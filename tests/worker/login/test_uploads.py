@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -15,12 +15,8 @@ from tests.worker.in_job.test_upload import BODY, PUT, whole
 from tests.worker.in_job.test_upload_ways import left_alone
 from tests.worker.in_job.whole import Whole
 from worker.folder.facts import read_result
-from worker.folder.jobs import JobsFolder
-from worker.folder.snapshot import read_facts
 from worker.job.facts import Asked, Outcome, Transfer
-from worker.job.judge import Conclude
-from worker.login import reconcile
-from worker.login.tools import Tools
+from worker.login.uploads import Uploads
 from worker.settings import Seconds
 
 
@@ -31,11 +27,11 @@ def job(tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> 
     yield left_alone(whole(tmp_path, upstream), monkeypatch)
 
 
-def one_pass(job: Whole, **tools: Any) -> bool:
+def one_pass(job: Whole, until: Optional[float] = None) -> bool:
     """What a pass does where the judge says that the attempt's result is the job's; whether it is."""
-    made, facts = Tools(job.config, JobsFolder(job.config.site.jobs_dir), **tools), read_facts(job.job)
-    assert facts is not None
-    return reconcile._take_step(made, job.job, facts, Conclude(1), reconcile.Standing())
+    uploads = Uploads(job.config, lambda: None)
+    uploads.until = uploads.until if until is None else until
+    return uploads.conclude(job.job, job.attempt, job.result)
 
 
 def outcome_of(job: Whole) -> Outcome:
@@ -109,9 +105,8 @@ def test_a_pass_goes_on_for_a_while_only(job: Whole, upstream: Upstream, monkeyp
     assert not one_pass(job) and job.outcome is None and PUT not in upstream.files
 
 
-@pytest.mark.parametrize("why", [{"stopping": True}, {"uploads_until": 0.5}])
-def test_a_pass_that_has_to_end_begins_none(job: Whole, upstream: Upstream, why: dict[str, Any]) -> None:
-    assert not one_pass(job, **why) and upstream.requests == []
+def test_between_two_turns_others_have_theirs(job: Whole, upstream: Upstream) -> None:
+    assert not one_pass(job, until=time.monotonic()) and upstream.requests == []
 
 
 def test_the_outcome_is_the_job_s_and_its_attempt_has_succeeded_all_the_same(job: Whole, upstream: Upstream) -> None:

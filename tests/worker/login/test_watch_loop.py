@@ -10,17 +10,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional, cast
+from typing import Callable, Optional, cast
 
 import pytest
 
 from tests.both import ends_of
 from tests.worker.login import test_passes
+from tests.worker.login.process import NO_LEASE, passes_of
 from tests.worker.login.test_passes import Login
-from worker import api
 from worker.job.names import JobId
 from worker.login import watch
-from worker.login.tools import Tools
+from worker.login.lease import Lease
+from worker.login.notices import Notices
 from worker.settings import Config, Seconds
 
 
@@ -41,14 +42,15 @@ class Broker(test_passes.Broker):
 class Watching(watch._Watch):
     """With a broker and a scheduler in memory, and no alarm."""
 
-    def __init__(self, login: Login) -> None:
-        self.broker, self.cluster = Broker(), login.cluster
-        self.tools = Tools(login.config, login.jobs)
-        self.tools.__dict__.update(
-            ends=ends_of(login.config.site, self.broker), scheduler=self.cluster, token="a token"
-        )
-        self.tools.token_at = time.time()
-        super().__init__(self.tools)
+    def __init__(
+        self, login: Login, broker: Optional[test_passes.Broker] = None, lease: object = NO_LEASE,
+        authenticate: Optional[Callable[[], str]] = None,
+    ) -> None:  # fmt: skip
+        self.broker, self.cluster, self.jobs = Broker(), login.cluster, login.jobs
+        site, ends = login.config.site, ends_of(login.config.site, broker or self.broker)
+        self.passes = passes_of(login.config, login.jobs, ends, self.cluster, cast(Lease, lease), watching=True,
+                                authenticate=authenticate or login.log_in)  # fmt: skip
+        super().__init__(site, login.jobs, cast(Lease, lease), ends, self.passes)
 
     def one_pass(self) -> int:
         """How many messages may be taken afterwards."""
@@ -84,10 +86,10 @@ def test_with_nothing_in_flight_it_listens_and_no_clock_wakes_it(watching: Watch
 
 @pytest.mark.parametrize("code", [errno.ENOTCONN, errno.ESTALE, errno.EIO])
 def test_a_disk_that_is_away_for_a_while_does_not_end_it(
-    watching: Watching, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int
+    login: Login, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int
 ) -> None:
-    lease, slept = Lease(OSError(code, os.strerror(code))), list[float]()
-    watching.tools.lease = cast(Any, lease)
+    lease, slept = BadLease(OSError(code, os.strerror(code))), list[float]()
+    watching = Watching(login, lease=lease)
     clock = time.monotonic()
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(time, "monotonic", lambda: clock + sum(slept))
@@ -101,17 +103,17 @@ def test_a_disk_that_is_away_for_a_while_does_not_end_it(
 
     said = [line.getMessage() for line in caplog.records if line.levelno >= logging.ERROR]
     assert len(said) == 3 and all("kind=disk" in line for line in said) and waited == 1 + 2 + 4
-    assert watching.broker.hushed and len(list(watching.tools.jobs.active_jobs())) == 1
+    assert watching.broker.hushed and len(list(watching.jobs.active_jobs())) == 1
 
 
-def test_another_error_of_the_lease_ends_it(watching: Watching) -> None:
-    watching.tools.lease = cast(Any, Lease(PermissionError(errno.EPERM, os.strerror(errno.EPERM))))
+def test_another_error_of_the_lease_ends_it(login: Login) -> None:
+    watching = Watching(login, lease=BadLease(PermissionError(errno.EPERM, os.strerror(errno.EPERM))))
 
     with pytest.raises(PermissionError):
         watching._round()
 
 
-class Lease:
+class BadLease:
     """One whose file can't be asked for at times."""
 
     def __init__(self, error: Optional[OSError]) -> None:
@@ -125,7 +127,7 @@ class Lease:
 
 def test_a_bell_wakes_it(watching: Watching) -> None:
     watching.one_pass()
-    watching.tools.jobs.ring(JobId("a" * 32))
+    watching.jobs.ring(JobId("a" * 32))
 
     assert watching.wakes_for() == "bells"
 
@@ -156,8 +158,8 @@ def test_it_hears_no_more_queues_than_places_are_free(login: Login) -> None:
 
 def test_where_no_slurm_command_is_left_it_does_not_listen(watching: Watching) -> None:
     assert watching.one_pass() == 100
-    while watching.tools.budget.left() >= 3:
-        watching.tools.budget.take("squeue")
+    while watching.passes.budget.left() >= 3:
+        watching.passes.budget.take("squeue")
 
     assert watching.one_pass() == 0
 
@@ -181,20 +183,16 @@ def test_it_backs_off_while_something_is_away_and_listens_when_it_is_back(
     assert watching.one_pass() == 100 and watching._back_off == 0
 
 
-def test_it_logs_in_once_and_again_when_the_login_is_old(
-    login: Login, watching: Watching, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_logs_in_once_and_again_when_the_login_is_old(login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
     logins: list[float] = []
     clock = time.time()
 
-    def authenticate(self: api.Api) -> str:
+    def authenticate() -> str:
         logins.append(clock)
         return f"token {len(logins)}"
 
-    monkeypatch.setattr(api.Api, "authenticate", authenticate)
     monkeypatch.setattr(time, "time", lambda: clock)
-    del watching.tools.__dict__["token"]
-    watching.tools.token_at = 0
+    watching = Watching(login, authenticate=authenticate)
 
     for number, seconds in enumerate((0, 100, 100, 99, 2, 100)):
         clock += seconds
@@ -234,8 +232,10 @@ def test_an_idle_pass_says_nothing_and_the_hour_s_line_says_what_was_done(
     assert "in the last hour passes=5" in caplog.text and not watching._count
 
 
-def test_what_waits_for_its_queue_is_said_once_and_not_in_each_pass(watching: Watching) -> None:
-    said = [watching.tools.is_new("a", times) for times in (1, 1, 1, 2, 2)]
+def test_what_waits_for_its_queue_is_said_once_and_not_in_each_pass() -> None:
+    notices = Notices(watching=True)
+
+    said = [notices.is_new("a", times) for times in (1, 1, 1, 2, 2)]
 
     assert said == [True, False, False, True, False]
 

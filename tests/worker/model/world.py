@@ -30,6 +30,7 @@ from tests.worker.model.books import Attempt, Books, Broken, Sent, promise
 from tests.worker.model.cluster import Cluster, SlurmJob
 from tests.worker.model.power import LATER_THAN_ANY_STORY, Event, PowerFailure, Process, Trouble
 from tests.worker.spending import Spending
+from worker.build import open_ends
 from worker.embedded import Embedded
 from worker.errors import Damaged, Transient
 from worker.folder import paths
@@ -41,9 +42,9 @@ from worker.in_job.steps import Placement
 from worker.job.facts import Asked, Group
 from worker.job.names import JobId
 from worker.login.guard import guarded
-from worker.login.one_pass import run_pass
+from worker.login.lease import Lease
+from worker.login.passes import Passes
 from worker.login.resend import resend
-from worker.login.tools import Tools
 from worker.sources import Properties
 
 SITE = """\
@@ -222,7 +223,7 @@ class World:
         self._note_away()
         with self._process(Process("pass", troubles)):
             self.cluster.alone = sum(process.kind == "pass" for process in self.processes) == 1
-            guarded(self.config, lambda tools: self._pass(tools, drain))
+            guarded(self.config, lambda jobs, held: self._pass(self._passes(jobs, held), drain))
         self._note_away()
         if self.jobs.standing.exists():
             self._caches.append(self.jobs.standing.read_bytes())
@@ -234,24 +235,28 @@ class World:
         self._note_away()
         with self._process(Process("pass", troubles)):
             self.cluster.alone = sum(process.kind == "pass" for process in self.processes) == 1
-            guarded(self.config, lambda tools: self._watch(tools, passes, seconds))
+            guarded(self.config, lambda jobs, held: self._watch(self._passes(jobs, held, True), passes, seconds))
         self._note_away()
 
-    def _watch(self, tools: Tools, passes: int, seconds: float) -> int:
-        tools.watching = True
-        for _ in range(passes):
-            self._note_away()
-            tools.renew()
-            self._pass(tools, True)
-            self.tick(seconds)
-            self.job_begins(0, "well", True)
-            self.slurm_ends(0, "as it was")
-        tools.quiet.save()
-        return 0
+    def _passes(self, jobs: JobsFolder, held: Lease, watching: bool = False) -> Passes:
+        return Passes(self.config, jobs, held, open_ends(self.config), watching,
+                      lambda spent_on: Spending(self.cluster, spent_on))  # fmt: skip
 
-    def _pass(self, tools: Tools, drain: bool) -> int:
-        tools.__dict__["scheduler"] = Spending(self.cluster, tools.budget)
-        return run_pass(tools, drain)
+    def _pass(self, process: Passes, drain: bool) -> int:
+        with process:
+            return process.run(drain)
+
+    def _watch(self, process: Passes, passes: int, seconds: float) -> int:
+        with process:
+            for _ in range(passes):
+                self._note_away()
+                process.begin().run(drain=True)
+                self.tick(seconds)
+                self.job_begins(0, "well", True)
+                self.slurm_ends(0, "as it was")
+            process.quiet.save()
+            process.tell(0)
+        return 0
 
     def operator_resends(self) -> None:
         """Slurm is not asked by what follows, and must not be."""

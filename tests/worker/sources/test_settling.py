@@ -11,13 +11,12 @@ import pytest
 
 from tests.both import ends_of
 from tests.worker.login.killing import killed_at_each_step
+from tests.worker.login.process import passes_of
 from tests.worker.login.test_passes import GOOD, Login, answers
 from tests.worker.sources.disputed import SOURCE, Disputed, Document, Table
 from worker.job.facts import Message
 from worker.job.names import JobId
 from worker.job.stage import NOT_OURS
-from worker.login.one_pass import run_pass
-from worker.login.tools import Tools
 from worker.operate import places
 from worker.settings import Seconds
 from worker.sources import Settled
@@ -34,11 +33,9 @@ class Site(Login):
         self.config = replace(self.config, site=replace(self.config.site, queues=queues))
 
     def one_pass(self, drain: bool = True) -> int:
-        tools = Tools(self.config, self.jobs)
         ends = ends_of(self.config.site, self.source)
-        tools.__dict__.update(ends=ends, scheduler=self.cluster, token="a token")
         try:
-            return run_pass(tools, drain)
+            return passes_of(self.config, self.jobs, ends, self.cluster).begin().run(drain)
         finally:
             self.source.close()
 
