@@ -19,7 +19,11 @@ import sys
 import typing
 from pathlib import Path
 
+if typing.TYPE_CHECKING:
+    from worker.settings import Config
+
 ROOT = Path(__file__).resolve().parent
+UNFORESEEN = "unforeseen error; jobs are safe on disk and in the queue"
 
 HELP = """\
 One pass: send answers that could not be sent, find out what earlier jobs came to, then take one message from the
@@ -54,6 +58,7 @@ examples:
   ./check.py pilots          what pilots have to do, have, and have done
   ./check.py report          a page to look at: what runs, the last days as charts, recent jobs
   ./check.py resend          show the answers that no queue took; `resend --all` sends them again
+  ./check.py completion bash what your shell needs to complete all this
 
 `./check.py VERB --help` teaches each verb.
 """
@@ -70,10 +75,16 @@ VERBS = {
     "pause": "worker.operate.pause",
     "resume": "worker.operate.resume",
     "report": "worker.operate.report",
+    "resend": "worker.operate.resend",
 }
 """Where a verb's SUMMARY, HELP, EXAMPLES, add_arguments and run are; a module is imported only when it is needed."""
-EARLY_VERBS = {"doctor": "worker.doctor.verb", "init": "worker.install.verb"}
+EARLY_VERBS = {
+    "doctor": "worker.doctor.verb",
+    "init": "worker.install.verb",
+    "completion": "worker.operate.completion",
+}
 """The same for those that come before the two files can be read."""
+WITHOUT_JSON = ("init", "completion")
 
 
 def main() -> int:
@@ -84,6 +95,8 @@ def main() -> int:
     if options.message and not options.dry_run:
         parser.error("--message goes with --dry-run")
     os.umask(0o077)  # nothing here is for others; Slurm hands it on to the job's log
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it was closed from the start
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text, and must end no pass
     logging.basicConfig(
@@ -91,29 +104,42 @@ def main() -> int:
         level=logging.DEBUG if options.verbose else logging.INFO,
     )
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs what it also raises, with tracebacks
+    if options.verb or options.dry_run:
+        from worker.operate.terminal import until_nobody_looks
+
+        return until_nobody_looks(lambda: _answer(options))
+    return _pass(options)
+
+
+def _answer(options: argparse.Namespace) -> int:
+    """What a verb has to say; with --json this is one object, whatever happens."""
+    if not options.json:
+        return _verb(options)
+    from worker.as_json import LastWords
+
+    with LastWords() as last:
+        return last.close_with(_verb(options))
+
+
+def _verb(options: argparse.Namespace) -> int:
     if options.verb in EARLY_VERBS:
         return int(importlib.import_module(EARLY_VERBS[options.verb]).run(ROOT, options))
-    from worker.config import read_config
-    from worker.errors import Misconfigured
-
-    try:
-        config = read_config(ROOT, options.site.resolve(), options.credentials.resolve())
-    except Misconfigured as error:
-        for fault in error.faults:
-            print("check.py:", fault, file=sys.stderr)
-        return os.EX_CONFIG
-    if options.verb == "resend":
-        from worker.login.resend import resend
-
-        return resend(config, options.job, options.all, options.dry_run, options.json)
+    config = _read(options)
+    if isinstance(config, int):
+        return config
     if options.verb in VERBS:
         return int(importlib.import_module(VERBS[options.verb]).run(config, options))
-    if options.dry_run:
-        from worker.operate.dry_run import dry_run, dry_run_message
+    from worker.operate.dry_run import dry_run, dry_run_message
 
-        if options.message:
-            return dry_run_message(config, options.message, options.message_queue, options.json)
-        return dry_run(config, options.drain, options.json)
+    if options.message:
+        return dry_run_message(config, options.message, options.message_queue, options.json)
+    return dry_run(config, options.drain, options.json)
+
+
+def _pass(options: argparse.Namespace) -> int:
+    config = _read(options)
+    if isinstance(config, int):
+        return config
     signal.signal(signal.SIGALRM, _took_too_long)
     if options.stay:
         from worker.login.watch import watch
@@ -122,8 +148,28 @@ def main() -> int:
     from worker.login.guard import guarded_pass
 
     signal.alarm(max(1, int(config.site.timing.lease_expires)))
-
     return guarded_pass(config, options.drain)
+
+
+def _read(options: argparse.Namespace) -> "typing.Union[Config, int]":
+    """Both files; where they are at fault, that is said, and this is the exit code."""
+    from worker.config import read_config
+    from worker.errors import Misconfigured
+
+    try:
+        return read_config(ROOT, options.site.resolve(), options.credentials.resolve())
+    except Misconfigured as error:
+        if options.verb == "status" and options.check:
+            from worker.operate.health import at_fault
+
+            return at_fault(error.faults, options.json)
+        if options.json:
+            from worker.as_json import of_files
+
+            return of_files(error.faults, os.EX_CONFIG)
+        for fault in error.faults:
+            print("check.py:", fault, file=sys.stderr)
+        return os.EX_CONFIG
 
 
 def _handler(form: str, to_stderr: bool) -> logging.Handler:
@@ -171,8 +217,7 @@ def _main_with_packages() -> int:
             raise
         from worker.pythons import install
 
-        print("check.py: the package", error.name, "is missing. Run:", install(str(ROOT)), file=sys.stderr)
-        return os.EX_CONFIG
+        return _fail("the package " + str(error.name) + " is missing", os.EX_CONFIG, "Run: " + install(str(ROOT)))
 
 
 def _begin_with_own_python() -> None:
@@ -197,9 +242,7 @@ def _took_too_long(*_: object) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="check.py", description=HELP, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _Parser(prog="check.py", description=HELP, epilog=EXAMPLES, formatter_class=_Help)
     parser.add_argument(
         "--drain", action="store_true", help="take messages until the queue is empty or max_in_flight is reached"
     )
@@ -223,6 +266,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version="batchferry " + _version())
     _add_verbs(parser)
+    parser.set_defaults(parser=parser)
     return parser
 
 
@@ -234,39 +278,28 @@ def _version() -> str:
 
 _SITE = "the site file (default: %(default)s)"
 _CREDENTIALS = "addresses and secrets (default: %(default)s)"
-_RESEND = """\
-Answers whose queue was gone, or refused them, are kept: first among the active jobs, and after give_up_after in
-jobs/undelivered. Mend the cause (make the queue, list it in [replies] create), then send them again with this. While a pass
-is running (a watch, say), they are left to it.
-Without a JOB and without --all: shows what could be sent.
-"""
 
 
 def _add_verbs(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser)
-    verb = verbs.add_parser(
-        "resend", help="send answers again that no queue took", description=_RESEND,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    verb.add_argument("job", nargs="*", metavar="JOB", help="a job's id, or its beginning")
-    verb.add_argument("--all", action="store_true", help="all of them")
-    verb.add_argument("--dry-run", action="store_true", default=argparse.SUPPRESS, help="only show them")
-    _add_common(verb)
     for name, module in {**EARLY_VERBS, **VERBS}.items():
-        if {name, "-h", "--help"} & set(sys.argv[1:]):
+        if {name, "-h", "--help", "completion"} & set(sys.argv[1:]):
             _add_verb(verbs, name, module)
         else:
             verbs.add_parser(name)  # so that a word that is no verb is told what would be
 
 
 def _add_verb(verbs: "argparse._SubParsersAction[_Parser]", name: str, module: str) -> None:
+    from worker.help_text import exit_codes
+
     about = importlib.import_module(module)
+    text = about.HELP + ("\n" + exit_codes(about.EXIT_CODES) if hasattr(about, "EXIT_CODES") else "")
     verb = verbs.add_parser(
-        name, help=about.SUMMARY, description=about.HELP, epilog=about.EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        name, help=about.SUMMARY, description=text, epilog=about.EXAMPLES,
+        formatter_class=_Help,
     )  # fmt: skip
     about.add_arguments(verb)
-    _add_common(verb, with_json=name != "init")
+    _add_common(verb, with_json=name not in WITHOUT_JSON)
 
 
 def _add_common(verb: argparse.ArgumentParser, with_json: bool = True) -> None:
@@ -282,11 +315,27 @@ def _add_files(verb: argparse.ArgumentParser) -> None:
         verb.add_argument(option, type=Path, default=argparse.SUPPRESS, metavar="FILE", help=text.partition(" (")[0])
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Our texts have lines of their own, which are cut to what the terminal has."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        from worker.help_text import filled
+
+        return filled(text, width)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> "typing.NoReturn":
         """argparse's own code, 2, says nothing that sysexits(3) does not say better."""
-        self.print_usage(sys.stderr)
-        self.exit(os.EX_USAGE, "check.py: " + message + ". See ./check.py --help\n")
+        if "--json" not in sys.argv:
+            self.print_usage(sys.stderr)
+        sys.exit(_fail(message, os.EX_USAGE, "See ./" + self.prog + " --help"))
+
+
+def _fail(words: str, code: int, fix: str = "") -> int:
+    from worker.as_json import fail
+
+    return fail(words, code, "--json" in sys.argv, fix)
 
 
 if __name__ == "__main__":
@@ -300,5 +349,5 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception:
-        logging.getLogger().exception("unforeseen error; jobs are safe on disk and in the queue")
-        sys.exit(os.EX_SOFTWARE)
+        logging.getLogger().exception(UNFORESEEN)
+        sys.exit(_fail(UNFORESEEN, os.EX_SOFTWARE) if "--json" in sys.argv else os.EX_SOFTWARE)

@@ -238,7 +238,7 @@ def test_jobs_in_error_are_listed_and_can_be_put_back_once(piloted: Piloted, tmp
     again = piloted.answers([asked[1]])
 
     assert row["job"] == first[asked[1]][1]["job_id"] and "exit code 3" in row["reason"]
-    assert ["1 jobs were put back" in each for each in said] == [True, False]
+    assert ["1 job was put back" in each for each in said] == [True, False]
     body, headers = again[asked[1]]
     assert "Result" in body and headers["rerun_of"] == row["job"] and headers["job_id"] != row["job"]
     assert piloted.done() == (2, 1, 0)

@@ -84,7 +84,7 @@ def test_the_doctor_asks_for_no_broker_and_looks_at_the_folder(spooled: Spooled)
 
     told = spooled.installation.check("doctor", "--json", expect=None, stderr=False)
 
-    lines = {line["check"]: line for line in json.loads(told)}
+    lines = {line["check"]: line for line in json.loads(told)["findings"]}
     assert "no queue is at one" in lines["broker"]["found"]
     assert lines["queue jobs"]["mark"] == "fault" and "answers is not there" in lines["queue jobs"]["found"]
 

@@ -20,7 +20,7 @@ def unfit_for_pilots(asked: Resources, rules: PilotRules, timing: Timing) -> Opt
     if asked.memory_mb > rules.memory_mb:
         return f"asks for {asked.memory_mb} MB, a pilot has {rules.memory_mb}"
     if asked.time_seconds >= time_left:
-        return f"asks for {asked.time_seconds / 60:g} minutes, a pilot gives a job less than {time_left / 60:g}"
+        return f"asks for {_minutes(asked.time_seconds)} minutes, a pilot gives a job less than {_minutes(time_left)}"
     return None
 
 
@@ -29,3 +29,7 @@ def default_resources(rules: ResourceRules) -> Resources:
     by_memory = (rule.gres for rule in rules.gpus_by_memory if rules.memory_mb <= rule.up_to_mb)
     gres = f"gpu:{rules.gpus}" if rules.gpus else next(by_memory, None)
     return Resources(rules.cpus, rules.memory_mb, int(rules.time), gres)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{round(seconds / 60, 1):g}"

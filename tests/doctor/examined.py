@@ -76,7 +76,7 @@ class Examined:
 
     def doctor(self, *options: str, expect: int | None = None) -> list[Line]:
         printed = self.files.check("doctor", "--json", *options, expect=expect, stderr=False, PATH=self.path)
-        return [Line(**each) for each in json.loads(printed)]
+        return [Line(**each) for each in json.loads(printed)["findings"]]
 
     def line(self, group: str, check: str, *options: str) -> Line:
         return one(self.doctor(*options), group, check)

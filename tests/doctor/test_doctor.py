@@ -199,7 +199,7 @@ def test_missing_packages_are_named_by_the_standard_library_alone() -> None:
         text=True,
     )
 
-    lines = [Line(**each) for each in json.loads(done.stdout)]
+    lines = [Line(**each) for each in json.loads(done.stdout)["findings"]]
     assert (done.returncode, done.stderr) == (os.EX_CONFIG, "")
     is_the_only_fault(
         lines, "python", "packages", "missing: pika, requests", ".venv/bin/pip install -r requirements.txt"
@@ -538,7 +538,7 @@ def test_a_clock_that_is_off(examined: Examined) -> None:
         env={**files.environment, "PATH": examined.path}, capture_output=True, text=True,
     )  # fmt: skip
 
-    lines = [Line(**each) for each in json.loads(done.stdout)]
+    lines = [Line(**each) for each in json.loads(done.stdout)["findings"]]
 
     assert faults(lines) == [("jobs folder", "clock"), ("broker", "clock"), ("API", "clock")]
     for group, whose in (("jobs folder", "the file server's"), ("broker", "the broker's"), ("API", "the API's")):
@@ -585,7 +585,7 @@ def test_a_controller_that_is_away(examined: Examined, slurm: SlurmCluster, tmp_
         stderr=False,
     )
 
-    lines = [Line(**each) for each in json.loads(printed)]
+    lines = [Line(**each) for each in json.loads(printed)["findings"]]
     is_the_only_fault(
         lines, "Slurm", "controller", "Unable to contact slurm controller", "ask the cluster's administrators"
     )
@@ -686,7 +686,7 @@ def test_a_unit_of_systemd_starts_passes_too_alone_or_beside_cron(examined: Exam
 
 def crontab_line_at_home(examined: Examined, home: Path) -> Line:
     printed = examined.files.check("doctor", "--json", expect=None, stderr=False, PATH=examined.path, HOME=str(home))
-    return one([Line(**each) for each in json.loads(printed)], "passes", "crontab")
+    return one([Line(**each) for each in json.loads(printed)["findings"]], "passes", "crontab")
 
 
 @pytest.mark.parametrize(("place", "ours"), [

@@ -26,7 +26,7 @@ def from_node(examined: Examined, *options: str, through: tuple[str, ...] = ()) 
         env={**files.environment, "PATH": examined.path}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode in (os.EX_OK, os.EX_CONFIG), done.stderr
-    return [Line(**each) for each in json.loads(done.stdout)]
+    return [Line(**each) for each in json.loads(done.stdout)["findings"]]
 
 
 def left_behind(examined: Examined) -> list[str]:

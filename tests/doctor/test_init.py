@@ -116,7 +116,7 @@ def test_it_makes_both_files_from_a_file_of_answers_and_they_are_taken(newcomer:
     assert (site.queues[0].make, site.queues[0].durable, float(site.replies.expiration)) == (False, None, 3600.0)
     assert credentials.api_password.reveal() == upstream.password
     assert f"The queue {newcomer.queue} is there (classic), 0 messages wait." in printed
-    assert re.search(r"Partitions: main \(default\) \(2 nodes, 64 CPUs, .*\), doomed \(1 nodes", printed)
+    assert re.search(r"Partitions: main \(default\) \(2 nodes, 64 CPUs, .*\), doomed \(1 node,", printed)
     assert "* * * * *" in printed and "Next: ./check.py doctor" in printed
     assert not newcomer.crontab.file.exists()
 

@@ -221,7 +221,9 @@ def test_a_jobs_folder_that_is_closed_to_us_is_told_and_nothing_is_taken(scene: 
     scene.installation.jobs.path.chmod(0o700)
 
     assert (seen.code, waiting) == (os.EX_CANTCREAT, 1)
-    assert f"{scene.installation.jobs.mark} can't be read ({os.strerror(errno.EACCES)})" in seen.log
+    assert (
+        f"{scene.installation.jobs.path} is closed to us. Set jobs_dir in site.toml to a folder of your own" in seen.log
+    )
     is_success(operator.answer(correlation_id))
     assert runs(record) == 1
 

@@ -285,7 +285,7 @@ def doctor(busy: Busy) -> int:
 
 
 def resend_shown(busy: Busy) -> int:
-    return resend.resend(busy.config, [], everything=False, dry_run=True, as_json=False)
+    return resend.resend(busy.config, [], everything=False, dry_run=True, in_json=False)
 
 
 VERBS: dict[str, Callable[[Busy], int]] = {

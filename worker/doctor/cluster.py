@@ -14,6 +14,7 @@ from slurm.options import value_of
 from slurm.survey import Partition, Survey
 
 from ..build import traits
+from ..job.sentences import counted
 from ..settings import Queue, Site, SlurmSettings
 from .report import Report
 from .subject import Subject
@@ -85,7 +86,7 @@ def _look_at_settings(report: Report, site: Site, settings: Mapping[str, str]) -
     if site.slurm.array_size > 1 >= largest - 1:
         report.warn("this cluster has no arrays; each job is submitted by itself", "Set array_size = 1 in site.toml.")
     else:
-        report.ok(f"arrays of up to {min(site.slurm.array_size, max(1, largest - 1))} jobs")
+        report.ok(f"arrays of up to {counted(min(site.slurm.array_size, max(1, largest - 1)), 'job')}")
     report.begin("JobRequeue")
     report.ok(f"{settings.get('JobRequeue', 'unknown')}; our jobs ask for --no-requeue, attempts are counted here")
 
@@ -146,7 +147,8 @@ def _look_at_partition(report: Report, slurm: Survey, s: SlurmSettings) -> Optio
         report.fault(words, mend) if len(down) == len(found) else report.warn(words, mend)
         return largest_of(found)
     found_words = [
-        f"{each.name}: {each.nodes} nodes of up to {each.cpus} CPUs and {each.memory_mb} MB, {_limit(each)}"
+        f"{each.name}: {counted(each.nodes, 'node')} of up to {counted(each.cpus, 'CPU')} and {each.memory_mb} MB, "
+        f"{_limit(each)}"
         for each in found
     ]
     report.ok("; ".join(found_words))

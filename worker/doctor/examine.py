@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, TextIO
 
+from .. import as_json
 from . import packages
 from .report import FAULT, OK, SKIPPED, WARNING, Finding, Group, Report, run_side_by_side
 
@@ -33,6 +33,13 @@ class Wishes:
     bundle: Optional[Path] = None
 
 
+@dataclass(frozen=True)
+class Told:
+    """What --json prints."""
+
+    findings: list[Finding]
+
+
 def doctor(root: Path, site_file: Path, credentials_file: Path, wishes: Wishes) -> int:
     """Prints one line per check. Returns an exit code: 78 if there is anything to mend."""
     found: list[Finding] = []
@@ -41,14 +48,12 @@ def doctor(root: Path, site_file: Path, credentials_file: Path, wishes: Wishes) 
         found += findings
         if not wishes.as_json:
             show(findings, sys.stdout)
-    if wishes.as_json:
-        print(json.dumps([asdict(each) for each in found], indent=1))
-    else:
-        print(f"\n{_summary(found)}")
-    sys.stdout.flush()
+    code = os.EX_CONFIG if any(each.mark == FAULT for each in found) else os.EX_OK
+    if not wishes.as_json:
+        print(f"\n{_summary(found)}", flush=True)
     if wishes.bundle is not None and not _bundled(root, site_file, credentials_file, found, wishes.bundle):
-        return os.EX_CANTCREAT
-    return os.EX_CONFIG if any(each.mark == FAULT for each in found) else os.EX_OK
+        code = os.EX_CANTCREAT
+    return as_json.show(Told(found), code) if wishes.as_json else code
 
 
 def answer_on_node(root: Path, site_file: Path, credentials_file: Path, an_input: str, place: Path) -> int:

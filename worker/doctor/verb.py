@@ -15,18 +15,19 @@ Looks at everything that Batchferry needs: Python and packages, both files, the 
 the API, Slurm, clocks, cron. One line per check, with what to do where something is wrong; docs/doctor.md lists them.
 All checks run, side by side, each with a time-out; nothing is taken from a queue, and nothing is left in one.
 
-exit codes:
-   0  nothing has to be mended; there may be warnings (!)
-  73  the support archive can't be written (one that exists is not overwritten)
-  78  at least one line has to be mended (✗)
 """
+EXIT_CODES = {
+    0: "nothing has to be mended; there may be warnings (!)",
+    73: "the support archive can't be written (one that exists is not overwritten)",
+    78: "at least one line has to be mended (✗)",
+}
 EXAMPLES = """\
 examples:
   ./check.py doctor                              look at everything from here
   ./check.py doctor --input /uploads/page.png    also open one input, as a job would
   ./check.py doctor --from-node                  also from a compute node, by a job of two minutes at the most
   ./check.py doctor --bundle support.tar.gz      also write an archive for whoever helps you; it holds no secret
-  ./check.py doctor --json                       the same as JSON: group, check, mark, found, mend, node
+  ./check.py doctor --json                       the same as JSON (docs/json/doctor.schema.json)
 """
 
 

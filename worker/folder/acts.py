@@ -25,7 +25,11 @@ _MOST = 1000
 
 
 class NotPossible(Exception):
-    """It can't be done with this job. The text says why, and what to do instead."""
+    """It can't be done with this job. `why`: also what to do instead; `job`: the one that repeats it, where that is why."""
+
+    def __init__(self, why: str, job: str = "") -> None:
+        super().__init__(f"{why}, as {job}" if job else why)
+        self.why, self.job = why, job
 
 
 def cancel(jobs: JobsFolder, job: JobFolder, by: str, reason: str) -> None:

@@ -10,6 +10,7 @@ from scheduler import Unavailable
 from slurm.survey import Partition, Survey
 
 from ..errors import Transient
+from ..job.sentences import counted
 from ..settings import Credentials, PilotRules, Queue, ResourceRules
 
 _SECONDS = 20.0
@@ -51,7 +52,7 @@ def _describe(partition: Partition) -> str:
     limit = f"{partition.max_minutes} min" if partition.max_minutes is not None else "no time limit"
     return (
         f"{partition.name}{' (default)' if partition.is_default else ''} "
-        f"({partition.nodes} nodes, {partition.cpus} CPUs, {partition.memory_mb} MB, {limit})"
+        f"({counted(partition.nodes, 'node')}, {counted(partition.cpus, 'CPU')}, {partition.memory_mb} MB, {limit})"
     )
 
 
@@ -123,7 +124,7 @@ def ask_broker(credentials: Credentials, ca_file: Optional[str], queue: str, our
     finally:
         trial.close()
     words = {
-        "there": f"is there ({seen.kind}), {seen.messages} messages wait",
+        "there": f"is there ({seen.kind}), {counted(seen.messages, 'message')} {'waits' if seen.messages == 1 else 'wait'}",
         "missing": "does not exist yet"
         + ("" if ours else "; the service makes it, and what is published before that is lost"),
     }

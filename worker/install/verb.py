@@ -18,11 +18,12 @@ partitions, accounts and limits from Slurm, queues and message size from the bro
 A file that exists is never overwritten: it stays, or with --replace it is kept beside the new one. To change an answer,
 correct the file, or run it again with --replace.
 
-exit codes:
-   0  the files are there
-  64  answers are missing; all of them are named
-  73  a file or the crontab can't be written, or a given answer would be lost because a file exists
 """
+EXIT_CODES = {
+    0: "the files are there",
+    64: "answers are missing, all of them are named; or the command line is wrong",
+    73: "a file or the crontab can't be written, or a given answer would be lost because a file exists",
+}
 EXAMPLES = """\
 examples:
   ./check.py init                                         ask on the terminal

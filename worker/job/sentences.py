@@ -200,7 +200,23 @@ def last_words(tail: str) -> str:
 
 def duration(seconds: float) -> str:
     """In the largest unit that keeps it a short number: "90 s", "15 min", "6 h", "2 days"."""
+    number, unit = _in_unit(seconds)
+    return f"{number:.3g} {unit}"
+
+
+def about(seconds: float) -> str:
+    """The same for what was measured: two digits say enough ("0.9 s", "2.8 h", "45 min")."""
+    number, unit = _in_unit(seconds)
+    return f"{f'{number:.0f}' if number >= 9.95 else f'{number:.1f}'.replace('.0', '')} {unit}"
+
+
+def _in_unit(seconds: float) -> tuple[float, str]:
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size or seconds == size:
-            return f"{seconds / size:.3g} {unit if seconds != 86400 else 'day'}"
-    return f"{seconds:.3g} s"
+            return seconds / size, unit if seconds != 86400 else "day"
+    return seconds, "s"
+
+
+def counted(number: int, what: str, several: str = "") -> str:
+    """A number and its noun: "1 job", "2 jobs", "0 batches"; `several`: where its plural does not end in s."""
+    return f"{number} {what if number == 1 else several or f'{what}s'}"

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
+from .. import as_json
 from ..build import open_ends
 from ..errors import Damaged
 from ..folder import acts, paths
 from ..folder.facts import JobFolder
 from ..folder.jobs import JobsFolder
 from ..job.names import JobId
+from ..operate import screen
 from ..operate.asking import asker, audit
+from ..operate.naming import LAST, Ids, newest
+from ..operate.places import Found
 from ..settings import Config
 from .guard import guarded
 from .lease import Lease
@@ -39,42 +41,53 @@ class Row:
     why: str
 
 
-def resend(config: Config, chosen: Sequence[str], everything: bool, dry_run: bool, as_json: bool) -> int:
+@dataclass(frozen=True)
+class Told:
+    """What --json prints."""
+
+    answers: list[Row]
+    unknown: list[str]
+    """What was given as a job's id, and is not that of one job whose answer waits."""
+    unclear: list[str]
+    """Of each of these why, with the jobs that it may mean."""
+
+
+def resend(config: Config, chosen: Sequence[str], everything: bool, dry_run: bool, in_json: bool) -> int:
     """Sends the answers of these jobs again. Returns an exit code: 0 if each of them arrived."""
     jobs = JobsFolder(config.site.jobs_dir)
     if dry_run or not (chosen or everything):
         damaged = list[str]()
-        rows, unknown = _find(jobs, chosen, damaged)
-        _show(rows, unknown, as_json)
-        if rows and not as_json:
+        told = _find(config, jobs, chosen, damaged)
+        code = _show(jobs, told, os.EX_DATAERR if told.unknown or damaged else os.EX_OK, in_json)
+        if told.answers and not in_json:
             print("Nothing was sent. To send: ./check.py resend JOB..., or --all")
-        return os.EX_DATAERR if unknown or damaged else os.EX_OK
+        return code
     return guarded(
-        config, lambda _, held: _resend(config, jobs, held, chosen, as_json), lambda: _hand_over(jobs, chosen, as_json)
+        config,
+        lambda _, held: _resend(config, jobs, held, chosen, in_json),
+        lambda: _hand_over(config, chosen, in_json),
     )
 
 
-def _hand_over(jobs: JobsFolder, chosen: Sequence[str], as_json: bool) -> int:
+def _hand_over(config: Config, chosen: Sequence[str], in_json: bool) -> int:
     """A pass is running, a watch for example: it finds these answers due, and sends them."""
-    damaged = list[str]()
-    waiting, unknown = _find(jobs, chosen, damaged)
-    for row in waiting:
+    jobs, damaged = JobsFolder(config.site.jobs_dir), list[str]()
+    told = _find(config, jobs, chosen, damaged)
+    for row in told.answers:
         audit(jobs, "resend", row.job, asker(), f"to {row.to}")
         _make_due(jobs, row)
-    rows = [replace(row, state="active", why="the pass that is running sends it, or the next one") for row in waiting]
-    _show(rows, unknown, as_json)
-    return os.EX_DATAERR if unknown or damaged else os.EX_OK
+    why = "the pass that is running sends it, or the next one"
+    told = replace(told, answers=[replace(row, state="active", why=why) for row in told.answers])
+    return _show(jobs, told, os.EX_DATAERR if told.unknown or damaged else os.EX_OK, in_json)
 
 
-def _resend(config: Config, jobs: JobsFolder, held: Lease, chosen: Sequence[str], as_json: bool) -> int:
+def _resend(config: Config, jobs: JobsFolder, held: Lease, chosen: Sequence[str], in_json: bool) -> int:
     damaged = list[str]()
     with Passes(config, jobs, held, open_ends(config)) as passes:
-        waiting, unknown = _find(jobs, chosen, damaged)
-        one = passes.begin()
-        rows = [_send(jobs, one, row) for row in waiting]
-        _show(rows, unknown, as_json)
-        code = os.EX_OK if all(row.state == "delivered" for row in rows) else os.EX_UNAVAILABLE
-        code = os.EX_DATAERR if unknown or damaged else code
+        told, one = _find(config, jobs, chosen, damaged), passes.begin()
+        told = replace(told, answers=[_send(jobs, one, row) for row in told.answers])
+        code = os.EX_OK if all(row.state == "delivered" for row in told.answers) else os.EX_UNAVAILABLE
+        code = _show(jobs, told, os.EX_DATAERR if told.unknown or damaged else code, in_json)
         passes.tell(code)
     return code
 
@@ -94,16 +107,33 @@ def _make_due(jobs: JobsFolder, row: Row) -> JobFolder:
     return acts.send_again(jobs, job)
 
 
-def _find(jobs: JobsFolder, chosen: Sequence[str], damaged: list[str]) -> tuple[list[Row], list[str]]:
+def _find(config: Config, jobs: JobsFolder, chosen: Sequence[str], damaged: list[str]) -> Told:
     """What could be sent again, of the chosen ones if any; and those of `chosen` that fit none, or several. `damaged` gets
     what can't be read, which is logged: it holds up no other."""
-    rows = sorted(_waiting(jobs, damaged), key=lambda row: row.since)
+    rows = {row.job: row for row in sorted(_waiting(jobs, damaged), key=lambda row: row.since)}
     if not chosen:
-        return rows, []
-    fitting = {name: [row for row in rows if row.job.startswith(name)] for name in chosen}
-    exact = {name: [row for row in found if row.job == name] or found for name, found in fitting.items()}
-    found = {each.job: each for several in exact.values() for each in several if len(several) == 1}
-    return list(found.values()), [name for name, several in exact.items() if len(several) != 1]
+        return Told(list(rows.values()), [], [])
+    ids = Ids.of(rows)
+    meant = {
+        word: [word] if word in rows else [path.name for path in ids.meant(_id(config, jobs, word))] for word in chosen
+    }
+    found = {found[0]: rows[found[0]] for found in meant.values() if len(found) == 1}
+    unclear = {word: _why(ids, word, fitting) for word, fitting in meant.items() if len(fitting) != 1}
+    return Told(list(found.values()), list(unclear), list(unclear.values()))
+
+
+def _why(ids: Ids, word: str, fitting: Sequence[str]) -> str:
+    if not fitting:
+        return f"{screen.plain(word)}: no answer of a job with this id waits"
+    several = ", ".join(map(ids.short, fitting))
+    return (
+        f"{screen.plain(word)}: answers of {len(fitting)} jobs whose ids begin so wait: {several}. Give more of the id"
+    )
+
+
+def _id(config: Config, jobs: JobsFolder, word: str) -> str:
+    found = newest(config, jobs) if word == LAST else None
+    return found.job.id if isinstance(found, Found) else word
 
 
 def _waiting(jobs: JobsFolder, damaged: list[str]) -> Iterator[Row]:
@@ -148,14 +178,14 @@ def _row(job: JobFolder, put_away: bool) -> Optional[Row]:
     return Row(job.id, to, message.claimed_at, "given up", "resend was interrupted") if put_away else None
 
 
-def _show(rows: Sequence[Row], unknown: Sequence[str], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"answers": [asdict(row) for row in rows], "unknown": list(unknown)}, indent=1))
-        return
-    for row in rows:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.since))
-        print(f"{row.job}  {row.state:9}  {when}  to {row.to!r}{f': {row.why}' if row.why else ''}")
-    for name in unknown:
-        print(f"{name}: no answer of a job with this id waits, or several ids begin so")
-    if not rows and not unknown:
+def _show(jobs: JobsFolder, told: Told, code: int, in_json: bool) -> int:
+    if in_json:
+        return as_json.show(told, code)
+    ids = Ids.in_folders(jobs)
+    rows = ((ids.short(row.job), row.state, screen.when(row.since), row.to, row.why) for row in told.answers)
+    screen.show_table(("job", "state", "since", "to", "why"), rows, whole=("job", "state"))
+    for why in told.unclear:
+        print(f"{why}.")
+    if not told.answers and not told.unknown:
         print("No answer waits for its queue.")
+    return code

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Optional, Union
 
 from ..job.facts import Shape
+from ..job.sentences import counted
 from ..job.spec import Resources
 from ..settings import Timing
 
@@ -182,14 +183,14 @@ def sentence(shape: Shape, now: float) -> str:
         return f"{has}, {what} wait: {shape.words}; {when}, or when one ends"
     if shape.objection:
         return f"Slurm declines {what}, and any other job too: {shape.words}; {when}"
+    ours = "our job there" if shape.in_slurm == 1 else f"one of our {shape.in_slurm} jobs there"
     if is_kept_room(shape):
-        left = f"when of our {shape.in_slurm} jobs there {shape.in_slurm - _room(shape)} are left"
+        left = f"when of our {counted(shape.in_slurm, 'job')} there {shape.in_slurm - _room(shape)} are left"
         when = f"one is tried {left}, and no others are submitted until then"
     elif shape.in_slurm:
-        when = f"one is tried after {clock}, before any other job, when one of our {shape.in_slurm} jobs there ends"
+        when = f"one is tried after {clock}, before any other job, when {ours} ends"
     return f"Slurm declines {what}: {shape.words}; {when}"
 
 
 def kind(asked: Resources) -> str:
-    cpus = f"{asked.cpus} CPU{'s' if asked.cpus != 1 else ''}"
-    return f"{cpus}, {asked.memory_mb} MB, {asked.minutes} min{f', {asked.gres}' if asked.gres else ''}"
+    return f"{counted(asked.cpus, 'CPU')}, {asked.memory_mb} MB, {asked.minutes} min{f', {asked.gres}' if asked.gres else ''}"

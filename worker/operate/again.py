@@ -35,10 +35,10 @@ def check_not_running(jobs: JobsFolder, old: JobFolder, named: bool) -> None:
     again before is taken only where it is `named`, not where filters find it."""
     before = earlier(old)
     if before and not named:
-        raise NotPossible(f"ran again before, as {before[-1].job}")
+        raise NotPossible("ran again before", before[-1].job)
     for again in before:
         if jobs.job(JobId(again.job)).path.exists():
-            raise NotPossible(f"runs again already, as {again.job}")
+            raise NotPossible("runs again already", again.job)
 
 
 def words(old: JobFolder, answer: bool) -> str:

@@ -6,7 +6,7 @@ What is done is writing facts, which the next pass obeys; so it is safe while a 
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import logging
 import os
 import pwd
@@ -14,19 +14,28 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Callable, Optional
+from dataclasses import dataclass, replace
+from typing import Callable, NamedTuple, Optional
 
+from .. import as_json
 from ..errors import Damaged
 from ..folder.acts import NotPossible
 from ..folder.jobs import JobsFolder
 from ..job.names import JobId
 from ..settings import Config
-from . import in_batches, places, screen
+from . import naming, places, screen
 from .in_batches import InBatch
+from .naming import Chosen, Ids
 from .places import Found
 
 log = logging.getLogger(__name__)
+
+_MOST_ASKED, _MOST_REASONS, _MOST_NAMED = 20, 20, 3
+"""What a person is shown: jobs before the question, reasons, and jobs with the same reason."""
+EXIT_CODES = {
+    0: "done; or nothing was done, because that was asked for, or answered to the question",
+    65: "a job was named that is not there, or that it can't be done with; or something went wrong with one. See the lines",
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,32 @@ class Row:
     state: str
     done: bool
     words: str
+    new_job: str = ""
+    """The id of the one that repeats it."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What --json prints. `matched`: so many jobs fit what was asked for."""
+
+    matched: int
+    unknown: list[str]
+    """What was given as a job's id, and names none, or several."""
+    unclear: list[str]
+    """Of each of these why, with the jobs that it may mean."""
+    jobs: list[Row]
+    """Those that were named, or otherwise those that it can be done with."""
+    left_out: list[Row]
+    """Those that filters or --all found, and that it can't be done with: why."""
+    nothing_done: str = ""
+    """Why nothing was done with the others."""
+
+
+class Done(NamedTuple):
+    """What was done, and as which job another one is repeated."""
+
+    words: str
+    new_job: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,7 +82,7 @@ class Action:
     states: Sequence[str]
     """Where it looks for jobs when filters, and no ids, say which."""
     plan: Callable[[Found], str]
-    act: Callable[[Found, str], str]
+    act: Callable[[Found, str], Done]
     """It is told who asks for it: user@host."""
     in_batch: Optional[Callable[[InBatch, Optional[str]], str]] = None
     """The same for a job that lies in a pilot's batch: told nobody, it only says what would be done."""
@@ -59,7 +94,7 @@ class _Target:
 
     job: JobId
     word: str
-    do: Callable[[Optional[str]], str]
+    do: Callable[[Optional[str]], Done]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,52 +112,62 @@ def perform(config: Config, options: argparse.Namespace, action: Action) -> int:
     jobs, want = JobsFolder(config.site.jobs_dir), places.wanted(options)
     if not want.jobs and not want.states:
         want = replace(want, states=tuple(action.states))
-    chosen, unknown = places.choose(jobs, want, time.time())
-    targets = [_target(found, action) for found in chosen]
-    if action.in_batch is not None:
-        inside = {name: found for name in unknown if (found := in_batches.find(config, jobs, name)) is not None}
-        targets += [_target_in_batch(found, action.in_batch) for found in inside.values()]
-        unknown = [name for name in unknown if name not in inside]
+    found = naming.choose(config, jobs, want, time.time())
+    targets, unclear = _targets(found, action)
     planned = [(target, _try(target, None)) for target in targets]
-    if not want.jobs:
-        planned = [(target, row) for target, row in planned if row.done]
-    rows = [replace(row, done=False) for _, row in planned]
-    hint = "" if action.in_batch else " (one that a pilot has can't be chosen here)"
+    possible = [(target, row) for target, row in planned if row.done]
+    told = Told(
+        len(planned), list(unclear), list(unclear.values()),
+        jobs=[replace(row, done=False) for _, row in (planned if want.jobs else possible)],
+        left_out=[row for _, row in planned if not row.done and not want.jobs],
+    )  # fmt: skip
     nothing_said = not (want.jobs or options.all or places.wanted(options).filters)
-    possible = [target for target, row in planned if row.done]
     if options.dry_run or nothing_said or not possible:
-        _show(rows, unknown, options.json, hint)
-        if possible and not options.json:
-            print(f"Nothing was done. To do it: ./check.py {action.verb} JOB..., or filters, or --all"
-                  if nothing_said else "Nothing was done: --dry-run.")  # fmt: skip
-    elif not _agreed(rows, action.verb, options):
+        to_do_it = f"Nothing was done. To do it: ./check.py {action.verb} JOB..., or filters, or --all"
+        told = replace(
+            told, nothing_done=(to_do_it if nothing_said else "Nothing was done: --dry-run.") if possible else ""
+        )
+    elif not _agreed(jobs, told, len(possible), action.verb, options):
         print("Nothing was done.")
         return os.EX_OK
     else:
-        rows = [_done(jobs, action.verb, target) if row.done else row for target, row in planned]
-        _show(rows, unknown, options.json, hint)
-    refused = want.jobs and not all(row.done for _, row in planned)
-    return os.EX_DATAERR if unknown or refused or (possible and _failed(rows, options, nothing_said)) else os.EX_OK
+        done = [_done(jobs, action.verb, target) if row.done else row for target, row in planned]
+        told = replace(told, jobs=done if want.jobs else [each for each, (_, row) in zip(done, planned) if row.done])
+    refused = want.jobs and len(possible) < len(planned)
+    failed = not told.nothing_done and possible and not all(row.done for row in told.jobs)
+    return _tell(jobs, told, os.EX_DATAERR if unclear or refused or failed else os.EX_OK, options.json)
+
+
+def _targets(found: Chosen, action: Action) -> tuple[list[_Target], dict[str, str]]:
+    """In the order in which they were claimed, so that they come to their turn so too; and what can't be chosen."""
+    here = sorted(found.jobs, key=lambda each: each.claimed_at)
+    targets, unclear = [_target(each, action) for each in here], {each.word: str(each) for each in found.unclear}
+    for each in found.inside:
+        if action.in_batch is not None:
+            targets.append(_target_in_batch(each, action.in_batch))
+        else:
+            unclear[each.claimed.id] = (
+                f"{each.claimed.id}: lies in a pilot's batch, and {action.verb} takes none of these"
+            )
+    return targets, unclear
 
 
 def _target(found: Found, action: Action) -> _Target:
     return _Target(
-        found.job.id, found.word, lambda by: action.plan(found) if by is None else action.act(found, by)
+        found.job.id, found.word, lambda by: Done(action.plan(found)) if by is None else action.act(found, by)
     )  # fmt: skip
 
 
 def _target_in_batch(found: InBatch, do: Callable[[InBatch, Optional[str]], str]) -> _Target:
-    return _Target(found.claimed.id, found.state, lambda by: do(found, by))
-
-
-def _failed(rows: Sequence[Row], options: argparse.Namespace, nothing_said: bool) -> bool:
-    return not (options.dry_run or nothing_said) and not all(row.done for row in rows)
+    return _Target(found.claimed.id, found.state, lambda by: Done(do(found, by)))
 
 
 def _try(target: _Target, by: Optional[str]) -> Row:
     try:
-        return Row(target.job, target.word, True, target.do(by))
-    except (NotPossible, Damaged) as error:
+        return Row(target.job, target.word, True, *target.do(by))
+    except NotPossible as error:
+        return Row(target.job, target.word, False, error.why, error.job)
+    except Damaged as error:
         return Row(target.job, target.word, False, str(error))
     except FileNotFoundError:
         return Row(target.job, target.word, False, "it has just moved on: look at it again")
@@ -134,7 +179,7 @@ def _done(jobs: JobsFolder, verb: str, target: _Target) -> Row:
     by = asker()
     row = _try(target, by)
     if row.done:
-        audit(jobs, verb, row.job, by, row.words)
+        audit(jobs, verb, row.job, by, f"{row.words}, as {row.new_job}" if row.new_job else row.words)
     return row
 
 
@@ -160,30 +205,57 @@ def asker() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def _agreed(rows: Sequence[Row], verb: str, options: argparse.Namespace) -> bool:
+def _agreed(jobs: JobsFolder, told: Told, count: int, verb: str, options: argparse.Namespace) -> bool:
     """Asked only where somebody can answer; a script means what it says."""
     if options.yes or options.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         return True
-    _show(rows[:20], [], False)
-    if len(rows) > 20:
-        print(f"... and {len(rows) - 20} more")
+    _show(jobs, told, _MOST_ASKED)
     try:
-        answer = input(f"{verb.capitalize()} {'this job' if len(rows) == 1 else f'these {len(rows)} jobs'}? [y/N] ")
+        answer = input(f"{verb.capitalize()} {'this job' if count == 1 else f'these {count} jobs'}? [y/N] ")
     except EOFError:
         return False
     return answer.strip().lower() in ("y", "yes")
 
 
-def _show(rows: Sequence[Row], unknown: Sequence[str], as_json: bool, hint: str = "") -> None:
-    if as_json:
-        print(json.dumps({"jobs": [asdict(row) for row in rows], "unknown": list(unknown)}, indent=1))
-        return
-    for row in rows:
-        print(f"{row.job}  {row.state:11}  {screen.plain(row.words)}")
-    for name in unknown:
-        print(places.no_such(name) + hint)
-    if not rows and not unknown:
-        print("There is no such job.")
+def _tell(jobs: JobsFolder, told: Told, code: int, in_json: bool) -> int:
+    if in_json:
+        return as_json.show(told, code)
+    _show(jobs, told)
+    return code
+
+
+def _show(jobs: JobsFolder, told: Told, most: Optional[int] = None) -> None:
+    ids, shown = Ids.in_folders(jobs), told.jobs[:most]
+    screen.show_table(("job", "state", "what"), (_cells(ids, row) for row in shown), whole=("job", "state"))
+    if len(told.jobs) > len(shown):
+        print(f"... and {len(told.jobs) - len(shown)} more")
+    for why in told.unclear:
+        print(f"{why}.")
+    if told.left_out:
+        _show_left_out(ids, told)
+    elif not told.jobs and not told.unclear:
+        print("No job matches.")
+    if told.nothing_done:
+        print(told.nothing_done)
+
+
+def _cells(ids: Ids, row: Row) -> tuple[str, ...]:
+    return ids.short(row.job), row.state, f"{row.words}, as {ids.short(row.new_job)}" if row.new_job else row.words
+
+
+def _show_left_out(ids: Ids, told: Told) -> None:
+    """How many matched, and why each of the others stays; of many that stay for one reason the first ones are named."""
+    print(f"{screen.counted(told.matched, 'job')} matched, {len(told.left_out)} left out:")
+    reasons: dict[str, list[str]] = {}
+    for row in told.left_out:
+        reasons.setdefault(row.words, []).append(ids.short(row.job))
+    rows = []
+    for words, those in itertools.islice(reasons.items(), _MOST_REASONS):
+        more = f", and {len(those) - _MOST_NAMED} more" if len(those) > _MOST_NAMED else ""
+        rows.append((len(those), words, f"{', '.join(those[:_MOST_NAMED])}{more}"))
+    screen.show_table(("jobs", "why", "which"), rows, right=("jobs",), whole=("jobs",))
+    if len(reasons) > _MOST_REASONS:
+        print(f"... and {len(reasons) - _MOST_REASONS} more reasons; --json has them all.")
 
 
 def reason(text: Optional[str]) -> str:

@@ -12,7 +12,7 @@ from ..folder.jobs import JobsFolder
 from ..job.stage import DAMAGED, ENDED_STATES, LOCKED, STATES
 from ..settings import Config
 from . import asking
-from .asking import Action
+from .asking import Action, Done
 from .in_batches import InBatch
 from .places import Found
 
@@ -23,6 +23,7 @@ answer `cancelled`. Of jobs that share a pilot it ends the one that is named, wi
 that comes to its own end before that keeps its own outcome. Without a JOB, a filter or --all: shows what could be
 cancelled; filters and --all leave out what lies in pilots' batches.
 """
+EXIT_CODES = asking.EXIT_CODES
 EXAMPLES = """\
 examples:
   ./check.py cancel 4f0c --reason "The scan was uploaded upside down."
@@ -40,10 +41,10 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """Returns an exit code."""
     said, jobs = asking.reason(options.reason), JobsFolder(config.site.jobs_dir)
 
-    def act(found: Found, by: str) -> str:
+    def act(found: Found, by: str) -> Done:
         words = _plan(found)
         acts.cancel(jobs, found.job, by, said)
-        return words
+        return Done(words)
 
     def in_batch(found: InBatch, by: Optional[str]) -> str:
         if found.result is not None:

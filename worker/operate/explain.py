@@ -6,7 +6,6 @@ What happens next is not guessed: it is what the judge, which every pass obeys, 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Optional
 from scheduler import JobView, Outlook, SlurmJobId, Unavailable
 from slurm import states
 
+from .. import as_json
 from ..errors import Damaged
 from ..folder import frozen, pause
 from ..folder.facts import JobFolder, read_progress, read_result, site_fault_of
@@ -29,7 +29,9 @@ from ..job.spec import Resources, deadline_of
 from ..login import shapes
 from ..login.known_shapes import Shapes
 from ..settings import Config
-from . import in_batches, outside, places, screen
+from . import in_batches, naming, outside, screen
+from .in_batches import InBatch
+from .naming import NotOne
 from .places import Found
 from .timeline import resources
 
@@ -38,6 +40,7 @@ HELP = """\
 Says in sentences where a job stands, what it waits for, and what the next pass will do with it. Asks Slurm why a job
 waits, what its partition has, and when it may start (three commands at most); changes nothing.
 """
+EXIT_CODES = {0: "the job is explained", 65: "no single job has this name"}
 EXAMPLES = """\
 examples:
   ./check.py explain 4f0c            the job whose id begins so
@@ -63,27 +66,35 @@ _REASONS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB", help="a job's id, or its beginning")
+    naming.add_job(parser)
     parser.add_argument("--offline", action="store_true", help="do not ask Slurm")
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
     """Returns an exit code."""
     jobs = JobsFolder(config.site.jobs_dir)
-    found = places.one(jobs, options.job)
-    inside = in_batches.find(config, jobs, options.job) if found is None else None
-    if found is not None:
-        job, state, said = str(found.job.id), found.word, list(explain(config, jobs, found, options.offline))
-    elif inside is not None:
-        job, state, said = inside.claimed.id, inside.state, list(in_batches.explain(jobs, inside))
+    found = naming.one(config, jobs, options.job)
+    if isinstance(found, NotOne):
+        return found.tell(options.json)
+    if isinstance(found, InBatch):
+        told = Explained(found.claimed.id, found.state, list(in_batches.explain(jobs, found)))
     else:
-        return places.tell_no_such(options.job)
+        told = Explained(found.job.id, found.word, list(explain(config, jobs, found, options.offline)))
     if options.json:
-        print(json.dumps({"job": job, "state": state, "sentences": said}, indent=1))
-    else:
-        print(f"{job}  {state}")
-        print("\n".join(screen.plain(sentence, 1000) for sentence in said))
+        return as_json.show(told, os.EX_OK)
+    print(f"{told.job}  {told.state}")
+    for sentence in told.sentences:
+        screen.say(screen.plain(sentence, 1000))
     return os.EX_OK
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What --json prints."""
+
+    job: str
+    state: str
+    sentences: list[str]
 
 
 def explain(config: Config, jobs: JobsFolder, found: Found, offline: bool) -> Iterator[str]:
@@ -101,8 +112,11 @@ def explain(config: Config, jobs: JobsFolder, found: Found, offline: bool) -> It
         yield "Its message is not on disk yet: it is being claimed at this moment, or a redelivery will complete it."
         return
     scene = _Scene(config, jobs, found.job, facts, None if offline else outside.ask(config, jobs, broker=False))
-    yield from _where(scene)
-    yield from _next(scene)
+    try:
+        yield from _where(scene)
+        yield from _next(scene)
+    except (Damaged, OSError) as error:
+        yield f"More is not known, because this can't be read: {error}."
     yield from _about_passes(scene)
 
 
@@ -258,8 +272,9 @@ def _after_outcome(scene: _Scene, outcome: Outcome) -> Iterator[str]:
     elif kept is not None:
         end = kept.since + scene.config.site.replies.give_up_after
         yield (
-            f"No queue takes its answer since {screen.when(kept.since)}: {kept.why}. Tried {kept.times} times, again at "
-            f"{screen.when(kept.again_at)}, given up at {screen.when(end)}."
+            f"No queue takes its answer since {screen.when(kept.since)}: {kept.why}. "
+            f"Tried {screen.counted(kept.times, 'time')}, again at {screen.when(kept.again_at)}, given up at "
+            f"{screen.when(end)}."
         )
         yield f"Make the queue, or list it in [replies] create; then `./check.py resend {scene.job.id}` sends it at once."
 

@@ -26,6 +26,8 @@ from ..settings import Config
 from . import screen
 from .timeline import Event, asked_for, resources
 
+_MOST_FOUND = 100
+
 
 @dataclass(frozen=True)
 class InBatch:
@@ -52,12 +54,23 @@ class InBatch:
         return self.stage.since
 
 
-def find(config: Config, jobs: JobsFolder, name: str) -> Optional[InBatch]:
-    """The job with this id or beginning; None where there is none, or several."""
+def find(config: Config, jobs: JobsFolder, name: str) -> list[InBatch]:
+    """The jobs with this id or beginning; no more than a person would read."""
     if not re.fullmatch(r"[0-9a-f]{1,32}", name) or not jobs.pilots.is_dir():
-        return None
-    found = list(itertools.islice(_fitting(config, jobs, name), 2))
-    return found[0] if len(found) == 1 else None
+        return []
+    return list(itertools.islice(_fitting(config, jobs, name), _MOST_FOUND))
+
+
+def newest(config: Config, jobs: JobsFolder) -> Optional[InBatch]:
+    """The job that was claimed last. The names of batches begin with the time at which they were made."""
+    found: list[InBatch] = []
+    for queue in config.site.queues if jobs.pilots.is_dir() else ():
+        pool = Pool(jobs, queue.name)
+        everything = (*_seen(pool.open_batches), *_seen(pool.closed))
+        batch = max(everything, key=lambda each: each.id, default=None)
+        with contextlib.suppress(OSError):  # it has just been moved
+            found += _in(pool, queue.name, batch, "") if batch is not None else ()
+    return max(found, key=lambda each: each.claimed.message.claimed_at, default=None)
 
 
 def _fitting(config: Config, jobs: JobsFolder, name: str) -> Iterator[InBatch]:
@@ -162,4 +175,9 @@ def _crew(jobs: JobsFolder) -> str:
         attempts = [crew.attempt(1) for crew in batches.crew(jobs)]
     run = sum(map(is_running, attempts))
     wait = sum(a.intent.path.exists() and not a.started.path.exists() and not a.ended.path.exists() for a in attempts)
-    return f"{run} pilot{'s' if run != 1 else ''} run, and {wait} wait in Slurm" if run or wait else "there is no pilot"
+    return _running(run, wait) if run or wait else "there is no pilot"
+
+
+def _running(run: int, wait: int) -> str:
+    has = f"{screen.counted(run, 'pilot')} {'is' if run == 1 else 'are'} running"
+    return f"{has}, and {wait} {'waits' if wait == 1 else 'wait'} in Slurm"

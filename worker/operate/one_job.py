@@ -25,7 +25,9 @@ from ..login.guard import guarded_pass
 from ..requester import Answered, Requester
 from ..settings import Config
 from ..sources import QueueFault
-from . import asking, in_batches, places, screen
+from . import asking, naming, places, screen
+from .in_batches import InBatch
+from .places import Found
 from .small_job import Failed, SmallJob, choose_job, choose_queue, understood
 from .told import Heard, Told
 
@@ -38,16 +40,16 @@ to be looked at. It sends the workload of site.toml that takes no input, or what
 Its answer comes to an address of its own (RabbitMQ's direct reply-to) that nobody else reads. A results queue that
 site.toml names is only looked at: is it there? A message that nobody takes is gone after ten minutes, or --wait.
 
-exit codes:
-   0  the answer came, and is right
-  64  the command line is wrong
-  65  the job came to another end; `show` and `explain` have the rest
-  69  the broker, the API or Slurm is away, another consumer took the message, or no answer came in time
-  73  the jobs folder can't be used
-  75  this installation is paused
-  77  the API refuses our login
-  78  credentials.env or site.toml is at fault; which block or pattern to add is said
 """
+EXIT_CODES = {
+    0: "the answer came, and is right",
+    65: "the job came to another end; `show` and `explain` have the rest",
+    69: "the broker, the API or Slurm is away, another consumer took the message, or no answer came in time",
+    73: "the jobs folder can't be used",
+    75: "this installation is paused",
+    77: "the API refuses our login",
+    78: "credentials.env or site.toml is at fault; which block or pattern to add is said",
+}
 EXAMPLES = """\
 examples:
   ./check.py test
@@ -218,8 +220,8 @@ class _OneJob:
         self._id = self._id or self._find()
         if self._id is None:
             return
-        found = places.one(self._jobs, self._id)
-        inside = in_batches.find(self._config, self._jobs, self._id) if found is None else None
+        named = naming.one(self._config, self._jobs, self._id)
+        found, inside = (named if isinstance(named, Found) else None), (named if isinstance(named, InBatch) else None)
         word, where = (
             found.word if found else inside.state if inside else self._word,
             _where(found.job) if found else "",
@@ -293,15 +295,18 @@ class _OneJob:
 
     def _ours(self, name: str) -> Optional[JobId]:
         """Where a watch was so fast that it was not seen on its way."""
-        found = places.one(self._jobs, name) if name else None
-        if found is None and name and in_batches.find(self._config, self._jobs, name) is None:
+        if name and isinstance(naming.one(self._config, self._jobs, name), naming.NotOne):
             return None
         return JobId(name)
+
+    def _found(self) -> Optional[Found]:
+        found = naming.one(self._config, self._jobs, str(self._id))
+        return found if isinstance(found, Found) else None
 
     def _put_away(self, end: float) -> None:
         """A job of a folder of its own; one that lay in a pilot's batch stays there as a line."""
         assert self._id is not None
-        while (found := places.one(self._jobs, self._id)) is not None and found.job.path.parent == self._jobs.active:
+        while (found := self._found()) is not None and found.job.path.parent == self._jobs.active:
             if time.monotonic() >= end:
                 raise Failed("put away", f"it is answered, and still {found.word}", f"./check.py explain {self._id}")
             time.sleep(_EVERY)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-from dataclasses import asdict
+from dataclasses import dataclass
 from typing import Optional
 
+from .. import as_json
 from ..folder import paths, pause
 from ..folder.jobs import JobsFolder
 from ..folder.pause import Pause
@@ -23,12 +23,11 @@ time is answered `expired`. It lasts until `./check.py resume`, also through an 
 
 Paused already, it says by whom. With --submit it adds that to a pause without it; the other way round: resume, then pause.
 
-exit codes:
-   0  it is paused; by us now, or by somebody before
-  64  the command line is wrong
-  73  the jobs folder is not there, or can't be written; nothing is paused
-  78  credentials.env or site.toml is at fault
 """
+EXIT_CODES = {
+    0: "it is paused; by us now, or by somebody before",
+    73: "the jobs folder is not there, or can't be written; nothing is paused",
+}
 EXAMPLES = """\
 examples:
   ./check.py pause --reason "The web service is being upgraded."
@@ -73,9 +72,19 @@ def _words(found: Optional[Pause], begun: bool) -> str:
     )
 
 
-def tell(found: Optional[Pause], changed: bool, words: str, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"paused": asdict(found) if found else None, "changed": changed}, indent=1))
+@dataclass(frozen=True)
+class Shown:
+    """What --json prints."""
+
+    paused: Optional[Pause]
+    """null where nothing is."""
+    changed: bool
+    """Whether this command did it."""
+
+
+def tell(found: Optional[Pause], changed: bool, words: str, in_json: bool) -> None:
+    if in_json:
+        as_json.show(Shown(found, changed), os.EX_OK)
     else:
         print(screen.plain(words, 1000))
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Optional
 
+from .. import as_json
 from ..errors import Damaged
 from ..folder import batches, closed
 from ..folder.batches import Batch, Claimed, Handed, Pool
@@ -29,6 +30,7 @@ from ..login.guard import guarded
 from ..settings import Config
 from . import asking, screen
 from .in_batches import stage_of
+from .naming import Ids
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,13 @@ states:
 --list STATE names the jobs in a state. --put-back makes new jobs of those in error, in todo, whose answers bear the header
 rerun_of; the old answers stay as they are. A job is put back once. While a pass or a watch is running, that one does it.
 """
+EXIT_CODES = {
+    0: "shown, put back, or asked of the pass that is running",
+    65: "something can't be read, and is not counted",
+    69: "the broker is away",
+    73: "the jobs folder can't be used, or is not the one of earlier passes",
+    75: "this one lost the jobs folder to another pass; look again",
+}
 EXAMPLES = """\
 examples:
   ./check.py pilots
@@ -103,31 +112,53 @@ class JobRow:
     reason: str
 
 
+@dataclass(frozen=True)
+class Told:
+    """What --json prints: of these what was asked for, otherwise null."""
+
+    queues: Optional[list[QueueRow]] = None
+    jobs: Optional[list[JobRow]] = None
+    """With --list."""
+    damaged: Optional[list[str]] = None
+    """With --list: what can't be read, and is not listed."""
+    put_back: Optional[dict[str, int]] = None
+    """With --put-back: how many jobs, by queue."""
+    dry_run: Optional[bool] = None
+    """With --put-back: nothing was done."""
+    asked_for: Optional[bool] = None
+    """With --put-back: the pass that is running does it."""
+
+
 def run(config: Config, options: argparse.Namespace) -> int:
     """Returns an exit code."""
     jobs = JobsFolder(config.site.jobs_dir)
     if options.queue and config.queue(options.queue) is None:
-        print(f"check.py: there is no queue {options.queue} in the site file", file=sys.stderr)
-        return os.EX_USAGE
+        return as_json.fail(f"there is no queue {options.queue} in the site file", os.EX_USAGE, options.json)
     pools = _pools(config, jobs, options.queue)
     if options.put_back:
         return _ask_to_put_back(config, jobs, pools, options)
     if options.list:
         return _list(pools, options.list, options.limit, options.json)
     queues = queue_rows(config, jobs, options.queue)
-    _show_queues(queues, options.json)
-    return os.EX_DATAERR if any(row.damaged for row in queues) else os.EX_OK
+    code = os.EX_DATAERR if any(row.damaged for row in queues) else os.EX_OK
+    if options.json:
+        return as_json.show(Told(queues=queues), code)
+    _show_queues(queues)
+    return code
 
 
-def _list(pools: list[tuple[str, Pool]], state: str, limit: int, as_json: bool) -> int:
+def _list(pools: list[tuple[str, Pool]], state: str, limit: int, in_json: bool) -> int:
     rows, damaged = list[JobRow](), list[str]()
     for name, pool in pools:
         with _noted(damaged):
             rows += _jobs_in(name, pool, state, damaged)
-    _show_jobs(rows[:limit], as_json)
+    code = os.EX_DATAERR if damaged else os.EX_OK
+    if in_json:
+        return as_json.show(Told(jobs=rows[:limit], damaged=damaged), code)
+    _show_jobs(rows[:limit])
     for words in damaged:
         print(f"check.py: damaged, not listed: {screen.plain(words, 1000)}", file=sys.stderr)
-    return os.EX_DATAERR if damaged else os.EX_OK
+    return code
 
 
 # --- what there is
@@ -231,6 +262,8 @@ def _ask_to_put_back(
     for _, pool in pools:
         pool.put_back_asked.write(Asked(asking.asker(), time.time()))
     jobs.ring(JobId("put-back"))  # a watch may sleep
+    if options.json:
+        return as_json.show(Told(asked_for=True), os.EX_OK)
     print("Asked for: the pass that is running, or the next one, puts them back.")
     return os.EX_OK
 
@@ -243,17 +276,17 @@ def obey(pool: Pool, site: str) -> None:
         remove(pool.put_back_asked.path)
 
 
-def _put_back_all(config: Config, pools: list[tuple[str, Pool]], dry_run: bool, as_json: bool) -> int:
+def _put_back_all(config: Config, pools: list[tuple[str, Pool]], dry_run: bool, in_json: bool) -> int:
     site, jobs = config.site_text, JobsFolder(config.site.jobs_dir)
     put_back = {queue: sum(_put_back(pool, batch, site, dry_run) for batch in pool.closed()) for queue, pool in pools}
     for queue, count in put_back.items():
         if count and not dry_run:
             asking.audit(jobs, "put-back", f"{count} of {queue}", asking.asker(), "put back to todo, as new jobs")
-    if as_json:
-        print(json.dumps({"put_back": put_back, "dry_run": dry_run}, indent=1))
-    else:
-        for queue, count in put_back.items():
-            print(f"{queue}: {count} jobs {'would be' if dry_run else 'were'} put back to todo")
+    if in_json:
+        return as_json.show(Told(put_back=put_back, dry_run=dry_run), os.EX_OK)
+    for queue, count in put_back.items():
+        done = "would be" if dry_run else "was" if count == 1 else "were"
+        print(f"{queue}: {screen.counted(count, 'job')} {done} put back to todo")
     return os.EX_OK
 
 
@@ -293,10 +326,7 @@ def _again(claimed: Claimed, now: float) -> Claimed:
 # --- showing
 
 
-def _show_queues(rows: list[QueueRow], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"queues": [asdict(row) for row in rows]}, indent=1))
-        return
+def _show_queues(rows: list[QueueRow]) -> None:
     if not rows:
         print('No queue has had jobs for pilots yet (mode = "pilot" in the site file).')
         return
@@ -320,11 +350,7 @@ def _show_queues(rows: list[QueueRow], as_json: bool) -> None:
             )
 
 
-def _show_jobs(rows: list[JobRow], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"jobs": [asdict(row) for row in rows]}, indent=1))
-        return
-    shown = screen.table("job", "queue", "batch", "outcome", "reason")
-    for row in rows:
-        shown.add_row(row.job, screen.plain(row.queue), row.batch, row.outcome, screen.plain(row.reason))
-    screen.console().print(shown)
+def _show_jobs(rows: list[JobRow]) -> None:
+    ids = Ids.of(row.job for row in rows)
+    cells = ((ids.short(row.job), row.queue, row.batch, row.outcome, row.reason) for row in rows)
+    screen.show_table(("job", "queue", "batch", "outcome", "reason"), cells, whole=("job", "outcome"))

@@ -6,9 +6,10 @@ A million finished jobs are counted by listing their days; what a file says is r
 from __future__ import annotations
 
 import argparse
+import contextlib
+import heapq
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,12 @@ from ..folder import paths
 from ..folder.facts import JobFolder
 from ..folder.jobs import JobsFolder
 from ..folder.outline import stage_at, stage_put_away
-from ..job.names import JobId
 from ..job.outcome import OUTCOMES
 from ..job.stage import DONE, ENDED_STATES, NOT_OURS, REJECTED, STATES, UNDELIVERED, Stage
-from . import screen
 
 _MESSAGE = JobFolder(Path("job")).message.name
+NAMED_BY = "a job's id, its beginning, or `last` for the newest"
+NOT_BY_DAY = (REJECTED, UNDELIVERED, NOT_OURS)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -73,7 +74,7 @@ class Wanted:
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("which jobs")
-    group.add_argument("job", nargs="*", metavar="JOB", help="a job's id, or its beginning")
+    group.add_argument("job", nargs="*", metavar="JOB", help=NAMED_BY)
     words = [*STATES, *ENDED_STATES]
     group.add_argument("--state", action="append", default=[], choices=words, metavar="STATE", help="in this state")
     group.add_argument("--workload", default="", metavar="NAME", help="of this workload")
@@ -123,20 +124,38 @@ def _found(path: str) -> Optional[Found]:
 
 
 def put_away(jobs: JobsFolder, words: Sequence[str] = tuple(ENDED_STATES)) -> Iterator[Found]:
-    """Those that are no longer active; of the done ones, the last day first."""
+    """Those that are no longer active, in each place the last one first."""
     for word, place in ((REJECTED, jobs.rejected), (UNDELIVERED, jobs.undelivered), (NOT_OURS, jobs.not_ours)):
         if word in words:
             yield from _in(place, word)
     if DONE in words:
         for day in sorted(done_days(jobs), reverse=True):
-            yield from _in(jobs.done / day, DONE)
+            yield from done_on(jobs, day)
+
+
+def done_on(jobs: JobsFolder, day: str) -> Iterator[Found]:
+    yield from _in(jobs.done / day, DONE)
 
 
 def _in(place: Path, word: str) -> Iterator[Found]:
-    for name in names(place):
+    """The last one first. That a folder was changed is no earlier than that its job was put away, so only as many jobs are
+    looked at as somebody wants."""
+    waiting: list[tuple[float, str, Found]] = []
+    for changed_at, name in sorted(_changed(place), reverse=True):
+        while waiting and -waiting[0][0] >= changed_at:
+            yield heapq.heappop(waiting)[-1]
         found = _put_away(place / name, word)
         if found is not None:
-            yield found
+            heapq.heappush(waiting, (-found.since, name, found))
+    while waiting:
+        yield heapq.heappop(waiting)[-1]
+
+
+def _changed(place: Path) -> Iterator[tuple[float, str]]:
+    """Each folder's name, and when something was last put into it."""
+    for name in names(place):
+        with contextlib.suppress(OSError):
+            yield os.lstat(f"{place}/{name}").st_mtime, name
 
 
 def _put_away(path: Path, word: str) -> Optional[Found]:
@@ -149,6 +168,19 @@ def _put_away(path: Path, word: str) -> Optional[Found]:
 
 def done_days(jobs: JobsFolder) -> list[str]:
     return [name for name in names(jobs.done) if _DAY.fullmatch(name)]
+
+
+def met(job: JobFolder, active: Path) -> Optional[Found]:
+    """`active`: the folder of those that are."""
+    if job.path.parent == active:
+        return _found(str(job.path))
+    return _put_away(job.path, put_away_as(job.path))
+
+
+def put_away_as(path: Path) -> str:
+    """Which of ENDED_STATES a job has that lies here: the done ones lie in a folder for each day."""
+    place = path.parent.name
+    return place if place in ENDED_STATES else DONE
 
 
 def count(place: Path) -> int:
@@ -166,88 +198,15 @@ def names(place: Path) -> list[str]:
 # --- which of them are meant
 
 
-def choose(
-    jobs: JobsFolder, want: Wanted, now: float, among: Optional[Sequence[Found]] = None
-) -> tuple[Iterator[Found], list[str]]:
-    """The jobs that are meant, lazily; and the names among `want.jobs` that fit none, or several. `among`: the active
-    ones, where they are known already."""
-    if want.jobs:
-        named, unknown = _named(jobs, want.jobs)
-        return (found for found in named if fits(found, want, now)), unknown
-    return (found for found in _all(jobs, want, among) if fits(found, want, now)), []
-
-
-def _all(jobs: JobsFolder, want: Wanted, among: Optional[Sequence[Found]]) -> Iterator[Found]:
+def filtered(jobs: JobsFolder, want: Wanted, now: float, among: Optional[Sequence[Found]] = None) -> Iterator[Found]:
+    """Those that the filters choose, lazily. `among`: the active ones, where they are known already."""
     ended = [word for word in ENDED_STATES if word in want.states]
     if not want.states and want.outcome:
         ended = list(ENDED_STATES)
     if not want.states or set(want.states) & set(STATES):
-        yield from among if among is not None else sorted(active(jobs), key=lambda found: found.claimed_at)
-    yield from put_away(jobs, ended)
-
-
-def _named(jobs: JobsFolder, names: Sequence[str]) -> tuple[list[Found], list[str]]:
-    found: dict[JobId, Found] = {}
-    unknown = []
-    for name in names:
-        fitting = list(_fitting(jobs, name))
-        if len(fitting) == 1:
-            found[JobId(fitting[0].path.name)] = fitting[0]
-        else:
-            unknown.append(name)
-    return list(found.values()), unknown
-
-
-def _fitting(jobs: JobsFolder, name: str) -> Iterator[Found]:
-    """The one with this id, else those whose ids begin so."""
-    if not re.fullmatch(r"[A-Za-z0-9-]+", name):
-        return
-    exact = jobs.find(JobId(name))
-    if exact is not None:
-        met = _met(jobs, exact)
-        if met is not None:
-            yield met
-        return
-    places = [
-        jobs.active,
-        jobs.rejected,
-        jobs.undelivered,
-        jobs.not_ours,
-        *(jobs.done / day for day in done_days(jobs)),
-    ]
-    for place in places:
-        for each in names(place):
-            met = _met(jobs, JobFolder(place / each)) if each.startswith(name) else None
-            if met is not None:
-                yield met
-
-
-def _met(jobs: JobsFolder, job: JobFolder) -> Optional[Found]:
-    if job.path.parent == jobs.active:
-        return _found(str(job.path))
-    return _put_away(job.path, put_away_as(job.path))
-
-
-def put_away_as(path: Path) -> str:
-    """Which of ENDED_STATES a job has that lies here: the done ones lie in a folder for each day."""
-    place = path.parent.name
-    return place if place in ENDED_STATES else DONE
-
-
-def one(jobs: JobsFolder, name: str) -> Optional[Found]:
-    """The job with this id or beginning; None where there is none, or several."""
-    found, _ = _named(jobs, [name])
-    return found[0] if found else None
-
-
-def tell_no_such(name: str) -> int:
-    """Returns the exit code."""
-    print(f"check.py: {no_such(name)}", file=sys.stderr)
-    return os.EX_DATAERR
-
-
-def no_such(name: str) -> str:
-    return f"{screen.plain(name)}: no job with this id, or several begin so"
+        everything = among if among is not None else sorted(active(jobs), key=lambda found: found.claimed_at)
+        yield from (found for found in everything if fits(found, want, now))
+    yield from (found for found in put_away(jobs, ended) if fits(found, want, now))
 
 
 def fits(found: Found, want: Wanted, now: float) -> bool:

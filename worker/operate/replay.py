@@ -16,6 +16,7 @@ site.toml), mend it, then replay them: each becomes a new job with a new id, who
 that would be rejected again is named, with the reason, and left alone. One that was replayed before is not taken by filters
 or --all. Without a JOB, a filter or --all: shows what could be replayed.
 """
+EXIT_CODES = asking.EXIT_CODES
 EXAMPLES = """\
 examples:
   ./check.py replay                 what could be replayed now

@@ -12,11 +12,11 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional
 
-from .. import VERSION
+from .. import VERSION, as_json
 from ..errors import Damaged
 from ..folder import closed
 from ..folder.batches import Pool
@@ -50,6 +50,7 @@ At most --jobs finished jobs are opened, chosen evenly over the days by their id
 many. Jobs by outcome are of all jobs, as the passes have counted them, those done by pilots among them; everything else
 leaves these out, because they have no folders.
 """
+EXIT_CODES = {0: "the page is there", 73: "it can't be written"}
 EXAMPLES = """\
 examples:
   ./check.py report                                      writes report.html into jobs_dir
@@ -100,8 +101,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """Returns an exit code."""
     report = gather(config, min(options.days, 366), options.jobs, options.offline)
     if options.json:
-        print(json.dumps(asdict(report), indent=1))
-        return os.EX_OK
+        return as_json.show(report, os.EX_OK)
     output = options.output or config.site.jobs_dir / "report.html"
     try:
         from .page import page
@@ -110,7 +110,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
     except OSError as error:
         print(f"check.py: {output} can't be written: {error.strerror}. Name another with --output.", file=sys.stderr)
         return os.EX_CANTCREAT
-    print(f"{output}: {len(report.now.jobs)} active jobs, {report.looked.jobs} of {report.looked.kept} ended ones read")
+    active = screen.counted(len(report.now.jobs), "active job")
+    print(f"{output}: {active}, {report.looked.jobs} of {report.looked.kept} ended ones read")
     return os.EX_OK
 
 

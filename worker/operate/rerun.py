@@ -10,7 +10,7 @@ from ..folder.jobs import JobsFolder
 from ..job.stage import DONE, REJECTED, UNDELIVERED
 from ..settings import Config
 from . import again, asking
-from .asking import Action
+from .asking import Action, Done
 from .places import Found
 
 SUMMARY = "run a job that is over again, with other resources if given"
@@ -20,6 +20,7 @@ goes to the same queue and bears the header rerun_of; the old job, its outcome a
 that are given replace what the message asks for, within the caps of the queue. Without a JOB, a filter or --all: shows
 what could run again.
 """
+EXIT_CODES = asking.EXIT_CODES
 EXAMPLES = """\
 examples:
   ./check.py rerun 4f0c --memory-mb 64000 --time 0-12:00
@@ -57,7 +58,7 @@ def run_again(config: Config, options: argparse.Namespace, verb: str, states: tu
         again.check(config, jobs, found.job, resources, named=bool(options.job))
         return again.words(found.job, answer)
 
-    def act(found: Found, by: str) -> str:
-        return f"{plan(found)}, as {acts.run_again(jobs, found.job, verb, by, answer, resources)}"
+    def act(found: Found, by: str) -> Done:
+        return Done(plan(found), acts.run_again(jobs, found.job, verb, by, answer, resources))
 
     return asking.perform(config, options, Action(verb, states, plan, act))

@@ -15,12 +15,11 @@ SUMMARY = "end a pause: messages are taken again"
 HELP = """\
 From the next pass on messages are taken again, and what is claimed is submitted. Says who had paused it, and since when.
 
-exit codes:
-   0  nothing is paused any more, or nothing was
-  64  the command line is wrong
-  73  the jobs folder is not there, or can't be written; nothing is changed
-  78  credentials.env or site.toml is at fault
 """
+EXIT_CODES = {
+    0: "nothing is paused any more, or nothing was",
+    73: "the jobs folder is not there, or can't be written; nothing is changed",
+}
 EXAMPLES = """\
 examples:
   ./check.py resume

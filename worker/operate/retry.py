@@ -10,7 +10,7 @@ from ..folder.jobs import JobsFolder
 from ..job.stage import DONE, REJECTED, RETRYING, UNDELIVERED
 from ..settings import Config
 from . import again, asking
-from .asking import Action
+from .asking import Action, Done
 from .places import Found
 
 SUMMARY = "the same once more: the next attempt now, or an ended job again"
@@ -19,6 +19,7 @@ A job that waits before its next attempt gets it in the next pass. A job that en
 in every respect: as a new job, with a new id, whose answer bears the header rerun_of. To change its resources, or to have
 its message read anew by today's site.toml, see rerun. Without a JOB, a filter or --all: shows what could be tried again.
 """
+EXIT_CODES = asking.EXIT_CODES
 EXAMPLES = """\
 examples:
   ./check.py retry 4f0c
@@ -44,13 +45,13 @@ def run(config: Config, options: argparse.Namespace) -> int:
         again.check_not_running(jobs, found.job, named=bool(options.job))
         return again.words(found.job, answer)
 
-    def act(found: Found, by: str) -> str:
+    def act(found: Found, by: str) -> Done:
         words = plan(found)
         if found.word == RETRYING:
             acts.retry_at_once(jobs, found.job, by)
-            return words
+            return Done(words)
         spec = again.same_spec(config, found.job)
-        return f"{words}, as {acts.run_again(jobs, found.job, 'retry', by, answer, {}, spec)}"
+        return Done(words, acts.run_again(jobs, found.job, "retry", by, answer, {}, spec))
 
     return asking.perform(config, options, Action("retry", (RETRYING, DONE, UNDELIVERED), plan, act))
 

@@ -9,22 +9,25 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
 from scheduler import SlurmJobId, Unavailable, Usage
 
+from .. import as_json
 from ..errors import Damaged
 from ..folder.facts import AttemptFolder, JobFolder, read_progress, read_result
 from ..folder.jobs import JobsFolder
+from ..job import sentences
 from ..job.facts import Intent, Message, Progress
 from ..job.outcome import Result
 from ..job.spec import Resources
 from ..job.stage import STATES, words_in_help
 from ..settings import Config
-from . import in_batches, places, screen
+from . import in_batches, naming, screen, terminal
 from .in_batches import InBatch
+from .naming import NotOne
 from .places import Found
 from .timeline import Event, resources, timeline
 
@@ -35,6 +38,7 @@ Times are this host's time zone; several hosts' clocks wrote them.
 
 {words_in_help()}
 """
+EXIT_CODES = {0: "the job is shown", 65: "no single job has this name, or its folder can't be read"}
 EXAMPLES = """\
 examples:
   ./check.py show 4f0c                the job whose id begins so
@@ -47,7 +51,7 @@ _BLOCK = 65536
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB", help="a job's id, or its beginning")
+    naming.add_job(parser)
     parser.add_argument("--follow", action="store_true", help="go on with its log as it grows")
     parser.add_argument("--lines", type=int, default=10, metavar="N", help="of its log (default: 10)")
     parser.add_argument("--offline", action="store_true", help="do not ask Slurm what it used")
@@ -56,29 +60,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(config: Config, options: argparse.Namespace) -> int:
     """Returns an exit code."""
     jobs = JobsFolder(config.site.jobs_dir)
-    found = places.one(jobs, options.job)
-    inside = in_batches.find(config, jobs, options.job) if found is None else None
-    if inside is not None:
-        _show(_story_inside(inside), options.json, follow=False)
-        return os.EX_OK
-    if found is None:
-        return places.tell_no_such(options.job)
+    found = naming.one(config, jobs, options.job)
+    if isinstance(found, InBatch):
+        return _show(_story_inside(found), options.json, follow=False)
+    if isinstance(found, NotOne):
+        return found.tell(options.json)
     try:
         story = _story(config, jobs, found, options.lines, options.offline)
     except (Damaged, OSError) as error:
-        print(f"check.py: {found.job.path} can't be read: {error}", file=sys.stderr)
-        return os.EX_DATAERR
+        return as_json.fail(f"{found.job.path} can't be read: {error}", os.EX_DATAERR, options.json)
     _show(story, options.json, options.follow)
     if options.follow and found.attempt and not options.json:
-        _follow(jobs, found, options.lines)
+        return _follow(jobs, found, options.lines)
     return os.EX_OK
 
 
-def _show(story: Story, as_json: bool, follow: bool) -> None:
-    if as_json:
-        print(json.dumps(asdict(story), indent=1))
-    else:
-        _print(story, follow)
+def _show(story: Story, in_json: bool, follow: bool) -> int:
+    if in_json:
+        return as_json.show(story, os.EX_OK)
+    _print(story, follow)
+    return os.EX_OK
 
 
 @dataclass(frozen=True)
@@ -244,10 +245,12 @@ def _used(attempt: AttemptFolder, intent: Intent, usage: Optional[Usage]) -> Use
 def _used_words(u: Used) -> str:
     parts = []
     if u.seconds is not None:
-        parts.append(f"{screen.lasted(u.seconds)} of {screen.lasted(u.asked_seconds)}")
+        parts.append(f"{screen.lasted(u.seconds)} of {sentences.duration(u.asked_seconds)}")
     if u.cpu_seconds is not None and u.seconds:
         share = u.cpu_seconds / (u.seconds * u.asked_cpus)
-        parts.append(f"{screen.lasted(u.cpu_seconds)} of CPU time, {share:.0%} of {u.asked_cpus} CPUs")
+        parts.append(
+            f"{screen.lasted(u.cpu_seconds)} of CPU time, {share:.0%} of {screen.counted(u.asked_cpus, 'CPU')}"
+        )
     if u.memory_mb is not None:
         share = u.memory_mb / u.asked_memory_mb
         parts.append(f"{u.memory_mb:.0f} MB of {u.asked_memory_mb} MB ({share:.0%}, {u.memory_of})")
@@ -340,8 +343,9 @@ def _tail(path: Path, lines: int) -> Iterator[str]:
         yield screen.plain(line, _LONGEST_LINE)
 
 
-def _follow(jobs: JobsFolder, found: Found, lines: int) -> None:
-    """The last attempt's log, until the job has its outcome; a later attempt's log is gone on with."""
+def _follow(jobs: JobsFolder, found: Found, lines: int) -> int:
+    """The last attempt's log, until the job has its outcome, or nobody looks any more; a later attempt's log is gone on with.
+    Returns an exit code."""
     number, position, rest = found.attempt, None, ""
     job: JobFolder = found.job
     while True:
@@ -362,9 +366,9 @@ def _follow(jobs: JobsFolder, found: Found, lines: int) -> None:
         elif over or (job.outcome.path.exists() and not _alive(job, number)):
             if rest:
                 print(screen.plain(rest, _LONGEST_LINE))
-            return
-        else:
-            time.sleep(0.5)
+            return os.EX_OK
+        elif not terminal.wait(0.5):
+            return terminal.GONE
 
 
 def _alive(job: JobFolder, number: int) -> bool:

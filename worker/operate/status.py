@@ -11,9 +11,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Optional
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
+from .. import as_json
 from ..errors import Damaged
 from ..folder import pause
 from ..folder.facts import read_progress, read_result, read_started, site_fault_of
@@ -26,8 +27,9 @@ from ..job.stage import BATCH_STATES, DAMAGED, STATES, UNSENT, words_in_help
 from ..login import shapes, tally
 from ..login.known_shapes import Shapes
 from ..settings import Config
-from . import in_batches, places, screen
+from . import health, naming, places, screen, terminal
 from .in_batches import InBatch
+from .naming import Chosen, Ids
 from .pilots import QueueRow, queue_rows
 from .places import Found, Wanted
 
@@ -52,7 +54,12 @@ examples:
   ./check.py status --state done --outcome failed --limit 50
   ./check.py status 4f0c                         the jobs whose id begins so
   ./check.py status --json | jq '.active'
+  ./check.py status --check                      OK, WARNING or CRITICAL in one line, for a monitor
 """
+EXIT_CODES = {
+    **health.EXIT_CODES,
+    65: "a word names no job, or several; all else is shown",
+}
 _DEFAULT_EVERY = 5.0
 _ASK_EVERY = 30.0
 """Seconds: with --watch, the broker and Slurm are asked less often than the folder is read."""
@@ -65,41 +72,67 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--watch", type=float, nargs="?", const=_DEFAULT_EVERY, metavar="SECONDS", dest="every",
         help="refresh in place, every 5 s unless told otherwise",
     )  # fmt: skip
+    parser.add_argument(
+        "--check", action="store_true", help="one line and an exit code for a monitor (Nagios, Icinga, ...)"
+    )
     parser.add_argument("--offline", action="store_true", help="ask neither the broker nor Slurm")
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
     """Returns an exit code."""
     jobs, want = JobsFolder(config.site.jobs_dir), places.wanted(options)
+    if options.check:
+        return _check(config, jobs, options)
     if options.every is not None and not options.json:
         return _watch(config, jobs, want, options)
     standing = look(config, jobs, want, options.limit, ask_outside(config, jobs, options.offline))
+    code = os.EX_DATAERR if standing.unknown else os.EX_OK
     if options.json:
-        print(json.dumps(asdict(standing), indent=1))
-    else:
-        screen.console().print(_drawn(standing))
-    return os.EX_DATAERR if standing.unknown else os.EX_OK
+        return as_json.show(standing, code)
+    screen.console().print(_drawn(jobs, standing))
+    return code
+
+
+def _check(config: Config, jobs: JobsFolder, options: argparse.Namespace) -> int:
+    """Of Slurm passes say whether it answers; a monitor uses up none of its commands."""
+    try:
+        outside = None if options.offline else _ask(config, jobs, slurm=False)
+        return health.check(look(config, jobs, Wanted(), 0, outside), options.json)
+    except (Damaged, OSError) as error:
+        return health.unreadable(error, options.json)
 
 
 def _watch(config: Config, jobs: JobsFolder, want: Wanted, options: argparse.Namespace) -> int:
+    """In place on a terminal; elsewhere one after the other."""
     from rich.live import Live
 
+    terminal.end_with_signals()
+    console = screen.console()
+    if not sys.stdout.isatty():
+        return _again_and_again(config, jobs, want, options, console.print)
+    with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
+        return _again_and_again(config, jobs, want, options, lambda drawn: live.update(drawn, refresh=True))
+
+
+def _again_and_again(config: Config, jobs: JobsFolder, want: Wanted, options: argparse.Namespace,
+                     show: Callable[[RenderableType], None]) -> int:  # fmt: skip
     outside, asked_at = ask_outside(config, jobs, options.offline), time.monotonic()
-    console, on_screen = screen.console(), sys.stdout.isatty()
-    with Live(console=console, screen=on_screen, auto_refresh=False, vertical_overflow="crop") as live:
-        while True:
-            if time.monotonic() - asked_at >= _ASK_EVERY:
-                outside, asked_at = ask_outside(config, jobs, options.offline), time.monotonic()
-            live.update(_drawn(look(config, jobs, want, options.limit, outside)), refresh=True)
-            time.sleep(max(0.5, options.every))
+    while True:
+        show(_drawn(jobs, look(config, jobs, want, options.limit, outside)))
+        if not terminal.wait(max(0.5, options.every)):
+            return terminal.GONE
+        if time.monotonic() - asked_at >= _ASK_EVERY:
+            outside, asked_at = ask_outside(config, jobs, options.offline), time.monotonic()
 
 
 def ask_outside(config: Config, jobs: JobsFolder, offline: bool) -> Optional[Outside]:
-    if offline:
-        return None
+    return None if offline else _ask(config, jobs, slurm=bool(places.count(jobs.active)))
+
+
+def _ask(config: Config, jobs: JobsFolder, slurm: bool) -> Outside:
     from .outside import ask
 
-    return ask(config, jobs, slurm=bool(places.count(jobs.active)))
+    return ask(config, jobs, slurm=slurm)
 
 
 # --- what is shown, as --json has it
@@ -168,8 +201,11 @@ class Standing:
     more: bool = False
     """More jobs fit than are listed."""
     unknown: list[str] = field(default_factory=list)
+    """What was given as a job's id, and names none, or several."""
     declined: list[str] = field(default_factory=list)
     """Which jobs Slurm declines, in sentences."""
+    unclear: list[str] = field(default_factory=list)
+    """Of each of the unknown ones why, with the jobs that it may mean."""
     paused: Optional[Pause] = None
     """Somebody wants no new message to be taken."""
 
@@ -177,8 +213,8 @@ class Standing:
 def look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: Optional[Outside]) -> Standing:
     now = time.time()
     everything = sorted(places.active(jobs), key=lambda found: found.claimed_at)
-    rows, more, unknown = _rows(jobs, want, limit, everything, outside, now)
-    inside = {name: job for name in unknown if (job := in_batches.find(config, jobs, name)) is not None}
+    chosen = naming.choose(config, jobs, want, now, everything) if want.jobs or want.filters else Chosen(everything)
+    listed = list(itertools.islice(chosen.jobs, limit + 1))
     unsent = [found.since for found in everything if found.word in UNSENT]
     return Standing(
         at=now,
@@ -200,23 +236,12 @@ def look(config: Config, jobs: JobsFolder, want: Wanted, limit: int, outside: Op
         undelivered=places.count(jobs.undelivered),
         pilots=queue_rows(config, jobs),
         declined=[shapes.sentence(each, now) for each in Shapes(jobs, config.site.slurm).all()],
-        jobs=[*rows, *map(_row_inside, inside.values())],
-        more=more,
-        unknown=[name for name in unknown if name not in inside],
+        jobs=[*(_row(found, outside) for found in listed[:limit]), *map(_row_inside, chosen.inside)],
+        more=len(listed) > limit,
+        unknown=[each.word for each in chosen.unclear],
+        unclear=[str(each) for each in chosen.unclear],
         paused=pause.seen(jobs),
     )
-
-
-def _rows(jobs: JobsFolder, want: Wanted, limit: int, everything: Sequence[Found], outside: Optional[Outside],
-          now: float) -> tuple[list[Row], bool, list[str]]:  # fmt: skip
-    """Only those that are listed are opened."""
-    if not want.jobs and not want.filters:
-        listed: Sequence[Found] = everything[:limit]
-        return [_row(found, outside) for found in listed], len(everything) > limit, []
-    chosen, unknown = places.choose(jobs, want, now, everything)
-    listed = list(itertools.islice(chosen, limit))
-    more = next(chosen, None) is not None
-    return [_row(found, outside) for found in listed], more, unknown
 
 
 def _counted(everything: Sequence[Found]) -> dict[str, int]:
@@ -297,7 +322,7 @@ def _site_fault(jobs: JobsFolder) -> Optional[SiteFault]:
 # --- for people
 
 
-def _drawn(standing: Standing) -> RenderableType:
+def _drawn(jobs: JobsFolder, standing: Standing) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
@@ -307,10 +332,10 @@ def _drawn(standing: Standing) -> RenderableType:
         head.add_row(Text(name, style="bold"), Text(screen.plain(words, 1000)))
     parts: list[RenderableType] = [head]
     if standing.jobs:
-        parts += [Text(""), _table(standing)]
+        parts += [Text(""), _table(Ids.in_folders(jobs), standing)]
     if standing.more:
         parts.append(Text("There are more: --limit N lists more, filters list fewer."))
-    parts += [Text(places.no_such(name)) for name in standing.unknown]
+    parts += [Text(f"{why}.") for why in standing.unclear]
     return Group(*parts)
 
 
@@ -326,7 +351,7 @@ def _head(standing: Standing) -> Iterator[tuple[str, str]]:
     for sentence in standing.declined:
         yield "declined", screen.plain(sentence, 1000)
     for queue, waiting in standing.waiting.items():
-        yield "queue", f"{queue}: {waiting} message{'s' if waiting != 1 else ''} waiting"
+        yield "queue", f"{queue}: {screen.counted(waiting, 'message')} waiting"
     for name, why in standing.stopped.items():
         yield "workload", f"{screen.plain(name)} is stopped: {screen.plain(why, 1000)}"
     for why in standing.queue_faults.values():
@@ -376,7 +401,7 @@ def _done_words(standing: Standing) -> str:
     recent = ", ".join(
         f"{day} {n}{_outcome_words(standing.outcomes.get(day, {}))}" for day, n in itertools.islice(done.items(), 3)
     )
-    return f"{sum(done.values())} kept of {len(done)} day{'s' if len(done) != 1 else ''}; {recent}"
+    return f"{sum(done.values())} kept of {screen.counted(len(done), 'day')}; {recent}"
 
 
 def _outcome_words(counts: dict[str, int]) -> str:
@@ -386,13 +411,14 @@ def _outcome_words(counts: dict[str, int]) -> str:
     return f" ({words})" if words else ""
 
 
-def _table(standing: Standing) -> Table:
+def _table(ids: Ids, standing: Standing) -> Table:
     from rich.text import Text
 
-    made = screen.table("job", "state", "for", "workload", "attempt", "slurm", "what")
+    made = screen.table("job", "state", "for", "workload", "attempt", "slurm", "what",
+                        whole=("job", "state", "for", "attempt"))  # fmt: skip
     for row in standing.jobs:
         cells = (
-            row.job, row.state, screen.lasted(standing.at - row.since), screen.plain(row.workload),
+            ids.short(row.job), row.state, screen.lasted(standing.at - row.since), screen.plain(row.workload),
             f"{row.attempt}/{row.attempts}" if row.attempt else "", screen.plain(row.slurm), _what(row),
         )  # fmt: skip
         style = _STYLES.get(row.outcome) or _STYLES.get(row.state, "")

@@ -8,6 +8,7 @@ from typing import Optional
 
 from ..folder.acts import earlier
 from ..folder.facts import AttemptFolder, JobFolder, read_result
+from ..job import sentences
 from ..job.facts import (
     Asked,
     Started,
@@ -150,7 +151,7 @@ def _answer(job: JobFolder) -> Iterator[Event]:
     kept, delivered = job.unroutable.read(), job.delivered.read()
     gone = job.undeliverable.read()
     if kept is not None:
-        yield Event(kept.since, "not taken", f"{screen.plain(kept.why)}; tried {kept.times} times")
+        yield Event(kept.since, "not taken", f"{screen.plain(kept.why)}; tried {screen.counted(kept.times, 'time')}")
     if delivered is not None:
         to = f"the broker confirmed it for {screen.plain(delivered.to)}" if delivered.to else ""
         took = f" after {screen.lasted(delivered.at - outcome.at)}" if to else ""
@@ -160,5 +161,5 @@ def _answer(job: JobFolder) -> Iterator[Event]:
 
 
 def resources(r: Resources) -> str:
-    cpus = f"{r.cpus} CPU{'s' if r.cpus != 1 else ''}"
-    return f"{cpus}, {r.memory_mb} MB, {screen.lasted(r.time_seconds)}{f', {r.gres}' if r.gres else ''}"
+    asked = f"{screen.counted(r.cpus, 'CPU')}, {r.memory_mb} MB, {sentences.duration(r.time_seconds)}"
+    return f"{asked}{f', {r.gres}' if r.gres else ''}"

@@ -22,8 +22,9 @@ from worker.job.facts import Asked, Started
 from worker.job.names import JobId
 from worker.login.known_shapes import Shapes
 from worker.login.shapes import sentence
-from worker.operate import places
+from worker.operate import naming
 from worker.operate.explain import explain
+from worker.operate.places import Found
 from worker.operate.timeline import timeline
 from worker.settings import PilotRules, Seconds
 
@@ -391,8 +392,8 @@ def test_status_explain_show_and_doctor_say_what_waits_and_why(login: ChoosyLogi
     login.ask(1, LARGE, "large")
     login.passes(4)
     (job,) = login.active()
-    found, report = places.one(login.jobs, job.id), Report("passes")
-    assert found is not None
+    found, report = naming.one(login.config, login.jobs, job.id), Report("passes")
+    assert isinstance(found, Found)
 
     explained = "\n".join(explain(login.config, login.jobs, found, offline=True))
     look_at_what_is_declined(report, login.jobs, login.config.site.slurm)

@@ -78,7 +78,7 @@ def test_beside_a_pass_that_is_running_answers_are_left_to_it(
     login: Refusing, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with a_pass_is_running(login):
-        code = resend(login.config, [], everything=True, dry_run=False, as_json=True)
+        code = resend(login.config, [], everything=True, dry_run=False, in_json=True)
     (shown,) = json.loads(capsys.readouterr().out)["answers"]
 
     login.one_pass()
@@ -97,11 +97,11 @@ def test_who_is_killed_while_he_resends_leaves_an_answer_that_is_seen_or_sent(
 
     with monkeypatch.context() as power, pytest.raises(PowerFailure), a_pass_is_running(login):
         power.setattr(paths, "crash_point", dies)
-        resend(login.config, [], everything=True, dry_run=False, as_json=True)
+        resend(login.config, [], everything=True, dry_run=False, in_json=True)
 
     if step.startswith("before"):
         with a_pass_is_running(login):
-            resend(login.config, [], everything=True, dry_run=False, as_json=True)
+            resend(login.config, [], everything=True, dry_run=False, in_json=True)
     login.one_pass()
 
     assert len(login.broker.sent) == 1 and not login.active()

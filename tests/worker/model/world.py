@@ -262,7 +262,7 @@ class World:
         """Slurm is not asked by what follows, and must not be."""
         config = replace(self.config, site=replace(self.config.site, scheduler="local"))
         with self._process(Process("resend", ())), contextlib.redirect_stdout(io.StringIO()):
-            resend(config, [], everything=True, dry_run=False, as_json=False)
+            resend(config, [], everything=True, dry_run=False, in_json=False)
 
     def operator_cancels(self, which: int) -> None:
         """As `check.py cancel` does it: a fact that the passes obey, or nothing for a job that has its outcome."""

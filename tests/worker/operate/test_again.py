@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
@@ -46,7 +48,8 @@ def do(config: Config, *words: str, expect: int = 0) -> None:
     verb = VERBS[words[0]]
     parser = argparse.ArgumentParser()
     verb.add_arguments(parser)
-    parser.set_defaults(json=False, dry_run=False)
+    parser.add_argument("--json", action="store_true")
+    parser.set_defaults(dry_run=False)
     assert verb.run(config, parser.parse_args(list(words[1:]))) == expect
 
 
@@ -146,7 +149,8 @@ def test_what_can_t_be_done_is_refused_and_changes_nothing(
     do(config, *words, expect=65)
 
     assert sorted(path for path in jobs.path.rglob("*")) == before
-    assert len(capsys.readouterr().out.splitlines()) == 1
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in said if line != ["job", "state", "what"]] in ([words[1]], ["nobody:"])
 
 
 @pytest.mark.parametrize("verb", ["cancel", "retry", "rerun", "replay"])
@@ -163,6 +167,51 @@ def test_without_a_job_or_with_dry_run_it_only_shows(
 
     assert sorted(path for path in jobs.path.rglob("*")) == before
     assert "Nothing was done" in capsys.readouterr().out
+
+
+def test_rerun_says_how_many_matched_and_why_each_that_stays_was_left_out(
+    config: Config, jobs: JobsFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a1", "a2", "a3", "a4", "a5"):
+        put_done(jobs, name=name)
+    put_done(jobs, name="b1")
+    do(config, "rerun", *(f"a{number}" for number in range(1, 6)))
+    capsys.readouterr()
+
+    do(config, "rerun", "--state", "done", "--json")
+    told = json.loads(capsys.readouterr().out)
+    do(config, "rerun", "--state", "done", "--dry-run")
+    text = capsys.readouterr().out
+
+    assert (told["matched"], told["exit_code"], told["format_version"]) == (6, 0, 1)
+    assert [(row["job"], row["done"], row["new_job"]) for row in told["jobs"]] == [("b1", True, "b1-r1")]
+    left_out = {row["job"]: (row["words"], row["new_job"]) for row in told["left_out"]}
+    assert left_out == {f"a{n}": ("ran again before", f"a{n}-r1") for n in range(1, 6)}
+    assert "6 jobs matched, 6 left out:" in text
+    assert re.search(r"6 +ran again before +\w+, \w+, \w+, and 3 more\n", text)
+
+
+def test_replay_says_why_a_message_would_be_rejected_again(
+    config: Config, jobs: JobsFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_rejected(jobs, '{"inputs": {}}', "f")
+
+    do(config, "replay", "--all")
+
+    text = capsys.readouterr().out
+    assert "1 job matched, 1 left out:" in text and "would be rejected: " in text and "Nothing was done" not in text
+
+
+def test_those_that_are_chosen_by_filters_are_put_to_work_in_the_order_in_which_they_were_claimed(
+    config: Config, jobs: JobsFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, at in (("c", 300), ("a", 200), ("b", 100)):
+        put_done(jobs, name=name)
+        os.utime(jobs.done / "2026-11-20" / name / "message.json", (at, at))
+
+    do(config, "rerun", "--all", "--json")
+
+    assert [row["job"] for row in json.loads(capsys.readouterr().out)["jobs"]] == ["b", "a", "c"]
 
 
 def test_a_filter_chooses_and_leaves_the_others(config: Config, jobs: JobsFolder) -> None:

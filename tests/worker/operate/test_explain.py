@@ -18,8 +18,9 @@ from worker.folder.facts import site_fault_of
 from worker.folder.jobs import JobsFolder
 from worker.job.facts import Absent, Cancel, Delivered, Held, NotTaken, SiteFault, Stuck, Undeliverable
 from worker.job.snapshot import JobFacts
-from worker.operate import explain, outside, places
+from worker.operate import explain, naming, outside
 from worker.operate.outside import Outside
+from worker.operate.places import Found
 
 NOW = time.time()
 
@@ -40,8 +41,8 @@ def told(
     queue = replace(config.site.queues[0], name="jobs")
     workloads = {} if stopped else {**config.site.workloads, "copy": COPY}
     config = replace(config, site=replace(config.site, queues=(queue,), jobs_dir=jobs.path, workloads=workloads))
-    found = places.one(jobs, "a")
-    assert found is not None
+    found = naming.one(config, jobs, "a")
+    assert isinstance(found, Found)
     return "\n".join(explain.explain(config, jobs, found, offline=False))
 
 
@@ -153,8 +154,8 @@ def test_a_job_whose_queue_has_left_the_site_file_is_told_so(tmp_path: Path, job
 
 def test_a_damaged_job_is_told_with_the_file_that_is_at_fault(tmp_path: Path, jobs: JobsFolder) -> None:
     put(jobs, "a", job(started())).attempt(1).started.path.write_text("{")
-    found = places.one(jobs, "a")
-    assert found is not None
+    found = naming.one(config_for(tmp_path), jobs, "a")
+    assert isinstance(found, Found)
 
     text = "\n".join(explain.explain(config_for(tmp_path), jobs, found, offline=True))
 

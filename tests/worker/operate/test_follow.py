@@ -19,7 +19,8 @@ from tests.worker.operate.ground import jobs_in, put
 from worker.folder.facts import JobFolder
 from worker.folder.jobs import JobsFolder
 from worker.job.facts import Delivered
-from worker.operate import places, show
+from worker.operate import naming, show
+from worker.operate.places import Found
 from worker.settings import Config
 
 
@@ -39,8 +40,8 @@ def over(config: Config, log: bytes) -> JobFolder:
 
 def followed(config: Config, capsys: pytest.CaptureFixture[str], lines: int = 10) -> list[str]:
     jobs = JobsFolder(config.site.jobs_dir)
-    found = places.one(jobs, "a")
-    assert found is not None
+    found = naming.one(config, jobs, "a")
+    assert isinstance(found, Found)
     capsys.readouterr()
     show._follow(jobs, found, lines)
     return capsys.readouterr().out.splitlines()

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
-from tests.worker.examples import NOW
+from tests.worker.examples import NOW, config_for
 from tests.worker.login.situations import job, outcome, result, started, submitted
 from tests.worker.operate.ground import jobs_in, put
 from worker.folder.jobs import JobsFolder
+from worker.folder.outline import stage_put_away
+from worker.job.facts import Delivered
 from worker.operate import places
-from worker.operate.places import Wanted, choose
+from worker.operate.naming import choose
+from worker.operate.places import Wanted
 
 
 @pytest.fixture
@@ -31,8 +34,9 @@ def jobs(tmp_path: Path) -> JobsFolder:
 
 
 def ids(jobs: JobsFolder, *names: str, **filters: Any) -> tuple[list[str], list[str]]:
-    found, unknown = choose(jobs, Wanted(names, **filters), time.time())
-    return [each.job.id for each in found], unknown
+    config = config_for(jobs.path.parent, changes={"jobs_dir": jobs.path})
+    found = choose(config, jobs, Wanted(names, **filters), time.time())
+    return [each.job.id for each in found.jobs], [each.word for each in found.unclear]
 
 
 def test_nothing_named_means_every_active_job(jobs: JobsFolder) -> None:
@@ -45,7 +49,7 @@ def test_a_job_is_named_by_its_id_or_by_a_beginning_that_only_it_has(jobs: JobsF
 
 
 def test_an_id_that_begins_another_one_s_is_that_job(jobs: JobsFolder) -> None:
-    put(jobs, "aa11-2", job())
+    put(jobs, "aa111", job())
 
     assert ids(jobs, "aa11") == (["aa11"], [])
 
@@ -72,6 +76,44 @@ def test_filters_choose_by_what_is_known_of_a_job(
     jobs: JobsFolder, filters: dict[str, Any], expected: list[str]
 ) -> None:
     assert ids(jobs, **filters) == (expected, [])
+
+
+def test_those_that_were_put_away_come_with_the_last_one_first_however_often_their_folders_were_changed_since(
+    jobs: JobsFolder,
+) -> None:
+    for name, at in (("cc71", 300), ("cc72", 100), ("cc73", 500)):
+        put(
+            jobs,
+            name,
+            job(started(), outcome=outcome("job")),
+            "done/2026-11-22",
+            ("delivered.json", Delivered("", NOW)),
+        )
+        place = jobs.done / "2026-11-22" / name
+        os.utime(place / "delivered.json", (at, at))
+        os.utime(place, (at, at))
+    os.utime(jobs.done / "2026-11-22" / "cc72", (900, 900))  # it was run again, which its folder says
+
+    assert ids(jobs, states=("done",))[0] == ["cc73", "cc71", "cc72", "cc55", "cc44"]
+
+
+def test_of_a_day_no_more_jobs_are_looked_at_than_are_wanted(jobs: JobsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(50):
+        put(jobs, f"d{number}", job(started(), outcome=outcome("job")), "done/2026-11-22")
+        for path in (jobs.done / "2026-11-22" / f"d{number}" / "message.json", jobs.done / "2026-11-22" / f"d{number}"):
+            os.utime(path, (number, number))
+    looked_at: list[str] = []
+    look = stage_put_away
+
+    def noted(path: str, word: str) -> object:
+        looked_at.append(path)
+        return look(path, word)
+
+    monkeypatch.setattr(places, "stage_put_away", noted)
+
+    first = next(places.put_away(jobs, ["done"]))
+
+    assert first.job.id == "d49" and len(looked_at) == 1
 
 
 def test_age_is_counted_from_the_claim(jobs: JobsFolder) -> None:
