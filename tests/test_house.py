@@ -51,7 +51,7 @@ ONLY_IN = {
         "worker/login/other_place.py",
         "worker/pythons.py",
     },
-    "tenacity": {"worker/in_job/fetch.py", "worker/in_job/publish.py"},
+    "tenacity": {"worker/in_job/fetch.py", "worker/in_job/publish.py", "worker/in_job/upload.py"},
     "sqlite3": {"worker/embedded.py"},
     "dotenv": {"worker/variables.py"},
     "tomllib": {"worker/config.py", "worker/toml_lines.py"},

@@ -183,7 +183,8 @@ def test_the_report_shows_what_runs_and_what_came_of_the_others(scene: Scene, tm
     assert [(row["state"], row["slurm_state"]) for row in said["now"]["jobs"]] == [("running", "RUNNING")]
     assert [each["past"]["outcome"] for each in said["recent"]] == ["failed", "succeeded"]
     (usage,) = said["looked"]["usage"]
-    assert usage["attempts"] == 2 and 120 <= usage["most_memory_mb"] <= 200 == usage["asked_memory_mb"]
+    memory = usage["memory"]
+    assert usage["jobs"] == 2 and 120 <= memory["most"] <= 200 == memory["asked"]
     assert said["looked"]["causes"][0]["cause"] == "failed in run, exit code 3"
     assert [node["failed"] for node in said["looked"]["nodes"]] == [1]
     assert sum(day["slurm"]["count"] for day in said["looked"]["waits"] if day["slurm"]) == 2

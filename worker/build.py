@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from scheduler import Scheduler, SpentOn, Traits
 
     from .deliveries import Answers, Delivery, Store
+    from .deliveries.upload import Uploads
     from .requester import Requester
     from .settings import Config, Queue, Site
     from .sources import Source
@@ -175,6 +176,17 @@ def open_store(site: Site) -> Store:
         return site.replies.max_bytes if size <= _TAKEN_EVERYWHERE else largest_answer(site, time.time())
 
     return InMessage(most_for)
+
+
+def open_uploads(config: Config) -> Uploads:
+    """How outputs are uploaded. Nothing is connected yet."""
+    from .api import Api
+    from .deliveries.put import Put
+    from .deliveries.s3 import S3
+    from .deliveries.tus import Tus
+    from .deliveries.upload import Uploads
+
+    return Uploads(config, Api(config).authenticate, {"tus": Tus(), "s3": S3(), "put": Put()})
 
 
 _TAKEN_EVERYWHERE = 1 << 20

@@ -29,6 +29,10 @@ def contradictions(site: Site) -> Iterator[tuple[Path, str]]:
         if queue.in_folder and not queue.folder.startswith("/"):
             yield ("queues", number, "folder"), 'queues: a spool needs its folder, a path that begins with "/"'
         yield from _of_resources(number, queue)
+        if queue.results != "inline" and not site.results.ask:
+            yield ("queues", number, "results"), "queues: to upload results, [results] needs ask"
+        if queue.results != "inline" and queue.mode == "pilot":
+            yield ("queues", number, "results"), "queues: results of jobs that share a pilot go inline"
     for name, workload in site.workloads.items():
         yield from _of_workload(("workloads", name), workload)
     if not re.fullmatch(r"[A-Za-z0-9]{0,12}", site.installation):
@@ -37,6 +41,8 @@ def contradictions(site: Site) -> Iterator[tuple[Path, str]]:
         words = 'must be "folder", or a folder on the node that begins with "/", "~" or a variable such as "$TMPDIR"'
         yield ("scratch",), f"scratch: {words}"
     yield from _of_api(site.api)
+    if site.results.ask and not site.results.ask.startswith("/"):
+        yield ("results", "ask"), "results.ask: must begin with a slash"
     yield from _of_options(site)
 
 
@@ -116,3 +122,5 @@ def _of_workload(here: Path, workload: Workload) -> Iterator[tuple[Path, str]]:
             yield there, f'{where}: an output can\'t be named "error"; that word marks a failure'
         if any("/" in suffix for suffix in form.outputs.values()):
             yield there, f"{where}: an output's suffix can't hold a slash"
+        for name in sorted(set(form.folders) - set(form.outputs)):
+            yield (*here, "forms", number, "folders"), f"{where}: folders: {name!r} is no output of this form"

@@ -57,6 +57,13 @@ class StepFailed(Exception):
         """True where the cause lies outside the job, e.g. an API that was away: another attempt may succeed."""
 
 
+class OutputsTooLarge(StepFailed):
+    """More than an answer may carry. `found`: the sentence, to which it may be added until when they are kept."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__("pack", found)
+
+
 @dataclass(frozen=True)
 class Fault:
     """Of one of the site's own files."""

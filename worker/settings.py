@@ -147,6 +147,18 @@ class Queue:
         "used as it is"
     )
     arguments: Mapping[str, Any] = said("its arguments if it does not exist, e.g. x-queue-type", dict)
+    results: str = said(
+        'how results go home, to a requester who says that he can take them so: "inline" in the answer, "upload" to addresses '
+        'that are asked for at `ask` in `[results]`, "auto" inline up to `inline_limit`; to all others inline',
+        "inline",
+        choices=("inline", "upload", "auto"),
+    )
+    inline_limit: int = said(
+        'of "auto": the bytes of all outputs together that still go in the answer',
+        8 * 2**20,
+        least=0,
+        most=_LONGEST_MESSAGE,
+    )
     resources: ResourceRules = said("resources of jobs from this queue", ResourceRules)
     mode: str = said(
         '"job": each job is a Slurm job of its own; "pilot": many short jobs share one', "job", choices=MODES
@@ -180,6 +192,9 @@ class Form:
     required: tuple[str, ...] = needed("inputs that must be there")
     outputs: Mapping[str, str] = needed('the outputs, each with its file\'s suffix ("" for none)')
     optional: tuple[str, ...] = said("inputs that may be there", ())
+    folders: tuple[str, ...] = said(
+        "outputs that the program makes as folders; each goes home as one file, a zip of all that is in it", ()
+    )
     family_max: int = said("the most members of a family", 10, least=1, most=10_000)
 
 
@@ -353,6 +368,25 @@ class Replies:
 
 
 @dataclass(frozen=True)
+class Results:
+    """Where results go that are uploaded."""
+
+    ask: str = said("the path on the API at which the address for each output is asked for (docs/results.md)", "")
+    output_hosts: tuple[str, ...] = said(
+        "further hosts that outputs may be uploaded to; the token never goes there", ()
+    )
+    max_bytes: int = said(
+        "bytes of all outputs of one job together that may be uploaded", 100 * 2**30, least=1024, most=_MOST_BYTES
+    )
+    upload_patience: Seconds = said(
+        "an upload of which nothing more is taken for this long is given up; the answer is `failed`, and the outputs are kept",
+        DAY,
+        least=MINUTE,
+        most=30 * DAY,
+    )
+
+
+@dataclass(frozen=True)
 class Limits:
     """The most that one message may bring or cause."""
 
@@ -361,6 +395,12 @@ class Limits:
     input_bytes: int = said("bytes of all inputs of one job together", 20 * 2**30, least=1024, most=_MOST_BYTES)
     output_bytes: int = said(
         "bytes of all outputs of one job together, before base64", 90 * 2**20, least=1024, most=_MOST_BYTES
+    )
+    kept_bytes: int = said(
+        "bytes of all outputs together that are kept in jobs/done, beside those in answers; the oldest go first",
+        50 * 2**30,
+        least=2**20,
+        most=_MOST_BYTES,
     )
     done_bytes: int = said(
         "bytes that are kept of each: jobs in jobs/done, pilots' batches, rejected messages; the oldest days go first",
@@ -420,6 +460,13 @@ class Timing:
         most=9999 * DAY,
     )
 
+    keep_outputs: Seconds = said(
+        "how long outputs that were uploaded, or that no answer carried, stay in jobs/done, and not longer than their jobs",
+        14 * DAY,
+        least=0,
+        most=9999 * DAY,
+    )
+
     def margin(self, time_limit: float) -> float:
         """How long before its time limit a job is stopped, in seconds."""
         return min(self.end_margin, time_limit / 5)
@@ -461,6 +508,7 @@ class Site:
     api: ApiSettings = said("", ApiSettings)
     slurm: SlurmSettings = said("", SlurmSettings)
     replies: Replies = said("", Replies)
+    results: Results = said("", Results)
     limits: Limits = said("", Limits)
     timing: Timing = said("", Timing)
 

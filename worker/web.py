@@ -11,7 +11,7 @@ import logging
 import re
 import socket
 from collections.abc import Iterator, Mapping
-from typing import Any, Optional
+from typing import Any, Callable, Optional, Protocol, Union
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -83,15 +83,17 @@ class Web:
     @contextlib.contextmanager
     def exchange(
         self, method: str, url: str, form: Optional[Mapping[str, str]] = None, token: str = "", body: bool = False,
-        headers: Optional[Mapping[str, str]] = None,
+        headers: Optional[Mapping[str, str]] = None, content: Optional[Content] = None,
     ) -> Iterator[Answer]:  # fmt: skip
-        """Until the answer is there, or with `body` its head, only so much time may pass. Raises Transient."""
+        """Until the answer is there, or with `body` its head, only so much time may pass; with `content`, since its last piece
+        was sent. Raises Transient, and what `content` raises."""
         self._pace.begin(self._total)
         auth = _Token(token) if token else _no_auth
         try:
             answer = self._session.request(
-                method, url, data=form, headers={**_AS_IT_IS, **(headers or {})}, auth=auth, allow_redirects=False,
-                stream=True, timeout=(self._settings.connect_timeout, self._settings.read_timeout),
+                method, url, data=form if content is None else self._sent(content), headers={**_AS_IT_IS, **(headers or {})},
+                auth=auth, allow_redirects=False, stream=True,
+                timeout=(self._settings.connect_timeout, self._settings.read_timeout),
             )  # fmt: skip
         except (requests.RequestException, HTTPError, OSError) as error:
             raise self._away(url, error) from None
@@ -102,6 +104,10 @@ class Web:
                 yield Answer(answer, self._pace)
             except (requests.RequestException, HTTPError) as error:  # an OSError is our own disk's
                 raise self._away(url, error) from None
+
+    def _sent(self, content: Content) -> Union[_Sent, bytes]:
+        """Nothing at all is sent as such: an empty iterator would go without a length."""
+        return _Sent(content, lambda: self._pace.begin(self._total)) if len(content) else b""
 
     def _away(self, url: str, error: Exception) -> Transient:
         """The text of the exception may hold the URL with whatever it carries, so it is not shown."""
@@ -121,6 +127,30 @@ class Web:
             return Advice(f"{server} {self._pace.why}", server.fix_odd)
         return _of_http(server, error) or cause_of(server, error) or Advice(
             f"{server} can't be reached ({type(error).__name__})", server.fix_port)  # fmt: skip
+
+
+class Content(Protocol):
+    """A body to send: its length in bytes, and its pieces."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+
+class _Sent:
+    """Told with each piece that things move."""
+
+    def __init__(self, content: Content, moves: Callable[[], None]) -> None:
+        self._content, self._moves = content, moves
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._content:
+            self._moves()
+            yield piece
+        self._moves()
 
 
 class _Token(AuthBase):

@@ -27,12 +27,13 @@ _NO_FACT = {"slurm_budget.json", "standing.json", "tally.json", "retention.json"
 _OF_OTHERS = {
     *("progress.json", "cancel_asked.json", "retry_asked.json", "origin.json", "unfit.json"),
     *("held.json", "history.json", "turns.json", "kept.json", "largest_answer.json", "settled.json", ".paused.json"),
-    "removal",
+    *("removal", "transfer.json"),
 }
 """Written by workloads, by operators' verbs (tests/worker/operate/test_again.py, tests/worker/login/test_paused.py), for
 pilots (pilot_kills.py), and where a workload is stopped, accounting takes short questions only, there are several queues, a
-job's files were lost, a claim may be somebody else's (tests/worker/sources/test_settling.py), the broker takes no large
-answer, or what is over is old (tests/worker/login/test_retention.py)."""
+job's files were lost, a claim may be somebody else's (tests/worker/sources/test_settling.py), results are uploaded
+(tests/worker/in_job/test_upload_kills.py), the broker takes no large answer, or what is over is old
+(tests/worker/login/test_retention.py)."""
 _ONLY_WITH_SLURM = {f"{when} {step}" for when in ("before", "after") for step in ("stuck.json",)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import secrets
 import shutil
@@ -17,11 +18,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Optional, Union
+from typing import Any, BinaryIO, Callable, Optional, Union
 from urllib.parse import parse_qs
 
 from tests.services.certificates import Certificates
 
+ASK = "/api/uploads/"
 LOGIN_PATHS = ("/api/auth/token/", "/auth/token/")
 
 
@@ -41,6 +43,8 @@ class Answer:
     endless: bool = False  # the body goes on until the client or the server has enough
     hang_up: bool = False  # the connection is closed without an answer
     whole: bool = False  # a range that is asked for is not looked at
+    takes: Optional[int] = None  # of what is sent by PUT: so many bytes are read, then the connection is closed
+    stores: Optional[int] = None  # of what is sent by PUT: so many bytes are kept, and nobody is told
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Upstream:
         self.refuse_logins: Optional[int] = None  # a status: the answer to every login, for example 401
         self.requests: list[Request] = []
         self.files: dict[str, Union[bytes, Path]] = {}
+        self.give: Callable[[dict[str, Any]], object] = dict  # what an ask for an address is answered
         self.tags: dict[str, str] = {}  # path -> entity tag: what has one is given in parts too
         self.tokens: set[str] = set()
         self.stopping = threading.Event()
@@ -147,6 +152,21 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._handle(self.rfile.read(int(self.headers.get("Content-Length", 0))))
 
+    def do_PUT(self) -> None:
+        """What is stored may be got again."""
+        upstream, size = self.server.upstream, int(self.headers["Content-Length"])
+        answer = upstream.next_answer(self.path)
+        body = self.rfile.read(size if answer.takes is None else answer.takes)
+        upstream.requests.append(Request(self.command, self.path, dict(self.headers), body, time.time()))
+        if answer.takes is not None or answer.hang_up:
+            self.close_connection = True
+        elif answer.status is not None:
+            self._send(answer.status, answer.body, answer)
+        else:
+            upstream.files[self.path] = body[: answer.stores]
+            etag = {"ETag": f'"{hashlib.md5(body).hexdigest()}"'}  # noqa: S324
+            self._send(HTTPStatus.OK, b"", replace(answer, headers={**etag, **answer.headers}))
+
     def _handle(self, body: bytes) -> None:
         upstream = self.server.upstream
         upstream.requests.append(Request(self.command, self.path, dict(self.headers), body, time.time()))
@@ -158,6 +178,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(answer.status, answer.body, answer)
         elif self.command == "POST" and self.path in LOGIN_PATHS:
             self._login(body, answer)
+        elif self.command == "POST" and self.path == ASK:
+            self._give_an_address(body, answer)
         else:
             self._download(answer)
 
@@ -173,6 +195,14 @@ class _Handler(BaseHTTPRequestHandler):
             upstream.tokens.add(token)
             self._send_json(HTTPStatus.OK, {"token": token, "username": upstream.user, "email": ""}, answer)
 
+    def _give_an_address(self, body: bytes, answer: Answer) -> None:
+        upstream = self.server.upstream
+        if self.headers.get("Authorization", "").partition(" ")[2] not in upstream.tokens:
+            self._send_json(HTTPStatus.UNAUTHORIZED, {"detail": "Invalid token."}, answer)
+        else:
+            given = json.dumps(upstream.give(json.loads(body))).encode()
+            self._send(HTTPStatus.OK, given, answer, "application/json")
+
     def _download(self, answer: Answer) -> None:
         upstream = self.server.upstream
         kind, _, token = self.headers.get("Authorization", "").partition(" ")
@@ -187,16 +217,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _asks_for_a_part(self) -> bool:
         """RFC 9110, 13.1.5: only of what is still the same."""
-        tag = self.server.upstream.tags.get(self.path)
-        return tag is not None and "Range" in self.headers and self.headers.get("If-Range", tag) == tag
+        tag, wanted = self.server.upstream.tags.get(self.path), self.headers.get("If-Range")
+        return "Range" in self.headers and (wanted is None or wanted == tag)
 
     def _send_part(self, content: Union[bytes, Path], answer: Answer) -> None:
         data = content if isinstance(content, bytes) else content.read_bytes()
-        first = int(self.headers["Range"][len("bytes=") :].rstrip("-"))
-        there = f"{first}-{len(data) - 1}" if first < len(data) else "*"
+        first, end = (
+            int(each) if each else len(data) - 1 for each in self.headers["Range"][len("bytes=") :].split("-")
+        )
+        there = f"{first}-{end}" if first < len(data) else "*"
         status = HTTPStatus.PARTIAL_CONTENT if first < len(data) else HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
         headers = {"Content-Range": f"bytes {there}/{len(data)}", **answer.headers}
-        self._send(status, data[first:], replace(answer, headers=headers))
+        self._send(status, data[first : end + 1], replace(answer, headers=headers))
 
     def _send_json(self, status: int, fields: Mapping[str, str], answer: Answer) -> None:
         self._send(status, json.dumps(fields).encode(), answer, "application/json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -247,7 +248,9 @@ def test_outputs_that_no_message_can_carry_are_answered_with_an_error(job: JobFo
     send(job, wire, site=replace(SITE, jobs_dir=job.path.parent))
 
     (reply,) = wire.sent
-    assert "too large to be sent back" in json.loads(reply.body)["error"]
+    until = time.strftime("%Y-%m-%d", time.gmtime(reply.timestamp + 14 * 86400))
+    kept = f" They are kept on the cluster, until {until} at the latest."
+    assert json.loads(reply.body)["error"] == f"The outputs are too large to be sent back: they make 19 bytes.{kept}"
     assert (reply.type, reply.headers["outcome"], reply.correlation_id) == ("error", "failed", "c-1")
     assert "outputs" not in reply.headers and reply.message_id == "abc"
     delivered = job.delivered.read()

@@ -24,7 +24,7 @@ def settings_of(cls: Any) -> Iterator[tuple[str, Any]]:
 
 @pytest.mark.parametrize(("name", "setting"), settings_of(Site))
 def test_every_setting_says_what_it_means(name: str, setting: Any) -> None:
-    is_table = name.split(".")[1] in ("api", "slurm", "replies", "limits", "timing")
+    is_table = name.split(".")[1] in ("api", "slurm", "replies", "results", "limits", "timing")
 
     assert setting.metadata.get("doc") or is_table or name.startswith("RetryPolicy.")
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import BinaryIO, Callable
 
-from ..errors import StepFailed
+from ..errors import OutputsTooLarge
 from ..job.sentences import outputs_too_large
 from . import Collected
 
@@ -31,4 +31,4 @@ class InMessage:
         size = body.tell()
         most = self._most_for(size)
         if size > most:
-            raise StepFailed("pack", outputs_too_large(most))
+            raise OutputsTooLarge(outputs_too_large(most, size))

@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Callable, Optional, Union
 
 from ..deliveries import Delivery, matches
 from ..errors import Damaged, TooLarge, Unroutable
+from ..job import sentences
 from ..job.facts import Delivered, LargestAnswer, Message, NotTaken, Outcome, Undeliverable
 from ..job.outcome import Reply, Result, failure_body, headers
 from ..job.sentences import duration, outputs_too_large
-from ..settings import Replies, Site
+from ..settings import Replies, Site, Timing
 from . import paths
 from .facts import AttemptFolder, JobFolder, largest_answer_of, read_reply, read_result, write_reply
 from .jobs import JobsFolder
@@ -49,15 +51,16 @@ def record(attempt: AttemptFolder, result: Result) -> Result:
 
 def conclude(
     job: JobFolder, attempt: AttemptFolder, result: Result, replies: Replies, by: str, now: float,
-    message: Optional[Message] = None,
+    message: Optional[Message] = None, reason: str = "",
 ) -> Outcome:  # fmt: skip
-    """Makes `result` the job's outcome, unless it has one; returns the one that counts. `message`: for who has read it."""
-    return concluded(job, attempt, result, replies, by, now, message)[0]
+    """Makes `result` the job's outcome, unless it has one; returns the one that counts. `message`: for who has read it;
+    `reason`: where this is not what the attempt itself came to."""
+    return concluded(job, attempt, result, replies, by, now, message, reason=reason)[0]
 
 
 def concluded(
     job: JobFolder, attempt: AttemptFolder, result: Result, replies: Replies, by: str, now: float,
-    message: Optional[Message] = None, listed: Optional[Collection[str]] = None,
+    message: Optional[Message] = None, listed: Optional[Collection[str]] = None, reason: str = "",
 ) -> tuple[Outcome, Optional[Reply]]:  # fmt: skip
     """The same, and the stored reply without its body where this call has stored it. `listed`: what is in the job's folder,
     for who knows."""
@@ -76,7 +79,7 @@ def concluded(
     # Its body lies there already.
     reply = reply_of(message, job.id, result, earlier, b"", replies, now, origin.of if origin else "")
     stored = reply if write_reply(attempt, stem, reply) else None
-    ours = Outcome(outcome=result.outcome, attempt=attempt.number, reply=stem, by=by, at=now)
+    ours = Outcome(outcome=result.outcome, attempt=attempt.number, reply=stem, by=by, at=now, reason=reason)
     if job.outcome.claim(ours):
         log.info(
             "outcome job=%s outcome=%s attempt=%d reason=%r", job.id, result.outcome, attempt.number, result.reason
@@ -134,7 +137,7 @@ def _send(
             if outcome.outcome != "succeeded":
                 raise
             _remember(site, error.most, now())
-            instead = _fail_instead(job, outcome, reply, error.most)
+            instead = _fail_instead(job, outcome, reply, error.most, site.timing)
             _publish(job, instead, delivery, now(), "too large for the broker; an error was sent in its place")
     except (Unroutable, TooLarge) as error:
         _note_unroutable(job, str(error), site.replies, now())
@@ -167,9 +170,16 @@ def _publish(job: JobFolder, reply: Reply, delivery: Delivery, now: float, note:
     log.info("delivered job=%s to=%s bytes=%d", job.id, reply.routing_key, len(reply.body))
 
 
-def _fail_instead(job: JobFolder, outcome: Outcome, reply: Reply, most: int) -> Reply:
-    """Of a success that no message can carry, everything says the same from here on: outcome, reply, and who reads them."""
-    reason = outputs_too_large(most)
+def kept_until(now: float, timing: Timing) -> str:
+    """The last day on which outputs are still here that no answer could carry, in UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime(now + min(timing.keep_outputs, timing.keep_done)))
+
+
+def _fail_instead(job: JobFolder, outcome: Outcome, reply: Reply, most: int, timing: Timing) -> Reply:
+    """Of a success that no message can carry, everything says the same from here on: outcome, reply, and who reads them. Its
+    outputs lie in the body that was not taken."""
+    until = kept_until(reply.timestamp, replace(timing, keep_outputs=timing.keep_done))
+    reason = outputs_too_large(most, len(reply.body)) + sentences.kept_until(until)
     instead = _instead(reply, reason)
     attempt, stem = job.attempt(outcome.attempt), f"{outcome.reply}-instead"
     write_bytes(attempt.reply_body(stem), instead.body)

@@ -37,6 +37,7 @@ from ..job.facts import (
     Started,
     Stuck,
     Submission,
+    Transfer,
     Undeliverable,
     Unfit,
 )
@@ -92,6 +93,7 @@ class AttemptFolder:
     unfit = fact("unfit.json", Unfit)
     progress = fact("progress.json", Progress)
     kept = fact("kept.json", Kept)
+    transfer = fact("transfer.json", Transfer)
     token = place("token")
     log = place("job.log")
     slurm_log = place("slurm.log")

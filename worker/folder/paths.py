@@ -272,12 +272,13 @@ def remove_half_written(path: Path, name: str = "", before: float = math.inf) ->
                 remove(leftover)
 
 
-def keep_files(source: Path, target: Path, most_bytes: int, declared: Collection[str] = ()) -> None:
+def keep_files(source: Path, target: Path, most_bytes: int, declared: Collection[str] = ()) -> set[str]:
     """Moves the plain files of a folder as long as they fit into `most_bytes`, at most a thousand: `declared` ones first,
-    then the smallest. Never fails: it is done for people who may want to look."""
+    then the smallest; returns the names of those that are kept. Never fails: it is done for people who may want to look."""
+    kept: set[str] = set()
     with contextlib.suppress(OSError):
         if not stat.S_ISDIR(source.lstat().st_mode):
-            return  # a link may lead to files that are not the job's
+            return kept  # a link may lead to files that are not the job's
         inside = names_of_files(source)
         files = [(name not in declared, size, name) for name, size in _plain_files(source, inside)]
         for _, size, name in heapq.nsmallest(_MOST_KEPT, files):
@@ -286,10 +287,28 @@ def keep_files(source: Path, target: Path, most_bytes: int, declared: Collection
             most_bytes -= size
             make_folder(target)
             try:
-                shutil.move(str(source / name), str(target / name))
+                move_file(source / name, target / name)
             except OSError:
-                remove(target / name)  # half a copy would take the room that facts need
-                return
+                break
+            kept.add(name)
+    return kept
+
+
+def move_file(source: Path, target: Path) -> None:
+    """Whole or not at all, also to another disk. Not synced. Raises OSError."""
+    try:
+        os.rename(source, target)
+        return
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:  # half a copy would take the room that facts need
+        shutil.copyfile(source, temporary, follow_symlinks=False)
+        os.rename(temporary, target)
+    finally:
+        remove(temporary)
+    os.unlink(source)
 
 
 _MOST_KEPT = 1000
@@ -359,6 +378,14 @@ def size_of(folder: Path) -> int:
             found = file.lstat()
             total += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
     return total
+
+
+def sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(path: Path) -> None:

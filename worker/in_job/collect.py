@@ -8,13 +8,14 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Union
 
-from ..errors import StepFailed
+from ..errors import OutputsTooLarge, StepFailed
 from ..folder import paths
 from ..job.outcome import Output
 from ..job.sentences import outputs_too_large
 from ..job.spec import JobSpec
+from .zipped import Folder
 
 
 @dataclass
@@ -56,19 +57,39 @@ class OutputFile:
 def collect(spec: JobSpec, outputs: Path, most: int) -> list[OutputFile]:
     """`most`: bytes that all of them may have together. Raises StepFailed for one that is missing or is no plain file, and
     where they are too large; and OSError."""
-    found, left = [], most
+    found = _found(spec, outputs)
+    size = sum(each.size for each in found)
+    if size > most:
+        raise OutputsTooLarge(outputs_too_large(most, size))
+    return [each if isinstance(each, OutputFile) else _packed(each, outputs.parent / "packed") for each in found]
+
+
+def size_of(spec: JobSpec, outputs: Path) -> int:
+    """In bytes, of all of them. Raises what `collect` raises."""
+    return sum(each.size for each in _found(spec, outputs))
+
+
+def _found(spec: JobSpec, outputs: Path) -> list[Union[OutputFile, Folder]]:
+    found: list[Union[OutputFile, Folder]] = []
     for name, file in spec.outputs.items():
-        with _open_plain(name, outputs / file) as source:
-            found.append(OutputFile(name, outputs / file, os.fstat(source.fileno()).st_size))
-        left -= found[-1].size
-        if left < 0:
-            raise StepFailed("pack", outputs_too_large(most))
+        if name in spec.folders:
+            found.append(Folder(name, outputs / file))
+        else:
+            with _open_plain(name, outputs / file) as source:
+                found.append(OutputFile(name, outputs / file, os.fstat(source.fileno()).st_size))
     return found
 
 
-def manifest(collected: list[OutputFile]) -> dict[str, Output]:
-    """Once all were read."""
-    return {each.name: Output(each.size, each.sha256) for each in collected}
+def manifest(collected: list[OutputFile], typed: bool) -> dict[str, Output]:
+    """Once all were read. `typed`: whether their requester wants to know their types."""
+    return {each.name: Output(each.size, each.sha256, each.type if typed else "") for each in collected}
+
+
+def _packed(folder: Folder, place: Path) -> OutputFile:
+    place.mkdir(mode=0o700, exist_ok=True)
+    file = place / f"{folder.path.name}.zip"
+    folder.pack(file)
+    return OutputFile(folder.name, file, file.stat().st_size)
 
 
 def _open_plain(name: str, path: Path) -> BinaryIO:

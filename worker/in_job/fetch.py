@@ -188,5 +188,5 @@ class _Download:
         # Never past our own patience: whether it is over is looked at only before a wait.
         left = max(0.0, self._patience + self._since - (state.seconds_since_start or 0))
         backed_off = min(2.0 ** (min(self._tries, 10) - 1) + random.uniform(0, 1), _LONGEST_WAIT)  # noqa: S311
-        log.warning("download failed, trying again bytes=%d why=%r", self._part.size, str(error))
+        log.warning("download failed, trying again why=%r bytes=%d", str(error), self._part.size)
         return min(max(asked, backed_off), left)

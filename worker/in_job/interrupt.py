@@ -58,6 +58,10 @@ class Interrupts:
     def __exit__(self, *_: object) -> None:
         self.off()
 
+    def is_due(self) -> bool:
+        """Whether this process has to end, for who asks."""
+        return self.asked_to_stop or time.monotonic() >= self._deadline
+
     def off(self) -> None:
         """From here on the attempt has its result, and nothing changes it any more."""
         self._off = True

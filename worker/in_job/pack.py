@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,16 +18,59 @@ from ..folder.facts import AttemptFolder
 from ..job.outcome import Output
 from ..job.spec import JobSpec
 from ..settings import Site
-from .collect import collect, manifest
+from .collect import OutputFile, collect, manifest, size_of
 from .patience import while_the_disk_is_away
+
+_PIECE = 1 << 20
+"""Bytes in memory at a time."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """`stem`: the name under which the reply's body lies in the attempt's folder."""
+    """`stem`: the name under which the reply's body lies in the attempt's folder; empty where the outputs themselves lie
+    there, to be uploaded."""
 
     stem: str
     outputs: Mapping[str, Output]
+
+
+def goes_inline(spec: JobSpec, outputs: Path, inline_limit: int) -> bool:
+    """Whether the outputs go in the answer. Raises StepFailed, as `pack_into`."""
+    if spec.results != "auto":
+        return spec.results == "inline"
+    with _stored():
+        return size_of(spec, outputs) <= inline_limit
+
+
+def keep(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site) -> Packed:
+    """The outputs become files in the attempt's folder that survive a power failure. Raises StepFailed, as `pack_into`."""
+    with _stored():
+        collected = collect(spec, outputs, site.results.max_bytes)
+    paths.make_folder(attempt.outputs)
+    for each in collected:
+        kept = attempt.outputs / each.file
+        while_the_disk_is_away(
+            "the outputs wait",
+            site.timing.publish_patience,
+            functools.partial(_kept, each, kept),
+            lambda error: isinstance(error, _NotStored) and error.away,
+        )
+    with _stored():
+        paths.sync_folder(attempt.outputs)
+    told = manifest(collected, typed=True)
+    return Packed("", {each.name: replace(told[each.name], file=each.file) for each in collected})
+
+
+def _kept(output: OutputFile, target: Path) -> None:
+    """May be done again, as far as it ever came."""
+    with _stored():
+        if output.path != target:
+            if paths.is_there(output.path):
+                paths.move_file(output.path, target)
+            output.path = target
+        for _ in output.pieces(_PIECE):
+            pass
+        paths.sync_file(target)
 
 
 def pack(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site) -> Packed:
@@ -62,7 +106,7 @@ def pack_into(reply: BinaryIO, spec: JobSpec, outputs: Path, site: Site) -> dict
     with _stored():
         collected = collect(spec, outputs, site.limits.output_bytes)
         open_store(site).store(collected, reply)
-    return manifest(collected)
+    return manifest(collected, typed=bool(spec.accept))
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import NamedTuple, Optional, Protocol
+from typing import Callable, NamedTuple, Optional, Protocol
 
 from ..errors import Damaged
 from ..folder import paths
@@ -15,8 +15,8 @@ from ..folder.facts import AttemptFolder, JobFolder, restore
 from ..folder.jobs import JobsFolder
 from ..folder.records import Fact, Listed, T
 from ..job import sentences
-from ..job.facts import Intent, Kept, Message, Started
-from ..job.outcome import Result
+from ..job.facts import Intent, Kept, Message, Outcome, Started
+from ..job.outcome import Reply, Result
 from ..job.retry import is_final
 from ..job.spec import JobSpec
 from ..settings import Config
@@ -88,7 +88,7 @@ def _live(
             return
         work = Work(
             config, job.id, attempt, spec, intent.resources, place, started.at, interrupts, MemoryWatch(place.confined),
-            log_to=log_to,
+            log_to=log_to, queue=intended.message.queue,
         )  # fmt: skip
         result = steps.attempt(work)
         kept, came_to = Kept(intended.message, intended.claimed_at, spec, intent, started), result
@@ -96,7 +96,7 @@ def _live(
             "the result waits", timing.publish_patience, lambda: _store(config, job, attempt, kept, came_to)
         )
         if stored and stored.listed and is_final(stored.result, spec, intent.resources):
-            _answer(config, job, attempt, stored, intended.message)
+            _answer(config, job, attempt, stored, intended.message, interrupts.is_due)
 
 
 class _Stored(NamedTuple):
@@ -159,11 +159,34 @@ def _start(job: JobFolder, attempt: AttemptFolder, place: Placement) -> Optional
     return None
 
 
-def _answer(config: Config, job: JobFolder, attempt: AttemptFolder, stored: _Stored, message: Message) -> None:
+def _answer(
+    config: Config,
+    job: JobFolder,
+    attempt: AttemptFolder,
+    stored: _Stored,
+    message: Message,
+    is_due: Callable[[], bool],
+) -> None:
     """A result that only the scheduler can judge is left for the next pass, as one is that is not final."""
     if stored.result.needs_verdict:
         return
-    replies, now = config.site.replies, time.time()
-    outcome, reply = concluded(job, attempt, stored.result, replies, "job", now, message, stored.listed)
-    if outcome.by == "job" and outcome.attempt == attempt.number:
+    outcome, reply = _outcome(config, job, attempt, stored, message, is_due)
+    if outcome is not None and outcome.by == "job" and outcome.attempt == attempt.number:
         publish(config, job, outcome, message, reply)
+
+
+def _outcome(
+    config: Config,
+    job: JobFolder,
+    attempt: AttemptFolder,
+    stored: _Stored,
+    message: Message,
+    is_due: Callable[[], bool],
+) -> tuple[Optional[Outcome], Optional[Reply]]:
+    """None where the next pass goes on with what has to arrive before; and the reply, where it is at hand."""
+    if stored.result.to_upload:
+        from .upload import upload_and_conclude
+
+        return upload_and_conclude(config, job, attempt, stored.result, message, is_due), None
+    replies, now = config.site.replies, time.time()
+    return concluded(job, attempt, stored.result, replies, "job", now, message, stored.listed)

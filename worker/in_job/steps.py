@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Optional
 
 from ..build import traits
-from ..errors import Damaged, StepFailed
+from ..errors import Damaged, OutputsTooLarge, StepFailed
 from ..folder import paths
+from ..folder.answer import kept_until
 from ..folder.facts import AttemptFolder
 from ..installed import needed, trouble
 from ..job import sentences
@@ -32,7 +33,7 @@ from .fetch import Fetcher, fetch
 from .interrupt import Interrupted, Interrupts
 from .memory import MemoryWatch
 from .own_code import OwnJob
-from .pack import Packed, pack, pack_into
+from .pack import Packed, goes_inline, keep, pack, pack_into
 from .progress import PROGRESS, watched
 from .scratch import IN_FOLDER, on_this_node, place_to_work
 
@@ -109,6 +110,8 @@ class Work:
     log_to: Optional[int] = None
     """The attempt's log, where this process has it open already."""
     meter: Meter = field(default_factory=Meter)
+    queue: str = ""
+    """Where the job comes from."""
     provenance: dict[str, str] = field(default_factory=dict)
     """What ran, where the job brought it along."""
 
@@ -223,7 +226,11 @@ def _fetch(work: Work, spec: JobSpec, inputs: Path) -> int:
 
 def _pack(work: Work, spec: JobSpec, outputs: Path) -> Packed:
     if work.pilot is None:
-        return pack(spec, outputs, work.attempt, work.config.site)
+        queue = work.config.queue(work.queue)
+        if goes_inline(spec, outputs, queue.inline_limit if queue else 0):
+            return pack(spec, outputs, work.attempt, work.config.site)
+        with work.interrupts.allowed():  # what is large may take longer than there is time
+            return keep(spec, outputs, work.attempt, work.config.site)
     return Packed("", pack_into(work.pilot.body, spec, outputs, work.config.site))
 
 
@@ -243,10 +250,22 @@ def _scratch(work: Work) -> Iterator[Path]:
     with _emptied(work.attempt.work) if place == IN_FOLDER else place_to_work(place, str(work.job_id)) as path:
         try:
             yield _made(path)
-        except BaseException:
-            made, most = path / "outputs", work.config.site.limits.output_bytes
-            paths.keep_files(made, work.attempt.outputs, most, set(work.spec.outputs.values()))
+        except BaseException as error:
+            _keep_outputs(work, path / "outputs", error)
             raise
+
+
+def _keep_outputs(work: Work, made: Path, why: BaseException) -> None:
+    """Whoever is told that they are too large is told until when they are here."""
+    limits, timing, declared = work.config.site.limits, work.config.site.timing, set(work.spec.outputs.values())
+    if not isinstance(why, OutputsTooLarge):
+        paths.keep_files(made, work.attempt.outputs, limits.output_bytes, declared)
+        return
+    kept: set[str] = set()
+    with contextlib.suppress(Interrupted), work.interrupts.allowed():  # to copy them may take longer than there is time
+        kept = paths.keep_files(made, work.attempt.outputs, limits.kept_bytes, declared)
+    if declared and declared <= kept:
+        why.reason += sentences.kept_until(kept_until(time.time(), timing))
 
 
 @contextlib.contextmanager
@@ -340,7 +359,15 @@ class _ProgramFailed(StepFailed):
 
 
 def _success(work: Work, packed: Packed, unsure: bool) -> Result:
-    return _result(work, "succeeded", needs_verdict=unsure, exit_code=0, outputs=packed.outputs, body=packed.stem)
+    return _result(
+        work,
+        "succeeded",
+        needs_verdict=unsure,
+        exit_code=0,
+        outputs=packed.outputs,
+        body=packed.stem,
+        to_upload=work.pilot is None and not packed.stem,
+    )
 
 
 def _failed(work: Work, failed: StepFailed, unsure: bool) -> Result:

@@ -180,6 +180,33 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Sent:
+    """How far the upload of one output is, for who goes on with it: what its receiver says counts, and not this."""
+
+    upload: str = ""
+    """Its receiver's own word for it, which the next ask sends back."""
+    place: str = ""
+    """Of tus: its address, which is a secret."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """Of S3: the ETag of each part that was taken, by its number."""
+    get: str = ""
+    """What the reply carries."""
+    arrived: bool = False
+    verified: bool = False
+    """Its receiver has said that all bytes are there, or what their checksum is."""
+    taken: int = 0
+    """The most bytes that its receiver ever had."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """`moved_at`: when something more was taken last; seconds since 1970."""
+
+    outputs: Mapping[str, Sent]
+    moved_at: float
+
+
+@dataclass(frozen=True)
 class LargestAnswer:
     """What the broker said it takes when it refused one. A hint: it may be lost, and it may be set otherwise meanwhile."""
 

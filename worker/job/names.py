@@ -37,6 +37,7 @@ SlurmId = Annotated[str, Form("id of a Slurm job", _SLURM_ID)]
 SlurmIdIfAny = Annotated[str, Form("id of a Slurm job", f"({_SLURM_ID})?")]
 FileName = Annotated[str, Form("file's name", r"[^/\0-\x1f.-][^/\0-\x1f]*")]
 """Of an input or an output; a site may end it as it likes."""
+FileNameIfAny = Annotated[str, Form("file's name", r"([^/\0-\x1f.-][^/\0-\x1f]*)?")]
 Line = Annotated[str, Form("single line", r"[^\0-\x1f]+")]
 """One word of a command line, behind the name of an option."""
 Place = Annotated[str, Form("path", r"(/[^\0]*)?")]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
-from .names import NameIfAny, Word, WordIfAny
+from .names import FileNameIfAny, NameIfAny, Word, WordIfAny
 
 OUTCOMES = ("succeeded", "rejected", "failed", "out_of_memory", "timed_out", "node_failed", "preempted", "cancelled",
             "expired", "lost")  # fmt: skip
@@ -19,10 +19,13 @@ OUTCOMES = ("succeeded", "rejected", "failed", "out_of_memory", "timed_out", "no
 
 @dataclass(frozen=True)
 class Output:
-    """One output file: `size` in bytes, `sha256` in hexadecimal."""
+    """One output file: `size` in bytes, `sha256` in hexadecimal, `type` a media type, where its requester wants to know."""
 
     size: int
     sha256: str
+    type: str = ""
+    file: FileNameIfAny = ""
+    """In the attempt's outputs/, where it goes home from there."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class Result:
     body: NameIfAny = ""
     """For a success: the name of the file in the attempt's folder that holds the packed reply."""
     used: Optional[Used] = None
+    to_upload: bool = False
+    """Of a success: its outputs are files in the attempt's outputs/, and have to arrive before it is answered."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Of code that the job brought along: its digest or commit, and the sandbox that it ran in."""
 
@@ -95,9 +100,15 @@ def headers(result: Result, job_id: str, earlier: Sequence[Result] = (), rerun_o
         "started_at": _whole(result.started_at),
         "ended_at": _whole(result.ended_at),
         "provenance": dict(result.provenance) or None,
-        "outputs": {_short(name): {"size": o.size, "sha256": o.sha256} for name, o in result.outputs.items()},
+        "outputs": {_short(name): _described(output) for name, output in result.outputs.items()},
     }
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def _described(output: Output) -> dict[str, Any]:
+    """To a requester who never said what it can take, nothing may be new."""
+    described = {"size": output.size, "sha256": output.sha256}
+    return {**described, "type": output.type} if output.type else described
 
 
 def failure_body(result: Result, earlier: Sequence[Result] = ()) -> bytes:

@@ -69,10 +69,23 @@ def no_place_to_work(why: str) -> str:
     )
 
 
-def outputs_too_large(most: int) -> str:
-    """`most`: bytes, or 0 where nobody says how many."""
-    allowed = f" (at most {most} bytes are allowed)" if most else ""
-    return f"The outputs are too large to be sent back{allowed}."
+def outputs_too_large(most: int, size: int) -> str:
+    """`size`: bytes that they make; `most`: bytes that are allowed, or 0 where nobody says how many."""
+    allowed = f", and at most {most} are allowed" if most else ""
+    return f"The outputs are too large to be sent back: they make {size} bytes{allowed}."
+
+
+def not_delivered(name: str, why: str) -> str:
+    return f'The job has succeeded, but its output "{name}" could not be delivered: {why}.'
+
+
+def outputs_not_taken(seconds: float) -> str:
+    return f"The job has succeeded, but its outputs could not be delivered for {duration(seconds)}."
+
+
+def kept_until(date: str) -> str:
+    """To be added. `date`: in words."""
+    return f" They are kept on the cluster, until {date} at the latest."
 
 
 def program_not_started(why: str) -> str:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from ..errors import InvalidSpec, UnknownWorkload
 from ..settings import Form, GpuRule, Limits, Queue, ResourceRules, RetryPolicy, Workload
-from .names import FileName, Line
+from .names import FileName, Line, Word
 from .names import quoted as _quoted
 from .own_code import Code, parse_code
 
@@ -23,6 +23,8 @@ _DEEPEST = 50
 """Levels of nesting in a message; a reader of job.json may be recursive."""
 _TOO_DEEP = f"The job message is nested more than {_DEEPEST} levels deep."
 _MOST_DIGITS = 1000
+ACCEPTED = ("inline", "upload")
+"""The forms of results, the one of old first."""
 _LARGEST_SIZE = 2**60
 """Bytes."""
 
@@ -80,6 +82,12 @@ class JobSpec:
     """What the message asks for: the first attempt's."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     caps: Caps = field(default_factory=Caps)
+    folders: tuple[str, ...] = ()
+    """Of the outputs, those that the program makes as folders."""
+    accept: tuple[str, ...] = ()
+    """In which forms the requester can take the outputs, of those known here; empty where the message does not say."""
+    results: Word = "inline"
+    """How they go: "inline", "upload", or "auto", by their size."""
     code: Optional[Code] = None
     """What the job brings along, for a workload that runs such code; what it makes is its outputs."""
 
@@ -103,12 +111,13 @@ def parse_spec(
         raise UnknownWorkload(words, name) if isinstance(name, str) else InvalidSpec(words)
     if len(inputs) > limits.inputs:
         raise InvalidSpec(f"The job has {len(inputs)} inputs; at most {limits.inputs} are allowed.")
-    code = None
+    code, folders, accept = None, set[str](), _accept(message)
     if workload.is_own_code:
         code = parse_code(message, inputs, workload.code, lambda url: may_fetch(url, "", workload.code.hosts))
         outputs: Mapping[str, str] = {}
     else:
-        outputs = _outputs(*_fitting_form(name, workload.forms, set(inputs)))
+        form, members = _fitting_form(name, workload.forms, set(inputs))
+        outputs, folders = _outputs(form, members), _expand(form.folders, members)
     resources, caps = _resources(message, settings, queue.resources)
     return JobSpec(
         workload=name,
@@ -118,6 +127,9 @@ def parse_spec(
         resources=resources,
         retry=workload.retry,
         caps=caps,
+        folders=tuple(sorted(folders)),
+        accept=accept,
+        results=_results(accept, "inline" if "pilot" in (workload.mode or queue.mode,) else queue.results),
         code=code,
     )
 
@@ -247,6 +259,32 @@ def _table(message: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(message[name], dict):
         raise InvalidSpec(f'"{name}" in the job message is not a JSON object.')
     return dict(message[name])
+
+
+def _accept(message: Mapping[str, Any]) -> tuple[str, ...]:
+    """Other forms than ours may be among them: those of a newer version."""
+    asked = message.get("accept", [])
+    if not isinstance(asked, list) or not all(isinstance(each, str) for each in asked):
+        raise InvalidSpec('"accept" in the job message is not a list of words.')
+    accepted = tuple(form for form in ACCEPTED if form in asked)
+    if asked and not accepted:
+        raise InvalidSpec(
+            f'Of what "accept" in the job message names, nothing is known here ({", ".join(ACCEPTED)} are).'
+        )
+    return accepted
+
+
+def _results(accept: Sequence[str], offered: str) -> str:
+    """`offered`: by the queue; where its jobs share a Slurm job, they have no time to wait for an upload."""
+    if not accept or (offered == "inline" and "inline" in accept):
+        return "inline"
+    if offered == "inline":
+        raise InvalidSpec(
+            "The results of this job can only be sent in its answer, which the job message does not accept."
+        )
+    if "upload" not in accept:
+        return "inline"
+    return offered if "inline" in accept else "upload"
 
 
 # --- inputs and outputs

@@ -18,6 +18,7 @@ from ..folder.snapshot import read_attempt
 from ..job.names import JobId
 from ..job.snapshot import JobFacts
 from ..settings import Site
+from . import kept_outputs
 from .days import add_to_day, day_of
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,11 @@ def archive(jobs: JobsFolder, job: JobFolder, facts: JobFacts, site: Site, now: 
     day = jobs.done / day_of(now)
     place = jobs.rejected if facts.spec is None else jobs.undelivered if facts.undeliverable else day
     if place is day:
-        add_to_day(day, paths.size_of(job.path))
+        if not day.exists():
+            kept_outputs.sweep(jobs, site, now)
+        kept = kept_outputs.size_of(job)
+        add_to_day(day, paths.size_of(job.path) - kept)
+        kept_outputs.note(jobs, day, job, kept, site, now)
     move_job(job, place)
     log.info("archived job=%s outcome=%s in=%s why=%r", job.id, _outcome(facts), place.name, _reason(facts))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import Optional
+from functools import cached_property
+from typing import TYPE_CHECKING, Optional
 
 from scheduler import SlurmJobId
 
@@ -33,6 +34,9 @@ from .quiet import Quiet
 from .tally import Uncounted
 from .understand import write_spec
 
+if TYPE_CHECKING:
+    from .uploads import Uploads
+
 log = logging.getLogger(__name__)
 
 
@@ -44,6 +48,24 @@ class Settler:
         self._config, self._jobs, self._lease, self._ends = config, jobs, lease, ends
         self._workloads, self._quiet, self._cancels = workloads, quiet, cancels
         self._seen, self._notices, self._state, self._faults = seen, notices, state, state.faults
+
+    def _conclude(self, job: JobFolder, number: int) -> bool:
+        attempt = job.attempt(number)
+        result = read_result(attempt)
+        assert result is not None
+        if result.to_upload:
+            if not self._uploads.conclude(job, attempt, result):
+                return False
+        else:
+            answer.conclude(job, attempt, result, self._config.site.replies, "login", time.time())
+        self._state.places.in_flight -= 1
+        return True
+
+    @cached_property
+    def _uploads(self) -> Uploads:
+        from .uploads import Uploads
+
+        return Uploads(self._config, self._lease.check)
 
     def settle(self, job: JobFolder, known: Optional[JobFacts] = None) -> None:
         """Takes one step after the other until the job has to wait. One bad job never stops the others. `known`: all its
@@ -95,11 +117,7 @@ class Settler:
         elif isinstance(step, judge.GiveVerdict):
             job.attempt(step.result.attempt).verdict.write(step.result)
         elif isinstance(step, judge.Conclude):
-            attempt = job.attempt(step.attempt)
-            result = read_result(attempt)
-            assert result is not None
-            answer.conclude(job, attempt, result, site.replies, "login", time.time())
-            self._state.places.in_flight -= 1
+            return self._conclude(job, step.attempt)
         elif isinstance(step, judge.Deliver):
             return self._deliver(job)
         elif isinstance(step, judge.Close):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import os
 import socket
 import tempfile
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -218,7 +220,7 @@ def test_outputs_together_have_a_limit(attempt: AttemptFolder) -> None:
     put(attempt, **{"00_Model_0": b"x" * 60, "01_N": b"x" * 41})
 
     assert refusal(attempt, TWO, site(output_bytes=100)) == (
-        "The outputs are too large to be sent back (at most 100 bytes are allowed)."
+        "The outputs are too large to be sent back: they make 101 bytes, and at most 100 are allowed."
     )
     assert len(body(attempt, TWO, site(output_bytes=101))) > 101
 
@@ -229,7 +231,7 @@ def test_the_reply_has_a_limit_of_its_own(attempt: AttemptFolder) -> None:
     for left in attempt.path.glob("reply-*"):
         left.unlink()
 
-    assert f"at most {size - 1} bytes" in refusal(attempt, SPEC, site(max_bytes=size - 1))
+    assert f"at most {size - 1} are" in refusal(attempt, SPEC, site(max_bytes=size - 1))
     assert len(body(attempt, SPEC, site(max_bytes=size))) == size
 
 
@@ -239,7 +241,7 @@ def test_what_the_broker_said_it_takes_is_a_limit_too(attempt: AttemptFolder) ->
     largest_answer_of(JobsFolder(where.jobs_dir)).write(LargestAnswer(2 * 2**20, time.time()))
     put(attempt, **{"00_Copy.png": b"x" * (2 * 2**20)})
 
-    assert "at most 2097152 bytes" in refusal(attempt, SPEC, where)
+    assert "at most 2097152 are" in refusal(attempt, SPEC, where)
     assert body(attempt, SPEC, site())
 
 
@@ -260,3 +262,95 @@ def test_memory_does_not_grow_with_the_outputs(attempt: AttemptFolder) -> None:
 def pack_it(folder: str) -> None:
     attempt = AttemptFolder(Path(folder), 1)
     pack(SPEC, attempt.work / "outputs", attempt, site())
+
+
+# --- folders
+
+FOLDER = replace(SPEC, outputs={"Results": "00_Results"}, folders=("Results",))
+
+
+def zipped(attempt: AttemptFolder) -> zipfile.ZipFile:
+    return zipfile.ZipFile(io.BytesIO(base64.b64decode(json.loads(body(attempt, FOLDER))["Results"], validate=True)))
+
+
+@pytest.fixture
+def results(attempt: AttemptFolder) -> Path:
+    folder = attempt.work / "outputs" / "00_Results"
+    (folder / "deep" / "empty").mkdir(parents=True)
+    return folder
+
+
+def test_a_folder_goes_home_as_one_zip(attempt: AttemptFolder, results: Path) -> None:
+    contents = {"a.txt": b"a" * 5000, "deep/b.png": os.urandom(3 * 2**20), "deep/n\u00e4me": b""}
+    for name, content in contents.items():
+        (results / name).write_bytes(content)
+    os.utime(results / "a.txt", (0, 0))  # a zip's times begin in 1980
+
+    packed = zipped(attempt)
+
+    assert packed.testzip() is None
+    assert packed.namelist() == ["a.txt", "deep/", "deep/b.png", "deep/empty/", "deep/n\u00e4me"]
+    assert {name: packed.read(name) for name in contents} == contents
+
+
+def test_the_type_of_an_output_is_told_to_who_says_what_it_can_take(attempt: AttemptFolder, results: Path) -> None:
+    asking = replace(FOLDER, accept=("inline",))
+
+    typed = pack(asking, results.parent, attempt, site()).outputs["Results"].type
+    assert (typed, pack(FOLDER, results.parent, attempt, site()).outputs["Results"].type) == ("application/zip", "")
+
+
+def test_no_name_in_a_zip_leads_elsewhere_or_is_there_twice(attempt: AttemptFolder, results: Path) -> None:
+    for number, name in enumerate([b"..\\x", b".._x", b"a\xff", b"a\nb", b"C:x"]):
+        (Path(os.fsdecode(os.path.join(os.fsencode(results), name)))).write_bytes(b"%d" % number)
+
+    packed = zipped(attempt)
+
+    assert sorted(packed.namelist()) == [".._x", ".._x~2", "C_x", "a_", "a_b", "deep/", "deep/empty/"]
+    assert sorted(packed.read(name) for name in packed.namelist() if not name.endswith("/")) == [
+        b"0", b"1", b"2", b"3", b"4",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "hard link"])
+def test_what_is_no_plain_file_is_refused_in_a_folder_too(
+    attempt: AttemptFolder, results: Path, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "secret").write_text("canary")
+    path = results / "deep" / "x"
+    if kind == "link":
+        path.symlink_to(tmp_path / "secret")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        os.link(tmp_path / "secret", path)
+
+    said = {"hard link": "a hard link to a file outside of the outputs. The program must copy it."}
+    assert refusal(attempt, FOLDER) == (
+        f'The output "Results" holds "x", {said.get(kind, "which is not a plain file.")}'
+    )
+
+
+def test_a_file_in_place_of_a_folder_is_named(attempt: AttemptFolder) -> None:
+    assert refusal(attempt, FOLDER) == 'The program did not make the output "Results".'
+    put(attempt, **{"00_Results": b"x"})
+    assert refusal(attempt, FOLDER) == 'The output "Results" is not a folder.'
+
+
+def test_a_folder_counts_with_all_that_is_in_it_before_any_is_read(attempt: AttemptFolder, results: Path) -> None:
+    with (results / "deep" / "hole").open("wb") as file:
+        file.truncate(2**40)
+
+    assert f"they make {2**40} bytes" in refusal(attempt, FOLDER)
+
+
+def test_memory_does_not_grow_with_a_folder(attempt: AttemptFolder, results: Path) -> None:
+    with (results / "hole").open("wb") as file:
+        file.truncate(40 * 2**20)
+
+    assert most_memory(pack_folder, str(attempt.path)) < 6 * 2**20
+
+
+def pack_folder(folder: str) -> None:
+    attempt = AttemptFolder(Path(folder), 1)
+    pack(FOLDER, attempt.work / "outputs", attempt, site())

@@ -187,3 +187,24 @@ def test_members_of_a_large_array_leave_at_a_bearable_price(jobs: JobsFolder, mo
         job.message.path.unlink()
 
     assert len(looks) < 200 * 12, "200 * 200 / 2 in the order in which they leave"
+
+
+def test_the_first_job_of_a_day_ends_outputs_that_are_too_old(jobs: JobsFolder) -> None:
+    old = jobs.done / "2023-10-01" / "b" / "attempts" / "1" / "outputs"
+    old.mkdir(parents=True)
+    (jobs.done / "2023-10-01" / ".outputs").write_text("5 b\n")
+
+    put_away(jobs, active(jobs, "a"))
+
+    assert not old.exists() and old.parent.exists()
+
+
+def test_the_first_job_of_a_day_has_its_outputs_on_the_day_s_list_and_they_count_apart(jobs: JobsFolder) -> None:
+    job = active(jobs, "a")
+    paths.make_folder(job.attempt(1).outputs)
+    (job.attempt(1).outputs / "00_Copy.png").write_bytes(b"x" * 50_000)
+
+    put_away(jobs, job)
+
+    assert (jobs.done / TODAY / ".outputs").read_text() == "50000 a\n"
+    assert int((jobs.done / TODAY / ".bytes").read_text()) < 10_000

@@ -14,13 +14,17 @@ import pytest
 from tests.worker.login import test_passes
 from tests.worker.login.test_passes import Login, dies_before_it_could_answer
 from worker.errors import TooLarge, Transient
+from worker.folder import answer
 from worker.folder.answer import largest_answer
 from worker.folder.records import Fact
 from worker.job.facts import LargestAnswer
 from worker.job.outcome import Reply
 from worker.operate import explain, report, show, status
 
-WORDS = "The outputs are too large to be sent back (at most 16777216 bytes are allowed)."
+WORDS = (
+    "The outputs are too large to be sent back: they make 15 bytes, and at most 16777216 are allowed. They are kept on the "
+    "cluster, until 2026-12-12 at the latest."
+)
 
 
 class Broker(test_passes.Broker):
@@ -33,7 +37,8 @@ class Broker(test_passes.Broker):
 
 
 @pytest.fixture
-def login(tmp_path: Path) -> Login:
+def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Login:
+    monkeypatch.setattr(answer, "kept_until", lambda now, timing: "2026-12-12")
     login = Login(tmp_path / "site")
     login.broker = Broker()
     return login
