@@ -46,9 +46,12 @@ class Uploads:
             self.until = time.monotonic() + _SLICE
         try:
             self._go_on()
-            transfer = upload(config, job, attempt, result, self._go_on)
         except _LaterOn:
             return False
+        try:
+            transfer = upload(config, job, attempt, result, self._go_on)
+        except _LaterOn:  # one PUT that takes longer than a turn would never be answered
+            return self._is_over(attempt, result) and self._give_up(job, attempt, result, "no turn was long enough")
         except Undelivered as undelivered:
             answer_undelivered(config, job, attempt, result, "failed", str(undelivered), "login")
             return True
@@ -66,11 +69,16 @@ class Uploads:
             self._check_lease()
 
     def _wait(self, job: JobFolder, attempt: AttemptFolder, result: Result, why: str) -> bool:
-        patience = self._config.site.results.upload_patience
-        if time.time() - moved_at(attempt, result) < patience:
+        if not self._is_over(attempt, result):
             log.warning("outputs not taken, kept and sent again job=%s why=%r", job.id, why)
             return False
+        return self._give_up(job, attempt, result, why)
+
+    def _is_over(self, attempt: AttemptFolder, result: Result) -> bool:
+        return time.time() - moved_at(attempt, result) >= self._config.site.results.upload_patience
+
+    def _give_up(self, job: JobFolder, attempt: AttemptFolder, result: Result, why: str) -> bool:
         log.error("outputs given up job=%s why=%r", job.id, why)
-        words = sentences.outputs_not_taken(patience)
+        words = sentences.outputs_not_taken(self._config.site.results.upload_patience)
         answer_undelivered(self._config, job, attempt, result, "failed", words, "login")
         return True

@@ -105,6 +105,33 @@ def test_a_pass_goes_on_for_a_while_only(job: Whole, upstream: Upstream, monkeyp
     assert not one_pass(job) and job.outcome is None and PUT not in upstream.files
 
 
+@pytest.mark.parametrize("ago, is_over", [(80_000, False), (90_000, True)])
+def test_what_no_turn_is_long_enough_for_is_answered_in_the_end(
+    job: Whole, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, ago: int, is_over: bool
+) -> None:
+    job.attempt.result.write(replace(job.result, ended_at=time.time() - ago))
+
+    def take_long(config: object, *more: object) -> object:
+        uploads.until = float("-inf")
+        uploads._go_on()
+        raise AssertionError
+
+    monkeypatch.setattr("worker.login.uploads.upload", take_long)
+    result = read_result(job.attempt)
+    assert result is not None
+    uploads = Uploads(job.config, lambda: None)
+
+    assert uploads.conclude(job.job, job.attempt, result) is is_over
+    assert (job.outcome is not None) is is_over
+    assert not is_over or "could not be delivered for 1 day" in job.body["error"]
+
+
+def test_who_never_had_a_turn_is_not_given_up(job: Whole) -> None:
+    job.attempt.result.write(replace(job.result, ended_at=time.time() - 90_000))
+
+    assert not one_pass(job, until=time.monotonic()) and job.outcome is None
+
+
 def test_between_two_turns_others_have_theirs(job: Whole, upstream: Upstream) -> None:
     assert not one_pass(job, until=time.monotonic()) and upstream.requests == []
 
