@@ -118,7 +118,8 @@ class Api:
                 yield iter(())
                 return
             if part and answer.status == 206:
-                part.go_on(None if coding else range_of(answer.header("Content-Range")))
+                same = not coding and part.fits(answer.all("ETag"))
+                part.go_on(range_of(answer.header("Content-Range")) if same else None)
                 yield _whole(name, answer, coding, part.room.most, True)
                 return
             pieces = _whole(name, answer, coding, part.room.most if part else None, self._settings.unknown_length)
