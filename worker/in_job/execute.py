@@ -46,10 +46,11 @@ def execute(
     stop_wait: float,
     log_to: Optional[int] = None,
     own: Optional[Callable[[int], contextlib.AbstractContextManager[None]]] = None,
+    sandboxed: bool = False,
 ) -> Exit:
     """Runs to the end. On `Interrupted` everything is stopped first: SIGTERM, `stop_wait` seconds, SIGKILL. `log_to`:
-    `log_file`, for who has it open; `own`: entered with its pid, for a program that is the job's own, in a sandbox which must
-    outlive it.
+    `log_file`, for who has it open; `own`: entered with its pid, for a program that is the job's own; `sandboxed`: what is
+    started is a sandbox, which must outlive the program in it.
 
     Raises StepFailed where the program can't be started: that says nothing of the job, and another node may have it.
     """
@@ -69,7 +70,7 @@ def execute(
         with own(process.pid) if own else contextlib.nullcontext(), interrupts.allowed():
             code = process.wait()
     except Interrupted:
-        _stop(process, stop_wait, spare=process.pid if own else 0)
+        _stop(process, stop_wait, spare=process.pid if sandboxed else 0)
         raise
     finally:
         _end_what_it_left(process.pid)

@@ -27,8 +27,9 @@ _OFF = ("protocol.allow=never", "protocol.https.allow=always", "http.followRedir
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null",
     "GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1", "GIT_ASKPASS": "/bin/false", "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_NO_REPLACE_OBJECTS": "1", "HOME": "/nonexistent",
 }  # fmt: skip
+"""Without a HOME, libcurl looks for this user's own, and sends what his .netrc has for the host."""
 
 
 def clone(code: Code, home: Path, inside: Sequence[str], bounds: Bounds) -> str:
@@ -92,8 +93,12 @@ class _Git:
         return process.returncode == 0
 
     def output(self, *words: str) -> str:
+        """The object's digits; a warning may stand before them."""
         self(*words)
-        return re.sub("[^0-9a-f]", "", self._said.decode("ascii", "replace"))[:64]
+        found = re.search(rb"^[0-9a-f]{40,64}$", self._said, re.MULTILINE)
+        if found is None:
+            raise self._failed(words[0])
+        return found.group().decode()
 
     def remove_history(self) -> None:
         from ..folder.paths import remove_tree

@@ -118,7 +118,7 @@ class Work:
     @property
     def workload(self) -> Workload:
         workload = self.config.site.workloads.get(self.spec.workload)
-        if workload is None:  # it has left the site file since
+        if workload is None or workload.is_own_code != (self.spec.code is not None):  # the site file has changed since
             raise StepFailed("start", sentences.program_not_started("it is no longer installed"), may_work_again=True)
         return workload
 
@@ -194,7 +194,7 @@ def _run_own(work: Work, own: OwnJob, scratch: Path) -> Packed:
         with work.meter.step("run"), watched(own.progress, work.attempt.progress):
             exit = execute(
                 argv, own.places.home, environment, work.attempt.log, work.interrupts, work.workload.stop_wait, work.log_to,
-                bounds.watch,
+                bounds.watch, not own.rules.unsandboxed,
             )  # fmt: skip
     finally:
         made = own.gather(bounds)
