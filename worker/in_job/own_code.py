@@ -35,6 +35,8 @@ class OwnJob:
     scratch: Path
     provenance: dict[str, str] = field(default_factory=dict)
     """What ran, for the result: the code's digest or commit, and the sandbox."""
+    hidden: tuple[Path, ...] = ()
+    """This installation's own files and folders, wherever they lie."""
     _before: Seen = field(default_factory=dict)
 
     @property
@@ -43,7 +45,7 @@ class OwnJob:
 
     @property
     def places(self) -> Places:
-        return Places(self.scratch / "code", self.scratch / "tmp", self.scratch / "read_only")
+        return Places(self.scratch / "code", self.scratch / "tmp", self.scratch / "read_only", self.hidden)
 
     @property
     def bounds(self) -> Bounds:

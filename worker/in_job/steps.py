@@ -25,6 +25,7 @@ from ..installed import needed, trouble
 from ..job import sentences
 from ..job.names import JobId
 from ..job.outcome import Result, Used, readable_tail
+from ..job.own_code import Code
 from ..job.spec import JobSpec, Resources
 from ..settings import Config, Workload
 from .begin import note_begun
@@ -157,7 +158,7 @@ def _after_memory_ran_out(work: Work, result: Result) -> Result:
 def _steps(work: Work) -> Packed:
     _look_for_program(work)
     with _scratch(work) as scratch:
-        own = OwnJob(work.spec.code, work.workload, scratch, work.provenance) if work.spec.code else None
+        own = _own_job(work, work.spec.code, scratch) if work.spec.code else None
         try:
             with work.meter.step("fetch"), work.interrupts.allowed():
                 work.meter.input_bytes = _fetch(work, own.to_fetch(work.spec) if own else work.spec, scratch / "inputs")
@@ -182,6 +183,12 @@ def _steps(work: Work) -> Packed:
         _check_exit(work, exit)
         with work.meter.step("pack"):
             return _pack(work, work.spec, scratch / "outputs")
+
+
+def _own_job(work: Work, code: Code, scratch: Path) -> OwnJob:
+    config, site = work.config, work.config.site
+    hidden = (config.root, site.jobs_dir, config.credentials_file, site.broker_file, scratch.parent)
+    return OwnJob(code, work.workload, scratch, work.provenance, hidden)
 
 
 def _run_own(work: Work, own: OwnJob, scratch: Path) -> Packed:

@@ -20,8 +20,9 @@ import pytest
 
 from tests.worker.in_job.own_job import OwnJobs, own_jobs
 from worker.errors import InvalidSpec
-from worker.in_job import execute
+from worker.in_job import execute, sandbox
 from worker.in_job.bounds import Bounds
+from worker.in_job.sandbox import Places
 from worker.settings import OwnCode, Workload
 
 pytestmark = pytest.mark.unhurried
@@ -160,6 +161,23 @@ def test_from_inside_nothing_of_the_node_can_be_reached(own: OwnJobs, peep: str,
     assert found in expected.split("|") or (
         expected == "OSError" and found in ("ConnectionRefusedError", "PermissionError")
     )
+
+
+def test_a_folder_that_is_shown_shows_nothing_of_this_installation(own: OwnJobs, tmp_path: Path) -> None:
+    shown, link = tmp_path / "shown", tmp_path / "link"
+    installation, secret = shown / "installation", shown / "secret"
+    (installation / "tools").mkdir(parents=True)
+    for file in (installation / "tools" / "tool", installation / "fact", secret):
+        file.write_text(f"{file.name}\n")
+    link.symlink_to(shown)
+    places = Places(tmp_path / "home", tmp_path / "temporary", tmp_path / "read_only", (installation, secret))
+    rules = OwnCode(read_only=(str(installation / "tools"), str(link), str(shown)))
+
+    see = 'cd "$0"; cat */secret; cat */*/tools/*; ls link/installation shown/installation; ! touch shown/*/x'
+    words = [*sandbox.inside("/usr/bin/bwrap", rules, places, {}), "/bin/sh", "-c", see, str(tmp_path)]
+    seen = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+    assert seen == "tool\nlink/installation:\n\nshown/installation:\ntools\n"
 
 
 def test_nothing_that_it_starts_outlives_it(own: OwnJobs) -> None:
