@@ -180,6 +180,20 @@ def test_a_folder_that_is_shown_shows_nothing_of_this_installation(own: OwnJobs,
     assert seen == "tool\nlink/installation:\n\nshown/installation:\ntools\n"
 
 
+def test_what_it_prints_is_kept_up_to_a_limit_and_it_never_has_the_log_itself(
+    own: OwnJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.in_job.printed._MOST", 10_000)
+
+    result = own.run(
+        "import os, stat\nprint('first', stat.S_ISREG(os.fstat(1).st_mode), stat.S_ISREG(os.fstat(2).st_mode))\n"
+        "for _ in range(10_000): print('x' * 100)\nraise SystemExit('my last words')"
+    )
+
+    assert result.reason.endswith("my last words")
+    assert own.log().startswith("first False False\n") and len(own.log()) < 15_000
+
+
 def test_nothing_that_it_starts_outlives_it(own: OwnJobs) -> None:
     mark = f"sleep-{os.getpid()}"
 
