@@ -45,6 +45,8 @@ def test_very_many_outputs_are_only_counted_in_the_head_of_an_answer_which_is_on
     assert len(headers(Result("succeeded", 1, outputs=several), "abc")["outputs"]) == 300
     told = headers(Result("succeeded", 1, outputs=many), "abc")
     assert "outputs" not in told and told["outputs_untold"] == 1000
+    alike = {f"{'x' * 300}{number}": Output(1, "") for number in range(2)}
+    assert headers(Result("succeeded", 1, outputs=alike), "abc")["outputs_untold"] == 2
 
 
 def test_a_failure_is_one_sentence_under_the_key_error() -> None:

@@ -106,7 +106,8 @@ class _Git:
         remove_tree(self._home / ".git")
 
     def _failed(self, step: str) -> StepFailed:
-        tail = readable_tail(self._said.decode("utf-8", "replace"), lines=2, characters=300)
+        said, query = self._said.decode("utf-8", "replace"), self._code.source.partition("?")[2]
+        tail = readable_tail(said.replace(query, "...") if query else said, lines=2, characters=300)
         log.warning("git failed step=%s said=%r", step, tail)
         words = f"The repository of the code could not be fetched. git says: {tail or 'nothing'}"
         return StepFailed("fetch", words, may_work_again=not re.search("not found|does not exist|redirect", tail))

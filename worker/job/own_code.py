@@ -59,14 +59,14 @@ def parse_code(
     outputs = message.get("outputs", [])
     if not isinstance(outputs, list) or not all(isinstance(each, str) for each in outputs):
         raise InvalidSpec('"outputs" in the job message must be a list of the names of files.')
-    if "error" in outputs:
+    named = tuple(dict.fromkeys(path_of(each, "output") for each in outputs))
+    if "error" in named:
         raise InvalidSpec('An output can\'t be named "error" here: in an answer, that word marks a failure.')
     files = [path_of(name, "input") for name in inputs]
     _look_for_clashes([*files, *{TEXT: [command[0]], ARCHIVE: [ARCHIVE_NAME]}.get(kind, [])])
     return Code(
         kind, source.strip() if kind is not TEXT else source, command,
-        outputs=tuple(dict.fromkeys(path_of(each, "output") for each in outputs)), revision=revision,
-        environment=_environment(message.get("environment", ""), rules.environments),
+        outputs=named, revision=revision, environment=_environment(message.get("environment", ""), rules.environments),
     )  # fmt: skip
 
 
