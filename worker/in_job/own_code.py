@@ -82,14 +82,14 @@ class OwnJob:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.write_text(self.code.source, encoding="utf-8")
             path.chmod(0o700)
-        self.provenance["code"] = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+            self.provenance["code"] = f"sha256:{_digest(path)}"
 
     def _unpack(self, home: Path) -> None:
         from .unpack import unpack
 
         archive = self.scratch / "inputs" / "archive"
-        self.provenance["code"] = f"sha256:{_digest(archive)}"
         with on_this_node():
+            self.provenance["code"] = f"sha256:{_digest(archive)}"
             unpack(archive, urlsplit(self.code.source).path, home, self.rules.work_bytes, self.rules.work_files)
             archive.unlink()
         os.chmod(home, 0o700)
