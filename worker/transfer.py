@@ -64,6 +64,12 @@ class Undelivered(Exception):
     """It never will be. The text is a sentence for the requester."""
 
 
+def has_begun(attempt: AttemptFolder) -> bool:
+    """Whether one that has not arrived was asked for already: what it came to then is known once somebody goes on with it."""
+    transfer = _read(attempt)
+    return transfer is not None and any(sent != Sent() and not sent.arrived for sent in transfer.outputs.values())
+
+
 def moved_at(attempt: AttemptFolder, result: Result) -> float:
     """When something more was taken last, or when there was something to take."""
     transfer = _read(attempt)

@@ -11,7 +11,7 @@ from ..folder.facts import AttemptFolder, JobFolder
 from ..job import sentences
 from ..job.outcome import Result
 from ..settings import Config
-from ..transfer import Undelivered, answer_delivered, answer_undelivered, moved_at, upload
+from ..transfer import Undelivered, answer_delivered, answer_undelivered, has_begun, moved_at, upload
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +48,12 @@ class Uploads:
             self._go_on()
         except _LaterOn:
             return False
+        had_a_turn = has_begun(attempt)
         try:
             transfer = upload(config, job, attempt, result, self._go_on)
         except _LaterOn:  # one PUT that takes longer than a turn would never be answered
-            return self._is_over(attempt, result) and self._give_up(job, attempt, result, "no turn was long enough")
+            over = had_a_turn and self._is_over(attempt, result)
+            return over and self._give_up(job, attempt, result, "no turn is long enough")
         except Undelivered as undelivered:
             answer_undelivered(config, job, attempt, result, "failed", str(undelivered), "login")
             return True

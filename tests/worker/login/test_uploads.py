@@ -15,7 +15,7 @@ from tests.worker.in_job.test_upload import BODY, PUT, whole
 from tests.worker.in_job.test_upload_ways import left_alone
 from tests.worker.in_job.whole import Whole
 from worker.folder.facts import read_result
-from worker.job.facts import Asked, Outcome, Transfer
+from worker.job.facts import Asked, Outcome, Sent, Transfer
 from worker.login.uploads import Uploads
 from worker.settings import Seconds
 
@@ -105,11 +105,14 @@ def test_a_pass_goes_on_for_a_while_only(job: Whole, upstream: Upstream, monkeyp
     assert not one_pass(job) and job.outcome is None and PUT not in upstream.files
 
 
-@pytest.mark.parametrize("ago, is_over", [(80_000, False), (90_000, True)])
+@pytest.mark.parametrize("ago, turns, is_over", [(80_000, 1, False), (90_000, 0, False), (90_000, 1, True)])
 def test_what_no_turn_is_long_enough_for_is_answered_in_the_end(
-    job: Whole, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, ago: int, is_over: bool
+    job: Whole, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, ago: int, turns: int, is_over: bool
 ) -> None:
     job.attempt.result.write(replace(job.result, ended_at=time.time() - ago))
+
+    if turns:
+        job.attempt.transfer.write(Transfer({"Model": Sent(get="model-1")}, time.time() - ago))
 
     def take_long(config: object, *more: object) -> object:
         uploads.until = float("-inf")
