@@ -4,13 +4,16 @@ off."""
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import re
 import signal
 import subprocess
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO, Optional
 
 from ..errors import StepFailed
 from ..job.outcome import readable_tail
@@ -20,6 +23,9 @@ from .bounds import Bounds
 log = logging.getLogger(__name__)
 
 _PATIENCE = 600.0
+_LAST_LOOK = 5.0
+_END = 4096
+"""Bytes of what it says that anybody looks at."""
 _OFF = ("protocol.allow=never", "protocol.https.allow=always", "http.followRedirects=false", "credential.helper=",
         "core.hooksPath=/dev/null", "core.fsmonitor=false", "core.symlinks=false", "submodule.recurse=false",
         "transfer.fsckObjects=true", "advice.detachedHead=false", "init.defaultBranch=main", "gc.auto=0",
@@ -59,6 +65,15 @@ def _found(run: _Git, revision: str) -> str:
     raise StepFailed("fetch", f'The repository of the code has no branch or commit "{revision}".')
 
 
+def _end_of(stream: Optional[IO[bytes]]) -> bytes:
+    """A server may have git say as much as it likes."""
+    end = b""
+    with stream or io.BytesIO() as said:
+        while piece := said.read(_END):
+            end = (end + piece)[-_END:]
+    return end
+
+
 class _Git:
     def __init__(self, code: Code, home: Path, inside: Sequence[str], bounds: Bounds) -> None:
         self._code, self._home, self._bounds = code, home, bounds
@@ -77,15 +92,20 @@ class _Git:
             raise StepFailed(
                 "start", f"The code could not be fetched (git: {error.strerror}).", may_work_again=True
             ) from None
+        said: list[bytes] = []
+        reader = threading.Thread(target=lambda: said.append(_end_of(process.stdout)), name="git", daemon=True)
+        reader.start()
         try:
             with self._bounds.watch(process.pid):
-                self._said, _ = process.communicate(timeout=_PATIENCE)
+                process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
             raise StepFailed("fetch", "The repository of the code did not come in time.", may_work_again=True) from None
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            reader.join(_LAST_LOOK)
+        self._said = said[0] if said else b""
         if self._bounds.broken:
             raise StepFailed("fetch", self._bounds.broken)
         if process.returncode and not may_fail:

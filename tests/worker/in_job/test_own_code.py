@@ -20,9 +20,10 @@ import pytest
 
 from tests.worker.in_job.own_job import OwnJobs, own_jobs
 from worker.errors import InvalidSpec
-from worker.in_job import execute, sandbox
+from worker.in_job import execute, git, sandbox
 from worker.in_job.bounds import Bounds
 from worker.in_job.sandbox import Places
+from worker.job.own_code import Code
 from worker.settings import OwnCode, Workload
 
 pytestmark = pytest.mark.unhurried
@@ -641,3 +642,13 @@ def test_a_name_that_no_file_of_the_job_may_have_is_refused(own: OwnJobs, more: 
     with pytest.raises(InvalidSpec) as refused:
         own.run("pass", **more)  # type: ignore[arg-type]
     assert words in str(refused.value)
+
+
+def test_of_what_git_says_only_the_end_is_kept(tmp_path: Path) -> None:
+    """A server may have it say as much as it likes; and a warning is no part of a commit."""
+    home, digits = tmp_path / "home", "0123456789" * 4
+    home.mkdir()
+    bare = git._Git(Code("git", "https://example.org/x", ("run.py",)), home, (), Bounds([home], OwnCode()))
+    bare._git = ["/bin/sh", "-c", f"head -c 10000000 /dev/zero; echo; echo 'warning: cafe'; echo {digits}", "sh"]
+
+    assert bare.output("rev-parse") == digits and len(bare._said) == 4096
