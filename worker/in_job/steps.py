@@ -264,7 +264,7 @@ def _scratch(work: Work) -> Iterator[Path]:
 
 def _keep_outputs(work: Work, made: Path, why: BaseException) -> None:
     """Whoever is told that they are too large is told until when they are here."""
-    limits, timing, declared = work.config.site.limits, work.config.site.timing, set(work.spec.outputs.values())
+    limits, timing, declared = work.config.site.limits, work.config.site.timing, _declared(work, made)
     if not isinstance(why, OutputsTooLarge):
         paths.keep_files(made, work.attempt.outputs, limits.output_bytes, declared)
         return
@@ -273,6 +273,15 @@ def _keep_outputs(work: Work, made: Path, why: BaseException) -> None:
         kept = paths.keep_files(made, work.attempt.outputs, limits.kept_bytes, declared)
     if declared and declared <= kept:
         why.reason += sentences.kept_until(kept_until(time.time(), timing))
+
+
+def _declared(work: Work, made: Path) -> set[str]:
+    """Of code that the job brought along, all that was gathered."""
+    if work.spec.code is None:
+        return set(work.spec.outputs.values())
+    with contextlib.suppress(Damaged, OSError):
+        return set(paths.names_in(made))
+    return set()
 
 
 @contextlib.contextmanager

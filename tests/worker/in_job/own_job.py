@@ -66,6 +66,7 @@ class OwnJobs:
         self.folder, self.upstream, self.host = folder, upstream, host
         self.rules = OwnCode(hosts=(host.url,))
         self.interpreter: tuple[str, ...] = ("/usr/bin/python3",)
+        self.limits = Limits()
         self.meanwhile: Optional[Workload] = None
         """What the site file says of the workload by the time that the job starts."""
         self.job: JobFolder
@@ -78,6 +79,7 @@ class OwnJobs:
     def config(self) -> Config:
         config = config_for(self.folder, self.upstream.url, self.upstream.user, self.upstream.password)
         site = replace(config.site, queues=(QUEUE,), workloads={"code": self.workload}, scratch="folder")
+        site = replace(site, limits=self.limits)
         return replace(config, site=site)
 
     def run(self, source: str, seconds: float = 60, **more: Any) -> Result:

@@ -23,7 +23,7 @@ from worker.in_job import git, sandbox
 from worker.in_job.bounds import Bounds
 from worker.in_job.sandbox import Places
 from worker.job.own_code import Code
-from worker.settings import OwnCode, Workload
+from worker.settings import Limits, OwnCode, Workload
 
 pytestmark = pytest.mark.unhurried
 
@@ -324,6 +324,15 @@ def test_a_site_may_let_it_run_without_a_sandbox(own: OwnJobs) -> None:
     result = own.run("import os; open('o', 'w').write(open(os.environ['BATCHFERRY_JOB']).read()[:1])")
 
     assert own.answer(result) == {"o": b"{"} and result.provenance["sandbox"] == "none"
+
+
+def test_what_is_too_large_to_be_sent_is_kept_and_the_answer_says_until_when(own: OwnJobs) -> None:
+    own.limits = Limits(output_bytes=1024)
+
+    result = own.run("for name in 'ab': open(name, 'wb').write(bytes(1000))")
+
+    assert "at most 1024 are allowed. They are kept on the cluster, until" in result.reason
+    assert {path.name for path in own.job.attempt(1).outputs.iterdir()} == {"00_a", "01_b"}
 
 
 def test_a_file_that_is_called_error_is_not_taken_for_a_failure(own: OwnJobs) -> None:
