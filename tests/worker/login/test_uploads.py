@@ -135,6 +135,22 @@ def test_who_never_had_a_turn_is_not_given_up(job: Whole) -> None:
     assert not one_pass(job, until=time.monotonic()) and job.outcome is None
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_output_that_shows_late_on_this_host_is_not_taken_for_gone(
+    job: Whole, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    class Late:
+        def send(self, *parcel: object) -> object:
+            raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("worker.transfer.open_uploads", lambda config: Late())
+    if not is_there:
+        (job.attempt.outputs / "00_Model.png").unlink()
+
+    assert one_pass(job) is not is_there
+    assert is_there or "it is no longer there" in job.body["error"]
+
+
 def test_between_two_turns_others_have_theirs(job: Whole, upstream: Upstream) -> None:
     assert not one_pass(job, until=time.monotonic()) and upstream.requests == []
 
