@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Callable
 
-from ..errors import Transient
+from ..errors import LoginRefused, Transient
 from ..folder.facts import AttemptFolder, JobFolder
 from ..job import sentences
 from ..job.outcome import Result
@@ -34,6 +34,8 @@ class Uploads:
         self.until = float("-inf")
         """By the clock that only rises."""
         self._looked = float("-inf")
+        self._refused = ""
+        """What the API said of our user or password. Asked by each waiting job anew, it may lock them."""
 
     def conclude(self, job: JobFolder, attempt: AttemptFolder, result: Result) -> bool:
         """Whether the job has its outcome now."""
@@ -42,6 +44,8 @@ class Uploads:
             words = sentences.cancelled_by_operator(asked.reason)
             answer_undelivered(config, job, attempt, result, "cancelled", words, "login")
             return True
+        if self._refused:
+            return self._wait(job, attempt, result, self._refused)
         if time.monotonic() >= self.until + _PAUSE:
             self.until = time.monotonic() + _SLICE
         try:
@@ -53,6 +57,7 @@ class Uploads:
             answer_undelivered(config, job, attempt, result, "failed", str(undelivered), "login")
             return True
         except Transient as error:
+            self._refused = str(error) if isinstance(error, LoginRefused) else ""
             return self._wait(job, attempt, result, str(error))
         answer_delivered(config, job, attempt, result, transfer, "login")
         return True

@@ -105,6 +105,15 @@ def test_a_pass_goes_on_for_a_while_only(job: Whole, upstream: Upstream, monkeyp
     assert not one_pass(job) and job.outcome is None and PUT not in upstream.files
 
 
+def test_a_login_that_is_refused_is_tried_once_in_a_pass(job: Whole, upstream: Upstream) -> None:
+    upstream.refuse_logins = 401
+    uploads = Uploads(job.config, lambda: None)
+
+    assert [uploads.conclude(job.job, job.attempt, job.result) for _ in range(3)] == [False] * 3
+
+    assert len(upstream.paths("POST")) == 1 and job.outcome is None
+
+
 def test_between_two_turns_others_have_theirs(job: Whole, upstream: Upstream) -> None:
     assert not one_pass(job, until=time.monotonic()) and upstream.requests == []
 
