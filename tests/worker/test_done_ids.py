@@ -12,10 +12,11 @@ from typing import Optional
 import pytest
 
 from tests.worker.login.test_passes import Login
-from worker.folder import done_ids, paths
+from worker.folder import acts, done_ids, paths
 from worker.folder.batches import Pool
 from worker.folder.facts import JobFolder
 from worker.folder.jobs import JobsFolder
+from worker.job.facts import Message
 from worker.job.names import JobId
 from worker.settings import PilotRules, Seconds
 
@@ -132,6 +133,16 @@ def test_a_job_that_another_pass_removes_at_this_moment_is_not_run_again_by_a_pi
 
     assert Pool(login.jobs, login.config.site.queues[0].name).open_batches() == [] == login.active()
     assert not login.broker.queued and not login.broker.unacked
+
+
+def test_a_rerun_gets_no_id_of_a_job_whose_folder_was_removed(jobs: JobsFolder) -> None:
+    jobs.prepare()
+    old = JobFolder(jobs.done / DAY / "a")
+    paths.make_folder(old.path)
+    old.message.write(Message(1, "hpc-jobs", "{}", 2, {}, 1.0))
+    done_ids.add(jobs, DAY, {"a-r1": "succeeded"})
+
+    assert acts.run_again(jobs, old, "rerun", "op@host", True, {}) == "a-r2"
 
 
 def use_mode(login: Login, mode: str) -> None:
