@@ -65,7 +65,12 @@ class Settler:
     def _uploads(self) -> Uploads:
         from .uploads import Uploads
 
-        return Uploads(self._config, self._lease.check)
+        return Uploads(self._config, self._lease.check, self._rest)
+
+    def _rest(self) -> None:
+        """A watch keeps its connection, and what it has heard."""
+        if not self._notices.watching:
+            self._ends.close()
 
     def settle(self, job: JobFolder, known: Optional[JobFacts] = None) -> None:
         """Takes one step after the other until the job has to wait. One bad job never stops the others. `known`: all its

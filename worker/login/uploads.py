@@ -27,10 +27,13 @@ class _LaterOn(Exception):
 
 
 class Uploads:
-    """`check_lease`: raises where this pass is not the one that counts any more."""
+    """`check_lease`: raises where this pass is not the one that counts any more; `rest`: called before what may take longer
+    than the broker's heartbeat, as a receiver does that takes a body and never answers."""
 
-    def __init__(self, config: Config, check_lease: Callable[[], None]) -> None:
-        self._config, self._check_lease = config, check_lease
+    def __init__(
+        self, config: Config, check_lease: Callable[[], None], rest: Callable[[], None] = lambda: None
+    ) -> None:
+        self._config, self._check_lease, self._rest = config, check_lease, rest
         self.until = float("-inf")
         """By the clock that only rises."""
         self._looked = float("-inf")
@@ -50,6 +53,7 @@ class Uploads:
             self.until = time.monotonic() + _SLICE
         try:
             self._go_on()
+            self._rest()
             transfer = upload(config, job, attempt, result, self._go_on)
         except _LaterOn:
             return False

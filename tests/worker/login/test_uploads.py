@@ -114,6 +114,17 @@ def test_a_login_that_is_refused_is_tried_once_in_a_pass(job: Whole, upstream: U
     assert len(upstream.paths("POST")) == 1 and job.outcome is None
 
 
+def test_no_connection_to_the_broker_is_kept_waiting_for_a_receiver(job: Whole, upstream: Upstream) -> None:
+    """Its heartbeat would be missed, and answers that are kept for a broker that is well hold up the queue."""
+    rested = list[int]()
+    uploads = Uploads(job.config, lambda: None, lambda: rested.append(len(upstream.requests)))
+    upstream.script(ASK, Answer(status=503))
+
+    assert not uploads.conclude(job.job, job.attempt, job.result) and rested == [0]
+    uploads.until = time.monotonic()
+    assert not uploads.conclude(job.job, job.attempt, job.result) and rested == [0], "nothing is begun"
+
+
 def test_between_two_turns_others_have_theirs(job: Whole, upstream: Upstream) -> None:
     assert not one_pass(job, until=time.monotonic()) and upstream.requests == []
 
