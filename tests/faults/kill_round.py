@@ -54,7 +54,7 @@ _MOST_OPEN = 12
 _FINISH_SECONDS = {"local": 90.0, "slurm": 180.0}
 _KEPT = {
     "lease.json", "cluster.json", "slurm_budget.json", "standing.json", "tally.json", "installation.json", "operator.log",
-    "turns.json", "workloads.json", "touched",
+    "turns.json", "workloads.json", "touched", "retention.json",
 }  # fmt: skip
 """Files of the jobs folder itself that stay."""
 _HELD = ("held",)

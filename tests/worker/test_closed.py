@@ -201,7 +201,7 @@ def test_who_only_counts_walks_no_closed_batches(
     run = {"pilots": pilots.run, "status": status.run, "report": report.run}[verb]
     options = argparse.Namespace(
         queue="", put_back=False, list="", limit=9, json=True, every=None, offline=True, job=[], state=[], workload="",
-        outcome="", older_than=0, newer_than=0, days=14, jobs=10, output=None, mode=0o600,
+        outcome="", older_than=0, newer_than=0, days=14, jobs=10, output=None, mode=0o600, check=False,
     )  # fmt: skip
 
     run(config, options)
