@@ -11,7 +11,7 @@ from ..folder.facts import AttemptFolder, JobFolder
 from ..job import sentences
 from ..job.outcome import Result
 from ..settings import Config
-from ..transfer import Undelivered, answer_delivered, answer_undelivered, moved_at, upload
+from ..transfer import Undelivered, answer_delivered, answer_undelivered, moved_at, note_tried, upload
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +48,20 @@ class Uploads:
             answer_undelivered(config, job, attempt, result, "cancelled", words, "login")
             return True
         if self._refused:
+            note_tried(attempt, result)
             return self._wait(job, attempt, result, self._refused)
         if time.monotonic() >= self.until + _PAUSE:
             self.until = time.monotonic() + _SLICE
         try:
             self._go_on()
-            self._rest()
-            transfer = upload(config, job, attempt, result, self._go_on)
         except _LaterOn:
             return False
+        note_tried(attempt, result)
+        self._rest()
+        try:
+            transfer = upload(config, job, attempt, result, self._go_on)
+        except _LaterOn:  # by one PUT it begins anew each time, and may never come to its end
+            return self._wait(job, attempt, result, "others had their turn", logging.INFO)
         except Undelivered as undelivered:
             answer_undelivered(config, job, attempt, result, "failed", str(undelivered), "login")
             return True
@@ -74,10 +79,12 @@ class Uploads:
             self._looked = now
             self._check_lease()
 
-    def _wait(self, job: JobFolder, attempt: AttemptFolder, result: Result, why: str) -> bool:
+    def _wait(
+        self, job: JobFolder, attempt: AttemptFolder, result: Result, why: str, level: int = logging.WARNING
+    ) -> bool:
         patience = self._config.site.results.upload_patience
         if time.time() - moved_at(attempt, result) < patience:
-            log.warning("outputs not taken, kept and sent again job=%s why=%r", job.id, why)
+            log.log(level, "outputs not taken, kept and sent again job=%s why=%r", job.id, why)
             return False
         log.error("outputs given up job=%s why=%r", job.id, why)
         words = sentences.outputs_not_taken(patience)

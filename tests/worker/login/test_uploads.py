@@ -34,6 +34,11 @@ def one_pass(job: Whole, until: Optional[float] = None) -> bool:
     return uploads.conclude(job.job, job.attempt, job.result)
 
 
+def be_patient(job: Whole, seconds: float) -> None:
+    patience = replace(job.config.site.results, upload_patience=Seconds(seconds))
+    job.config = replace(job.config, site=replace(job.config.site, results=patience))
+
+
 def outcome_of(job: Whole) -> Outcome:
     outcome = job.outcome
     assert outcome is not None
@@ -58,9 +63,8 @@ def test_a_receiver_that_is_away_is_tried_again_in_the_next_pass(job: Whole, ups
 def test_what_nobody_takes_for_too_long_is_answered_and_kept(job: Whole, upstream: Upstream) -> None:
     upstream.script(PUT, Answer(status=503))
     job.attempt.result.write(replace(job.result, ended_at=time.time() - 90000))
-    job.attempt.transfer.write(Transfer({}, time.time() - 86500))
-    patience = replace(job.config.site.results, upload_patience=Seconds(86400))
-    job.config = replace(job.config, site=replace(job.config.site, results=patience))
+    job.attempt.transfer.write(Transfer({}, time.time() - 86500, time.time() - 86450))
+    be_patient(job, 86400)
 
     assert one_pass(job)
 
@@ -103,6 +107,24 @@ def test_a_pass_goes_on_for_a_while_only(job: Whole, upstream: Upstream, monkeyp
     upstream.give = take_long
 
     assert not one_pass(job) and job.outcome is None and PUT not in upstream.files
+
+
+@pytest.mark.parametrize(("tried_for", "given_up"), [(86500, True), (86300, False), (0, False)])
+def test_what_takes_longer_than_a_turn_each_time_is_given_up_too(
+    job: Whole, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, tried_for: float, given_up: bool
+) -> None:
+    """One whose turn comes for the first time was refused by nobody, however long it has waited behind others."""
+    now = time.time()
+    job.attempt.result.write(replace(job.result, ended_at=now - 90000))
+    job.attempt.transfer.write(Transfer({}, now - 90000, now - tried_for if tried_for else 0))
+    be_patient(job, 86400)
+    clock = iter([0.0, 0.0, 1.0])  # for its turn, and then it is over
+    monkeypatch.setattr("worker.login.uploads.time.monotonic", lambda: next(clock, 21.0))
+
+    assert one_pass(job) is given_up
+
+    assert (job.outcome is not None) is given_up and PUT not in upstream.files
+    assert not given_up or outcome_of(job).outcome == "failed"
 
 
 def test_a_login_that_is_refused_is_tried_once_in_a_pass(job: Whole, upstream: Upstream) -> None:
