@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Callable
+from typing import Callable, Optional
 
 from ..errors import LoginRefused, Transient
 from ..folder.facts import AttemptFolder, JobFolder
@@ -12,6 +12,7 @@ from ..job import sentences
 from ..job.outcome import Result
 from ..settings import Config
 from ..transfer import Undelivered, answer_delivered, answer_undelivered, moved_at, note_tried, upload
+from .notices import Stop
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +29,15 @@ class _LaterOn(Exception):
 
 class Uploads:
     """`check_lease`: raises where this pass is not the one that counts any more; `rest`: called before what may take longer
-    than the broker's heartbeat, as a receiver does that takes a body and never answers."""
+    than the broker's heartbeat, as a receiver does that takes a body and never answers; `until`: when the turn ended that this
+    process has had last."""
 
     def __init__(
-        self, config: Config, check_lease: Callable[[], None], rest: Callable[[], None] = lambda: None
-    ) -> None:
-        self._config, self._check_lease, self._rest = config, check_lease, rest
-        self.until = float("-inf")
+        self, config: Config, check_lease: Callable[[], None], rest: Callable[[], None] = lambda: None,
+        stop: Optional[Stop] = None, until: float = float("-inf"),
+    ) -> None:  # fmt: skip
+        self._config, self._check_lease, self._rest, self._stop = config, check_lease, rest, stop or Stop()
+        self.until = until
         """By the clock that only rises."""
         self._looked = float("-inf")
         self._refused = ""
@@ -73,7 +76,7 @@ class Uploads:
 
     def _go_on(self) -> None:
         now = time.monotonic()
-        if now >= self.until:
+        if now >= self.until or self._stop.asked:
             raise _LaterOn
         if now - self._looked >= _LOOK:
             self._looked = now

@@ -10,12 +10,16 @@ from typing import Any, Optional
 
 import pytest
 
+from tests.both import ends_of
 from tests.services.upstream import ASK, Answer, Upstream
 from tests.worker.in_job.test_upload import BODY, PUT, whole
 from tests.worker.in_job.test_upload_ways import left_alone
 from tests.worker.in_job.whole import Whole
+from tests.worker.login.process import passes_of
+from tests.worker.login.test_passes import Login
 from worker.folder.facts import read_result
 from worker.job.facts import Asked, Outcome, Transfer
+from worker.login.notices import Stop
 from worker.login.uploads import Uploads
 from worker.settings import Seconds
 
@@ -145,6 +149,24 @@ def test_no_connection_to_the_broker_is_kept_waiting_for_a_receiver(job: Whole, 
     assert not uploads.conclude(job.job, job.attempt, job.result) and rested == [0]
     uploads.until = time.monotonic()
     assert not uploads.conclude(job.job, job.attempt, job.result) and rested == [0], "nothing is begun"
+
+
+def test_whoever_is_told_to_stop_begins_no_upload(job: Whole, upstream: Upstream) -> None:
+    stop = Stop()
+    stop.asked = True
+
+    assert not Uploads(job.config, lambda: None, stop=stop).conclude(job.job, job.attempt, job.result)
+
+    assert upstream.requests == []
+
+
+def test_a_watch_has_one_turn_in_a_minute_and_not_in_each_pass(tmp_path: Path) -> None:
+    login = Login(tmp_path / "site")
+    passes = passes_of(login.config, login.jobs, ends_of(login.config.site, login.broker), login.cluster)
+    passes.begin()._settler._uploads.until = 7.0
+    passes.begin()  # without any upload
+
+    assert passes.begin()._settler._uploads.until == 7.0
 
 
 def test_between_two_turns_others_have_theirs(job: Whole, upstream: Upstream) -> None:
