@@ -32,7 +32,7 @@ jobs queue (once the API has let us in and Slurm answers), claim it on disk, ack
 exit codes:
    0  all is well (also when the queue is empty, or a watch was told to stop)
   64  the command line is wrong
-  65  a job's folder or a pause is damaged, its queue has left site.toml, or its workload can't be begun; the others went on
+  65  a job's folder or a pause can't be read, its queue has left site.toml, or its workload can't start; the others went on
   69  the broker, the API, Slurm or the disk is away, or the broker refuses our login; jobs wait, nothing is lost
   70  an unforeseen error; please report the traceback
   73  the jobs folder can't be made or written, or is not the one of earlier passes (not mounted?)
@@ -44,23 +44,23 @@ EXAMPLES = """\
 examples:
   ./check.py                 take one message
   ./check.py --drain         go on until the queue is empty or max_in_flight is reached (what run_check does)
-  ./check.py --watch         go on for ever: wake on each message and on each job that has answered
-  ./check.py --dry-run       show what waits and what comes next for each claimed job; no message is got or looked at
+  ./check.py --watch         keep running: wake for each message and for each job that has answered
+  ./check.py --dry-run       show what waits and what comes next for each claimed job; no message is taken or looked at
   ./check.py --dry-run --message job.json   show what a message with this body would become
   ./check.py init            make credentials.env and site.toml, and show what starts the passes
-  ./check.py doctor          look at everything that Batchferry needs, and say how to mend what is wrong
-  ./check.py test            send one small job all the way through, and say each step
-  ./check.py status          what is in flight, since when, and what waits
+  ./check.py doctor          check everything that Batchferry needs, and say how to fix what is wrong
+  ./check.py test            send one small job all the way through, and report each step
+  ./check.py status          what is in flight, since when, and what waits; with --check: one line for a monitor
   ./check.py show JOB        one job's whole life, as a timeline
   ./check.py explain JOB     why it is where it is, and what happens next
-  ./check.py cancel JOB      end it, and have it answered `cancelled`; retry, rerun and replay put jobs to work again
-  ./check.py pause           take no new message until `resume`; what runs goes on
-  ./check.py pilots          what pilots have to do, have, and have done
-  ./check.py report          a page to look at: what runs, the last days as charts, recent jobs
+  ./check.py cancel JOB      end it, and have it answered `cancelled`; retry, rerun and replay run jobs again
+  ./check.py pause           take no new messages until `./check.py resume`; what is running goes on
+  ./check.py pilots          jobs that share pilots: waiting, taken, done
+  ./check.py report          a page to look at: whether all is well, the last days as charts, recent jobs
   ./check.py resend          show the answers that no queue took; `resend --all` sends them again
   ./check.py completion bash what your shell needs to complete all this
 
-`./check.py VERB --help` teaches each verb.
+`./check.py VERB --help` explains each verb.
 """
 VERBS = {
     "status": "worker.operate.status",
@@ -250,7 +250,7 @@ def _parser() -> argparse.ArgumentParser:
         "--watch",
         dest="stay",  # a verb has a --watch of its own
         action="store_true",
-        help="pass after pass until SIGTERM or SIGINT; no second one, and no cron pass, beside it",
+        help="pass after pass until SIGTERM or SIGINT; no other pass runs beside it",
     )
     parser.add_argument("--dry-run", action="store_true", help="show what the next pass would do, and do nothing")
     parser.add_argument("--message", default="", metavar="FILE", help="with --dry-run: what this body (- for standard "

@@ -15,8 +15,10 @@ import pytest
 from tests.installation import ROOT
 
 READ_BY_OLD_ONES = ("check.py", "worker/__init__.py", "worker/pythons.py")
+_QUOTED = "'" + sys.executable.replace("'", "'\"'\"'") + "'"
 _OLD = f"""\
-#!{sys.executable} -S
+#!/bin/sh
+'exec' {_QUOTED} '-S' "$0" "$@"
 import argparse, ast, gc, importlib.util, io, logging, os, pathlib, runpy, shutil, signal, subprocess, sys, typing
 
 class Finder:
@@ -36,7 +38,8 @@ else:
     ast.parse(open(words[0]).read(), feature_version=(3, 6))
     runpy.run_path(words[0], run_name="__main__")
 """
-"""Does as Python 3.6.8: it refuses what that would not understand."""
+"""Does as Python 3.6.8: it refuses what that would not understand. To Python its second line is a text; a #! line can't name a
+program in a folder with a space in its name."""
 _NEW = '#!/bin/sh\n[ "$1$2" != -E-c ] && [ "$1" != -c ] && printf "%s|" "${0##*/}" "$@"\nexit 0\n'
 
 

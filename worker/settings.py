@@ -90,7 +90,7 @@ class PilotRules:
     """The pilots of a queue: Slurm jobs that work through many of its jobs."""
 
     cpus: int = said(
-        "CPUs of one pilot: so many jobs run in it side by side, if they ask for one CPU each",
+        "CPUs of one pilot: as many jobs run in it side by side, if they ask for one CPU each",
         1,
         least=1,
         most=_MOST_CPUS,
@@ -148,13 +148,13 @@ class Queue:
     )
     arguments: Mapping[str, Any] = said("its arguments if it does not exist, e.g. x-queue-type", dict)
     results: str = said(
-        'how results go home, to a requester who says that he can take them so: "inline" in the answer, "upload" to addresses '
-        'that are asked for at `ask` in `[results]`, "auto" inline up to `inline_limit`; to all others inline',
+        'how results go home if the message says that its sender can take them so: "inline" in the answer, "upload" to '
+        'addresses that are asked for at `ask` in `[results]`, "auto" inline up to `inline_limit`; to all others inline',
         "inline",
         choices=("inline", "upload", "auto"),
     )
     inline_limit: int = said(
-        'of "auto": the bytes of all outputs together that still go in the answer',
+        'for "auto": the most bytes of all outputs together that still go in the answer',
         8 * 2**20,
         least=0,
         most=_LONGEST_MESSAGE,
@@ -216,7 +216,7 @@ class OwnCode:
     )
     read_only: tuple[str, ...] = said("folders that it may read besides /usr, e.g. the site's software", ())
     environments: Mapping[str, tuple[str, ...]] = said(
-        'further interpreters by name, as argv; a message picks one by "environment"', dict
+        'further interpreters by name, as argv; a message picks one with "environment"', dict
     )
     work_bytes: int = said("bytes that its files may have while it runs", 10 * 2**30, least=1, most=_MOST_BYTES)
     work_files: int = said("files that it may have", 100_000, least=1, most=10**8)
@@ -285,16 +285,16 @@ class ApiSettings:
         most=HOUR,
     )
     least_rate: int = said(
-        "bytes a second; a download that brings fewer for as long as read_timeout is begun anew, as one that is silent",
+        "bytes a second; a download that brings fewer for as long as read_timeout is started again, like a silent one",
         100,
         least=0,
         most=10**9,
     )
     unknown_length: bool = said(
-        "whether to take an answer that does not say how long it is; one cut off looks whole", False
+        "whether to accept a download that does not say how long it is; one cut off looks whole", False
     )
     fetch_patience: Seconds = said(
-        "how long a job tries to fetch an input of which nothing more comes", 600.0, least=0, most=7 * DAY
+        "how long a job keeps trying to fetch an input of which nothing more comes", 600.0, least=0, most=7 * DAY
     )
     fetch_at_once: int = said("how many inputs of one job are fetched at the same time", 4, least=1, most=64)
 
@@ -371,7 +371,7 @@ class Replies:
 class Results:
     """Where results go that are uploaded."""
 
-    ask: str = said("the path on the API at which the address for each output is asked for (docs/results.md)", "")
+    ask: str = said("the path on the API where the address for each output is asked for (docs/results.md)", "")
     output_hosts: tuple[str, ...] = said(
         "further hosts that outputs may be uploaded to; the token never goes there", ()
     )
@@ -394,16 +394,19 @@ class Limits:
     inputs: int = said("inputs of one job", 50, least=1, most=10_000)
     input_bytes: int = said("bytes of all inputs of one job together", 20 * 2**30, least=1024, most=_MOST_BYTES)
     output_bytes: int = said(
-        "bytes of all outputs of one job together, before base64", 90 * 2**20, least=1024, most=_MOST_BYTES
+        "bytes of all outputs of one job together that an answer may carry, before base64",
+        90 * 2**20,
+        least=1024,
+        most=_MOST_BYTES,
     )
     kept_bytes: int = said(
-        "bytes of all outputs together that are kept in jobs/done, beside those in answers; the oldest go first",
+        "bytes of all outputs together that `keep_outputs` keeps in jobs/done; the oldest go first",
         50 * 2**30,
         least=2**20,
         most=_MOST_BYTES,
     )
     done_bytes: int = said(
-        "bytes that are kept of each: jobs in jobs/done, pilots' batches, rejected messages; the oldest days go first",
+        "bytes that are kept of each kind: jobs in jobs/done, pilots' batches, rejected messages; the oldest days go first",
         50 * 2**30,
         least=2**20,
         most=_MOST_BYTES,
@@ -448,13 +451,13 @@ class Timing:
         "a pass on another login node that shows no life for this long is ignored", 900.0, least=1, most=DAY
     )
     keep_done: Seconds = said(
-        "how long what is over is kept: delivered jobs, pilots' batches, rejected messages that are answered",
+        "how long what is over is kept: delivered jobs, pilots' batches, rejected messages that were answered",
         14 * DAY,
         least=HOUR,
         most=9999 * DAY,
     )
     keep_ids: Seconds = said(
-        "how long the ids of jobs are known, so that none is done twice; also of those that are no longer kept",
+        "how long the ids of jobs are known, also of those no longer kept: a message that comes again is not run again",
         30 * DAY,
         least=HOUR,
         most=9999 * DAY,
@@ -480,8 +483,8 @@ class Site:
     workloads: Mapping[str, Workload] = needed("what may run here, by name")
     jobs_dir: Path = said("where jobs are kept; on a file system that the compute nodes share", Path("jobs"))
     purged_after: Seconds = said(
-        "files there that nobody has read for this long are removed, as on scratch space; 0 where they are not. Passes touch "
-        "what is in flight once a day; ./check.py doctor says what may be lost",
+        "where old files there are removed, as on scratch space: after how long without being read; 0 where they are not. "
+        "Passes touch what is in flight once a day; ./check.py doctor says what may be lost",
         0.0,
         least=0,
         most=9999 * DAY,

@@ -588,7 +588,7 @@ def test_a_controller_that_is_away(examined: Examined, slurm: SlurmCluster, tmp_
 
     lines = [Line(**each) for each in json.loads(printed)["findings"]]
     is_the_only_fault(
-        lines, "Slurm", "controller", "Unable to contact slurm controller", "ask the cluster's administrators"
+        lines, "Slurm", "controller", "Unable to contact slurm controller", "tell the cluster's administrators"
     )
 
 

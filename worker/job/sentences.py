@@ -98,7 +98,7 @@ def program_not_started(why: str) -> str:
 
 def no_sandbox(why: str) -> str:
     return (
-        f"The computer that the job was sent to can't run code that jobs bring along safely ({why}), so it was not run. If "
+        f"The computer that the job was sent to can't safely run code that jobs bring along ({why}), so it was not run. If "
         "this keeps happening, please report it to the people who run the service."
     )
 
@@ -108,11 +108,11 @@ def too_many(what: str, most: int) -> str:
 
 
 def beside_one_without_memory() -> str:
-    return "A job beside this one ran out of memory, so its own end can't be trusted. Run it again."
+    return "A job beside this one ran out of memory, so it is not certain how this one ended. Run it again."
 
 
 def pilot_ended(state: str) -> str:
-    return f"The Slurm job that ran this job among others ended before it was done ({state}). Run it again."
+    return f"The Slurm job that ran this job and others ended before this one was done ({state}). Run it again."
 
 
 def timed_out(had: Optional[Resources], while_fetching: bool = False, progress: str = "") -> str:

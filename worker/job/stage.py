@@ -17,24 +17,24 @@ from .spec import JobSpec, Resources
 
 STATES: Mapping[str, str] = {
     "claimed": "on disk and safe; not submitted yet (explain says what it waits for)",
-    "held": "waits for its workload, which can't be begun: something of the installation is missing (explain says what)",
+    "held": "waits for its workload, which can't be started: something in the installation is missing (explain says what)",
     "unclear": "sbatch gave no clear answer; the next passes find out whether Slurm has it",
     "declined": "Slurm declines jobs like it for now; it is tried again, and explain has Slurm's words",
     "pending": "submitted; waits in Slurm",
     "running": "works on a compute node",
-    "cancelling": "shall end: the next pass asks Slurm, or has asked, and Slurm has not yet said that it is gone",
-    "ending": "has ended; what it came to is settled as soon as all of its files can be seen",
+    "cancelling": "is to end: Slurm will be asked in the next pass, or has been and has not yet said that it is gone",
+    "ending": "has ended; its outcome is settled as soon as all of its files can be seen",
     "retrying": "an attempt has ended, and another one follows",
     "answering": "has its outcome; the answer is on its way",
-    "unanswered": "has its outcome, but no queue takes the answer (mend the queue, then resend)",
+    "unanswered": "has its outcome, but no queue takes the answer (fix the queue, then resend)",
     "closing": "answered; goes to jobs/done as soon as Slurm too says that it has ended",
-    "damaged": "its folder can't be read, so it is left alone until somebody mends it",
+    "damaged": "its folder can't be read, so it is left alone until somebody repairs it",
 }
 ENDED_STATES: Mapping[str, str] = {
     "done": "answered and put away, kept for keep_done",
-    "rejected": "the message was no valid job, and was answered so; see replay",
-    "undelivered": "no queue took its answer in give_up_after; see resend",
-    "not_ours": "somebody else had taken it too, or its sender took it back: neither run nor answered",
+    "rejected": "the message was no valid job, and its sender was told so; see replay",
+    "undelivered": "no queue took its answer within give_up_after; see resend",
+    "not_ours": "somebody else had taken it as well, or its sender took it back: neither run nor answered",
 }
 BATCH_STATES: Mapping[str, str] = {
     "todo": "claimed, in a batch that no pilot has taken yet",
@@ -49,9 +49,9 @@ DONE, REJECTED, UNDELIVERED, NOT_OURS = ENDED_STATES
 TODO, LOCKED, ENDED, ERROR, _ = BATCH_STATES
 IN_OPEN_BATCHES = (TODO, LOCKED, ENDED)
 OUTCOME_WORDS: Mapping[str, str] = {
-    "succeeded": "the outputs were sent",
+    "succeeded": "all went well; its outputs are the answer, or were uploaded",
     "rejected": "no valid job, more than the site allows, or Slurm can never run it",
-    "failed": "a step failed: fetch, run (exit code or signal), pack; or it could not be submitted for patience",
+    "failed": "a step failed: fetch, run (exit code or signal), pack, deliver; or it could not be submitted within patience",
     "out_of_memory": "it used more memory than it was given",
     "timed_out": "it reached its time limit",
     "node_failed": "its node failed, more often than the retry policy allows",

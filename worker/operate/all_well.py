@@ -33,7 +33,7 @@ class Finding:
 
 def findings(now: Standing) -> list[Finding]:
     """The gravest first."""
-    return sorted([*_away(now), *_passes(now), *_kept(now)], key=lambda each: not each.grave)
+    return sorted([*_away(now), *_passes(now), *_paused(now), *_kept(now)], key=lambda each: not each.grave)
 
 
 def _away(now: Standing) -> Iterator[Finding]:
@@ -56,6 +56,13 @@ def _passes(now: Standing) -> Iterator[Finding]:
             "No pass has run", True, last.at,
             f"{found.format(last.host).capitalize()}. See the end of logs/run_check.log, and whether cron runs.",
         )  # fmt: skip
+
+
+def _paused(now: Standing) -> Iterator[Finding]:
+    """As it was meant, perhaps by somebody who has forgotten it since."""
+    if now.paused is not None:
+        words = f"{now.paused.sentence}. ./check.py resume ends this."
+        yield Finding("This installation is paused", bool(now.paused.damaged), now.paused.at, words)
 
 
 def _kept(now: Standing) -> Iterator[Finding]:

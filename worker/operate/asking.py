@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 _MOST_ASKED, _MOST_REASONS, _MOST_NAMED = 20, 20, 3
 """What a person is shown: jobs before the question, reasons, and jobs with the same reason."""
 EXIT_CODES = {
-    0: "done; or nothing was done, because that was asked for, or answered to the question",
-    65: "a job was named that is not there, or that it can't be done with; or something went wrong with one. See the lines",
+    0: "done; or nothing was done, because of --dry-run or because you answered no",
+    65: "a job that was named does not exist, or this can't be done with it; or something went wrong with one (see its line)",
 }
 
 
@@ -99,7 +99,7 @@ class _Target:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     places.add_filters(parser)
-    parser.add_argument("--all", action="store_true", help="all that it can be done with")
+    parser.add_argument("--all", action="store_true", help="all jobs that this can be done with")
     # Before the verb it means the same; not given here, it must not undo that.
     parser.add_argument(
         "--dry-run", action="store_true", default=argparse.SUPPRESS, help="only show what would be done"

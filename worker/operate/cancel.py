@@ -18,10 +18,10 @@ from .places import Found
 
 SUMMARY = "end jobs and have them answered `cancelled`"
 HELP = """\
-Writes down that a job shall end; the next pass takes it out of Slurm, wherever it stands, and its requester gets the
-answer `cancelled`. Of jobs that share a pilot it ends the one that is named, within seconds; the others go on. A job
-that comes to its own end before that keeps its own outcome. Without a JOB, a filter or --all: shows what could be
-cancelled; filters and --all leave out what lies in pilots' batches.
+Notes that a job is to end; the next pass takes it out of Slurm, however far it is, and its requester gets the answer
+`cancelled`. If a job shares a pilot with others, it alone is ended, within seconds. A job that ends on its own before
+that keeps its own outcome. Without a JOB, a filter or --all: shows what could be cancelled; filters and --all leave out
+jobs in pilots' batches.
 """
 EXIT_CODES = asking.EXIT_CODES
 EXAMPLES = """\

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SUMMARY = "completion of verbs, options, their values and job ids, for bash and zsh"
+SUMMARY = "what bash or zsh needs to complete verbs, options, their values and job ids"
 HELP = """\
-Prints a script that your shell reads: put the line that is shown below into ~/.bashrc or ~/.zshrc. It completes check.py's
-verbs, options and their values; ids of active jobs come from the jobs folder when they are asked for (`jobs` prints them).
+Prints a script for your shell to read: put the line shown below into ~/.bashrc or ~/.zshrc. The Tab key then completes
+check.py's verbs, options and their values, and ids of active jobs, which are read from the jobs folder each time
+(`jobs` prints them).
 """
 EXIT_CODES = {0: "the script, or the ids, were printed", 69: "the jobs folder can't be read (`jobs`)"}
 EXAMPLES = """\
@@ -26,7 +27,9 @@ _FILES, _JOBS = "FILE", "JOB"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("bash", "zsh", "jobs"), help="the shell; or the ids of active jobs")
+    parser.add_argument(
+        "what", choices=("bash", "zsh", "jobs"), help="your shell; or `jobs` for the ids of active jobs"
+    )
 
 
 def run(root: Path, options: argparse.Namespace) -> int:

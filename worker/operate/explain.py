@@ -106,7 +106,7 @@ def explain(config: Config, jobs: JobsFolder, found: Found, offline: bool) -> It
         facts = read_facts(found.job)
     except (Damaged, OSError) as error:
         yield f"Its folder {found.job.path} can't be read: {error}."
-        yield "It is left alone, and the others go on. Mend the file, or put it back from a backup; then a pass goes on."
+        yield "It is left alone, and the others go on. Repair the file, or restore it from a backup; then a pass goes on."
         return
     if facts is None:
         yield "Its message is not on disk yet: it is being claimed at this moment, or a redelivery will complete it."
@@ -182,8 +182,8 @@ def _running(scene: _Scene, a: AttemptFacts) -> Iterator[str]:
     limit = a.intent.resources.minutes * 60
     stopped_at = a.started.at + limit - scene.config.site.timing.margin(limit)
     yield (
-        f"Attempt {a.number} runs on {a.started.node} since {screen.when(a.started.at)} (Slurm's id {a.slurm_id}), with "
-        f"{resources(a.intent.resources)}. It is stopped at {screen.when(stopped_at)} at the latest."
+        f"Attempt {a.number} has been running on {a.started.node} since {screen.when(a.started.at)} (Slurm's id "
+        f"{a.slurm_id}), with {resources(a.intent.resources)}. It is stopped at {screen.when(stopped_at)} at the latest."
     )
     progress = read_progress(scene.job.attempt(a.number))
     if progress is not None:
@@ -191,7 +191,7 @@ def _running(scene: _Scene, a: AttemptFacts) -> Iterator[str]:
     if a.cancel is not None:
         yield f"Slurm was asked {_ago(scene, a.cancel.at)} to cancel it: {a.cancel.reason}"
     if a.absent is not None:
-        yield f"Slurm does not show it any more since {screen.when(a.absent.since)}."
+        yield f"Slurm has not shown it since {screen.when(a.absent.since)}."
 
 
 def _pending(scene: _Scene, a: AttemptFacts) -> Iterator[str]:
@@ -209,7 +209,10 @@ def _pending(scene: _Scene, a: AttemptFacts) -> Iterator[str]:
         yield from _room(a.intent.resources, outlook)
     if a.stuck is not None:
         end = a.stuck.since + scene.config.site.timing.hopeless_after
-        yield f"This does not pass by itself. If it stands at {screen.when(end)}, the job is cancelled and answered rejected."
+        yield (
+            "This will not clear up on its own. "
+            f"If it is still so at {screen.when(end)}, the job is cancelled and answered rejected."
+        )
     if a.cancel is not None:
         yield f"Slurm was asked {_ago(scene, a.cancel.at)} to cancel it: {a.cancel.reason}"
     elif a.number == 1:
@@ -272,7 +275,7 @@ def _after_outcome(scene: _Scene, outcome: Outcome) -> Iterator[str]:
     elif kept is not None:
         end = kept.since + scene.config.site.replies.give_up_after
         yield (
-            f"No queue takes its answer since {screen.when(kept.since)}: {kept.why}. "
+            f"No queue has taken its answer since {screen.when(kept.since)}: {kept.why}. "
             f"Tried {screen.counted(kept.times, 'time')}, again at {screen.when(kept.again_at)}, given up at "
             f"{screen.when(end)}."
         )
@@ -296,7 +299,7 @@ def _of_the_past(found: Found) -> Iterator[str]:
     if gone is not None:
         yield f"Its answer was given up at {screen.when(gone.at)}: {gone.why}."
         yield f"Mend the cause; then ./check.py resend {job.id}."
-    yield f"It lies in {job.path}; nothing more happens with it by itself."
+    yield f"It is in {job.path}; nothing more will happen to it on its own."
 
 
 # --- what happens next
@@ -346,7 +349,7 @@ def _held(scene: _Scene) -> Iterator[str]:
     if not why or (spec and frozen.suffices(scene.jobs, scene.job, spec.workload, site)):
         return
     since = held.since if held else scene.now
-    yield f"It is held since {screen.when(since)}, because its workload can't be begun: {why}. Other workloads go on."
+    yield f"It has been held since {screen.when(since)}, because its workload can't be begun: {why}. Other workloads go on."
     end = screen.when(since + site.timing.patience)
     yield f"Once that is put right, the next pass submits it. If it is not by {end}, the job is answered failed."
 
@@ -394,7 +397,7 @@ def _site_fault(scene: _Scene) -> Iterator[str]:
         return
     patience = timing.login_patience if fault.kind == "login" else timing.patience
     end = max(fault.since, scene.facts.message.claimed_at) + patience
-    yield f"The site is away since {screen.when(fault.since)} ({fault.kind}): {fault.words}."
+    yield f"The site has been away since {screen.when(fault.since)} ({fault.kind}): {fault.words}."
     yield (
         "While that lasts, claimed jobs wait and no message is taken; the first pass after it submits this job. "
         f"If it is still away at {screen.when(end)}, the job is answered failed."

@@ -20,8 +20,8 @@ OK, WARNING, CRITICAL, UNKNOWN = range(4)
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 EXIT_CODES = {
     0: "nothing has to be done (with --check: OK)",
-    1: "with --check: WARNING, something wants a look; all else goes on",
-    2: "with --check: CRITICAL, nothing is taken, or nothing goes out",
+    1: "with --check: WARNING, something needs attention; everything else goes on",
+    2: "with --check: CRITICAL, no message can be taken, or no answer goes out",
     3: "with --check: UNKNOWN, the jobs folder can't be read",
 }
 

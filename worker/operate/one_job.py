@@ -31,29 +31,31 @@ from .places import Found
 from .small_job import Failed, SmallJob, choose_job, choose_queue, understood
 from .told import Heard, Told
 
-SUMMARY = "one small job through this site's own queue, Slurm and answer, told step by step"
+SUMMARY = "send one small job through this site's own queue, Slurm and answer, and report each step"
 HELP = """\
-After an install: publishes one small job to the jobs queue, runs passes (real ones: they take what else waits, too; while a
-watch or cron's pass runs, it waits for that one) until it is answered, and removes its folder; where it failed, that stays,
-to be looked at. It sends the workload of site.toml that takes no input, or what --workload and --input name.
+For a new installation, or after a change: publishes one small job to the jobs queue, runs passes until it is answered,
+and removes its folder; if the job fails, the folder stays to be looked at. The passes are real ones, which also take
+whatever else is waiting; while a watch or cron's pass is running, the work is left to that. The job is of the workload
+in site.toml that needs no input, or what --workload and --input say.
 
-Its answer comes to an address of its own (RabbitMQ's direct reply-to) that nobody else reads. A results queue that
-site.toml names is only looked at: is it there? A message that nobody takes is gone after ten minutes, or --wait.
+The answer goes to an address of the test's own (RabbitMQ's direct reply-to), which nobody else reads. Of results queues
+that site.toml names, it only checks that they exist. If nobody takes the message, it expires after ten minutes (or
+--wait, if longer).
 
 """
 EXIT_CODES = {
-    0: "the answer came, and is right",
-    65: "the job came to another end; `show` and `explain` have the rest",
-    69: "the broker, the API or Slurm is away, another consumer took the message, or no answer came in time",
+    0: "the answer came, and is as it should be",
+    65: "the job did not succeed; `show` and `explain` have the rest",
+    69: "the broker, the API or Slurm is away, something else took the message, or no answer came in time",
     73: "the jobs folder can't be used",
     75: "this installation is paused",
     77: "the API refuses our login",
-    78: "credentials.env or site.toml is at fault; which block or pattern to add is said",
+    78: "credentials.env or site.toml is at fault; says which block or pattern to add",
 }
 EXAMPLES = """\
 examples:
   ./check.py test
-  ./check.py test --wait 30min                       where jobs wait long in Slurm
+  ./check.py test --wait 30min                       if jobs wait long in Slurm
   ./check.py test --workload binarize --input Page=/uploads/1/page.png
 """
 _WAIT = 600.0
@@ -66,18 +68,18 @@ _AWAY = {os.EX_UNAVAILABLE, os.EX_NOPERM}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--queue", default="", metavar="NAME", help="to this jobs queue (default: the first)")
-    parser.add_argument("--workload", default="", metavar="NAME", help="of this workload")
+    parser.add_argument("--queue", default="", metavar="NAME", help="publish to this jobs queue (default: the first)")
+    parser.add_argument("--workload", default="", metavar="NAME", help="a job of this workload")
     parser.add_argument(
         "--input",
         action="append",
         default=[],
         type=_named,
         metavar="NAME=ADDRESS",
-        help="with this input; may be repeated",
+        help="a job with this input; may be repeated",
     )
     parser.add_argument(
-        "--wait", type=places.age, default=_WAIT, metavar="TIME", help="for the answer (default: 10min)"
+        "--wait", type=places.age, default=_WAIT, metavar="TIME", help="wait this long for the answer (default: 10min)"
     )
 
 

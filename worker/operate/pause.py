@@ -14,32 +14,33 @@ from ..folder.pause import Pause
 from ..settings import Config
 from . import asking, screen
 
-SUMMARY = "take no new message, until `resume`; what runs goes on and is answered"
+SUMMARY = "take no new messages until `resume`; what is running goes on and is answered"
 HELP = """\
-From the next pass on no new message is taken: it waits in its queue. With --submit, nothing that is claimed is submitted
-either, and no pilot is started. What is in Slurm already goes on and is answered: so do pilots that run, with the jobs that
-lie in their batches. Passes go on, from cron or a watch, and so do deadlines and max_wait: a job that is not submitted in
-time is answered `expired`. It lasts until `./check.py resume`, also through an upgrade.
+From the next pass on, no new message is taken: each waits in its queue. With --submit, claimed jobs are not submitted
+either, and no pilot is started. What is in Slurm already goes on and is answered; running pilots go on with the jobs in
+their batches. Passes go on too, from cron or a watch, and deadlines and max_wait keep running: a job that is not
+submitted in time is answered `expired`. The pause lasts until `./check.py resume`, even through an upgrade.
 
-Paused already, it says by whom. With --submit it adds that to a pause without it; the other way round: resume, then pause.
+If the installation is paused already, says by whom. --submit can be added to a pause without it; to take it back,
+resume, then pause.
 
 """
 EXIT_CODES = {
-    0: "it is paused; by us now, or by somebody before",
+    0: "the installation is paused, by this command or by somebody before",
     73: "the jobs folder is not there, or can't be written; nothing is paused",
 }
 EXAMPLES = """\
 examples:
   ./check.py pause --reason "The web service is being upgraded."
-  ./check.py pause --submit --reason "Slurm is down on Monday."   also submit nothing
+  ./check.py pause --submit --reason "Slurm is down on Monday."   submit nothing either
   ./check.py status                                      says who paused it, and since when
   ./check.py resume
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--submit", action="store_true", help="nor submit what is claimed")
-    parser.add_argument("--reason", default="", metavar="WORDS", help="why, for who looks at it later")
+    parser.add_argument("--submit", action="store_true", help="submit no claimed jobs either")
+    parser.add_argument("--reason", default="", metavar="WORDS", help="why, for whoever looks at it later")
 
 
 def run(config: Config, options: argparse.Namespace) -> int:

@@ -34,7 +34,7 @@ from .naming import Ids
 
 log = logging.getLogger(__name__)
 
-SUMMARY = "what pilots have to do, have, and have done; put failed jobs back to todo"
+SUMMARY = "jobs that share pilots: waiting, taken, done; put failed ones back"
 _STATES = "\n".join(f"  {word:7} {meaning}" for word, meaning in BATCH_STATES.items())
 HELP = f"""\
 For queues in mode "pilot": how many jobs are in which state, and the pilots that work on them.
@@ -43,15 +43,16 @@ states:
 {_STATES}
   left    went on as a job of its own, with a folder in jobs/: see status and show
 
---list STATE names the jobs in a state. --put-back makes new jobs of those in error, in todo, whose answers bear the header
-rerun_of; the old answers stay as they are. A job is put back once. While a pass or a watch is running, that one does it.
+--list STATE names the jobs in a state. --put-back makes new jobs, in todo, of those in error; their answers have the header
+rerun_of, and the old answers stay as they are. A job is put back only once. While a pass or a watch is running, it is left to
+that one.
 """
 EXIT_CODES = {
-    0: "shown, put back, or asked of the pass that is running",
+    0: "shown, put back, or left to the pass that is running",
     65: "something can't be read, and is not counted",
     69: "the broker is away",
     73: "the jobs folder can't be used, or is not the one of earlier passes",
-    75: "this one lost the jobs folder to another pass; look again",
+    75: "another pass took over the jobs folder meanwhile; look again",
 }
 EXAMPLES = """\
 examples:
@@ -68,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--list", choices=BATCH_STATES, metavar="STATE", help=f"the jobs in this state: {', '.join(BATCH_STATES)}"
     )
     parser.add_argument(
-        "--limit", type=int, default=1000, metavar="N", help="list at most so many (default: %(default)s)"
+        "--limit", type=int, default=1000, metavar="N", help="list at most this many (default: %(default)s)"
     )
     parser.add_argument("--put-back", action="store_true", help="put jobs in error back to todo, as new jobs")
     parser.add_argument(

@@ -80,10 +80,10 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--workload", default="", metavar="NAME", help="of this workload")
     group.add_argument("--outcome", default="", choices=OUTCOMES, metavar="OUTCOME", help="with this outcome")
     group.add_argument("--queue", default="", metavar="NAME", help="from this jobs queue")
-    for name, text in (("older", "longer"), ("newer", "less long")):
+    for name, text in (("older", "longer ago"), ("newer", "more recently")):
         group.add_argument(
             f"--{name}-than", type=age, default=0.0, metavar="AGE",
-            help=f'claimed {text} ago than this, such as "90s", "15min", "2h" or "7d"',
+            help=f'claimed {text} than this, such as "90s", "15min", "2h" or "7d"',
         )  # fmt: skip
 
 

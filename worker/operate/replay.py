@@ -9,12 +9,12 @@ from ..settings import Config
 from . import asking
 from .rerun import run_again
 
-SUMMARY = "read rejected messages anew, by today's site.toml"
+SUMMARY = "read rejected messages again, by today's site.toml"
 HELP = """\
-Messages that were no valid job are kept in jobs/rejected. Where the fault was the site's (a workload or a cap missing in
-site.toml), mend it, then replay them: each becomes a new job with a new id, whose answer bears the header rerun_of. One
-that would be rejected again is named, with the reason, and left alone. One that was replayed before is not taken by filters
-or --all. Without a JOB, a filter or --all: shows what could be replayed.
+Messages that were no valid job are kept in jobs/rejected. If the fault was the site's (a workload missing in site.toml,
+or a cap too low), fix it, then replay them: each becomes a new job with a new id, whose answer has the header rerun_of.
+One that would be rejected again is named, with the reason, and left alone. Filters and --all skip those that were
+replayed before. Without a JOB, a filter or --all: shows what could be replayed.
 """
 EXIT_CODES = asking.EXIT_CODES
 EXAMPLES = """\

@@ -36,19 +36,20 @@ from .life import life
 from .status import Standing
 from .timeline import Event, timeline
 
-SUMMARY = "a page to look at: is all well, what failed and whose doing it was, the last days as charts, recent jobs"
+SUMMARY = "a page to look at: whether all is well, what failed and whose doing it was, charts, recent jobs"
 HELP = """\
-Writes one HTML file that needs nothing else: no server, no script, no network. It begins with a sentence: is all well, or
-what is away since when. Then come failures by whose doing they were, what runs now, and of the last days the jobs by
-outcome, how long they waited, what they asked for and needed (with advice, as lines of site.toml), and recent jobs with
-their timelines. Takes nothing and changes nothing else.
+Writes one HTML file that needs nothing else: no server, no script, no network. It begins with a sentence that says
+whether all is well, or what has been away since when. Then come failures by whose doing they were, what is running now,
+and for the last days jobs by outcome, how long they waited, what they asked for and needed (with advice, as lines for
+site.toml), and recent jobs with their timelines. Takes nothing and changes nothing else.
 
-The file is written aside and renamed, so it is never half there; only its owner can read it, unless --mode says more: it
-tells workloads, nodes, correlation ids and the reasons of failures, but no address, no setting and no secret.
+The file is written aside and renamed, so it is never half there. Only its owner can read it, unless --mode says
+otherwise: it names workloads, nodes, correlation ids and the reasons for failures, but no address, no job's settings
+and no secret.
 
 At most --jobs finished jobs are opened, chosen evenly over the days by their ids, which are random; the page says how
-many. Jobs by outcome are of all jobs, as the passes have counted them, those done by pilots among them; everything else
-leaves these out, because they have no folders.
+many. Jobs by outcome counts all jobs, as the passes have counted them, including those that pilots ran; everything else
+leaves the latter out, because they have no folders.
 """
 EXIT_CODES = {0: "the page is there", 73: "it can't be written"}
 EXAMPLES = """\

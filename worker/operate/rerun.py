@@ -13,12 +13,12 @@ from . import again, asking
 from .asking import Action, Done
 from .places import Found
 
-SUMMARY = "run a job that is over again, with other resources if given"
+SUMMARY = "run jobs that are over again, if you like with other resources"
 HELP = """\
-Reads the message of a job that is over anew, by today's site.toml, and makes a new job of it, with a new id. Its answer
-goes to the same queue and bears the header rerun_of; the old job, its outcome and its answer stay as they are. Resources
-that are given replace what the message asks for, within the caps of the queue. Without a JOB, a filter or --all: shows
-what could run again.
+Reads the message of a job that is over again, by today's site.toml, and makes a new job of it, with a new id. Its
+answer goes to the same queue and has the header rerun_of; the old job, its outcome and its answer stay as they are.
+Resources given here replace what the message asks for, within the caps of the queue. Without a JOB, a filter or --all:
+shows what could run again.
 """
 EXIT_CODES = asking.EXIT_CODES
 EXAMPLES = """\

@@ -13,7 +13,8 @@ from .pause import can_t, no_folder, tell
 
 SUMMARY = "end a pause: messages are taken again"
 HELP = """\
-From the next pass on messages are taken again, and what is claimed is submitted. Says who had paused it, and since when.
+From the next pass on, messages are taken again, and claimed jobs are submitted. Says who had paused this installation,
+and since when.
 
 """
 EXIT_CODES = {

@@ -13,18 +13,18 @@ from . import again, asking
 from .asking import Action, Done
 from .places import Found
 
-SUMMARY = "the same once more: the next attempt now, or an ended job again"
+SUMMARY = "try jobs again as they were: the next attempt now, or a failed job once more"
 HELP = """\
-A job that waits before its next attempt gets it in the next pass. A job that ended without success runs again as it was,
-in every respect: as a new job, with a new id, whose answer bears the header rerun_of. To change its resources, or to have
-its message read anew by today's site.toml, see rerun. Without a JOB, a filter or --all: shows what could be tried again.
+A job that is waiting for its next attempt gets it in the next pass. A job that ended without success runs again exactly
+as it was: as a new job, with a new id, whose answer has the header rerun_of. To change its resources, or to have its
+message read again by today's site.toml, see rerun. Without a JOB, a filter or --all: shows what could be tried again.
 """
 EXIT_CODES = asking.EXIT_CODES
 EXAMPLES = """\
 examples:
   ./check.py retry 4f0c
   ./check.py retry --state done --outcome node_failed --newer-than 1d --dry-run
-  ./check.py retry --state retrying --yes      what waits for its next attempt need not wait any longer
+  ./check.py retry --state retrying --yes      what is waiting for its next attempt gets it now
 """
 
 

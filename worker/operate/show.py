@@ -33,8 +33,8 @@ from .timeline import Event, resources, timeline
 
 SUMMARY = "one job's whole life: timeline, inputs, outputs, usage, log"
 HELP = f"""\
-Everything about one job. What it used comes from its worker, and from sacct where that answers.
-Times are this host's time zone; several hosts' clocks wrote them.
+Everything about one job. What it used is known from its worker, and from sacct if that answers. Times are in this host's time
+zone, and were noted by the clocks of several hosts.
 
 {words_in_help()}
 """
@@ -52,8 +52,10 @@ _BLOCK = 65536
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     naming.add_job(parser)
-    parser.add_argument("--follow", action="store_true", help="go on with its log as it grows")
-    parser.add_argument("--lines", type=int, default=10, metavar="N", help="of its log (default: 10)")
+    parser.add_argument("--follow", action="store_true", help="keep printing its log as it grows")
+    parser.add_argument(
+        "--lines", type=int, default=10, metavar="N", help="print this many lines of its log (default: 10)"
+    )
     parser.add_argument("--offline", action="store_true", help="do not ask Slurm what it used")
 
 

@@ -41,15 +41,15 @@ if TYPE_CHECKING:
 
 SUMMARY = "what is in flight, since when, and what waits"
 HELP = f"""\
-Counts by state, the oldest first, and what the broker and Slurm say. Takes nothing and changes nothing.
-Filters choose which jobs are listed; the counts are always of all.
+Counts jobs by state, lists them, the oldest first, and says what the broker and Slurm report, and whether somebody has paused
+this installation. Takes nothing and changes nothing. Filters choose which jobs are listed; the counts are always of all jobs.
 
 {words_in_help()}
 """
 EXAMPLES = """\
 examples:
   ./check.py status                              everything that is in flight
-  ./check.py status --watch                      the same, refreshed in place; Ctrl-C ends it
+  ./check.py status --watch                      the same, refreshed in place until Ctrl-C
   ./check.py status --state running --older-than 6h
   ./check.py status --state done --outcome failed --limit 50
   ./check.py status 4f0c                         the jobs whose id begins so
@@ -58,7 +58,7 @@ examples:
 """
 EXIT_CODES = {
     **health.EXIT_CODES,
-    65: "a word names no job, or several; all else is shown",
+    65: "a JOB names no job, or several; everything else is shown",
 }
 _DEFAULT_EVERY = 5.0
 _ASK_EVERY = 30.0
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=20, metavar="N", help="list at most this many (default: 20)")
     parser.add_argument(
         "--watch", type=float, nargs="?", const=_DEFAULT_EVERY, metavar="SECONDS", dest="every",
-        help="refresh in place, every 5 s unless told otherwise",
+        help="refresh in place (default: every 5 s)",
     )  # fmt: skip
     parser.add_argument(
         "--check", action="store_true", help="one line and an exit code for a monitor (Nagios, Icinga, ...)"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import multiprocessing
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from tests.services.present import ServiceMissing, require
 from tests.services.upstream import Upstream
@@ -88,12 +89,16 @@ class OwnJobs:
         paths.make_folder(attempt.path)
         attempt.token.write_text("")
         attempt.started.write(Started("1", 0, "n1", NOW, says_begun=True))
-        with Interrupts(seconds) as interrupts:
-            work = Work(
-                config, self.job.id, attempt, spec, Resources(1, 1000, 600), Placement("1", 0, "n1", False), NOW,
-                interrupts, MemoryWatch(False),
-            )  # fmt: skip
-            return steps.attempt(work)
+
+        def attempted() -> Result:
+            with Interrupts(seconds) as interrupts:
+                work = Work(
+                    config, self.job.id, attempt, spec, Resources(1, 1000, 600), Placement("1", 0, "n1", False), NOW,
+                    interrupts, MemoryWatch(False),
+                )  # fmt: skip
+                return steps.attempt(work)
+
+        return _in_a_process_of_its_own(attempted)
 
     def answer(self, result: Result) -> dict[str, bytes]:
         """What its requester gets, by name."""
@@ -102,6 +107,19 @@ class OwnJobs:
 
     def log(self) -> str:
         return self.job.attempt(1).log.read_text()
+
+
+def _in_a_process_of_its_own(run: Callable[[], Result]) -> Result:
+    """As a worker is: what ends all of its children must not end the tests' services."""
+    ours, theirs = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=lambda: theirs.send(run()))
+    child.start()
+    theirs.close()
+    try:
+        result: Result = ours.recv()
+    finally:
+        child.join()
+    return result
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import ctypes
 import io
 import os
 import shutil
@@ -20,17 +19,14 @@ import pytest
 
 from tests.worker.in_job.own_job import OwnJobs, own_jobs
 from worker.errors import InvalidSpec
-from worker.in_job import execute
 
 pytestmark = pytest.mark.unhurried
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnJobs]:
-    monkeypatch.setattr(execute, "_adopting", False)  # a worker is alone in its process; this one is not
+def own(tmp_path: Path) -> Iterator[OwnJobs]:
     with own_jobs(tmp_path) as jobs:
         yield jobs
-    ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
 
 
 def test_what_a_script_makes_or_changes_beside_its_inputs_goes_home(own: OwnJobs) -> None:

@@ -91,7 +91,7 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     (job(), "The next pass submits it as attempt 1, with 2 CPUs, 16000 MB, 2 h."),
     (job(), "If it has not started at"),
     (job(intended()), "sbatch was called"),
-    (job(started()), "runs on n1 since"),
+    (job(started()), "has been running on n1 since"),
     (job(started(ended=ended("node_failed"))), "Slurm says that attempt 1 ended (NODE_FAILED)"),
     (job(submitted(absent=Absent(NOW - 60, 1, NOW))), "not shown by Slurm since"),
     (job(submitted(stuck=Stuck("PartitionTimeLimit", NOW - 60))), "the job is cancelled and answered rejected"),

@@ -16,6 +16,7 @@ from tests.worker.examples import NOW, config_for
 from tests.worker.login.situations import job, outcome, started, submitted
 from tests.worker.operate.ground import jobs_in, put
 from worker.errors import Fault
+from worker.folder import pause
 from worker.folder.facts import site_fault_of
 from worker.folder.jobs import JobsFolder
 from worker.job.facts import NotTaken, SiteFault
@@ -82,6 +83,18 @@ def test_a_site_that_is_away_is_critical_and_nothing_that_was_said_breaks_the_li
 
     assert code == 2 and line.startswith("BATCHFERRY CRITICAL - The API has been away for 2 h: ")
     assert "a/b c | active=0" in line and line.count("\n") == 1
+
+
+def test_a_pause_is_a_warning_that_names_who_and_since_when(
+    config: Config, jobs: JobsFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_pass(jobs)
+    pause.begin(jobs, "anna@login1", False, "an upgrade")
+
+    code, line = checked(config, capsys)
+
+    assert code == 1 and line.startswith("BATCHFERRY WARNING") and "This installation is paused" in line
+    assert "anna@login1" in line and "an upgrade" in line
 
 
 def test_the_worst_comes_first_and_each_is_counted(
