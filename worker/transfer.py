@@ -34,7 +34,7 @@ def upload(
     """All that is not there yet; returns what is. Raises Undelivered; Transient, and OSError, after which it goes on from
     there; and what `go_on` raises, which is called all the while."""
     uploads = open_uploads(config)
-    transfer = _read(attempt) or Transfer({}, result.ended_at or 0)
+    transfer = _so_far(attempt, result)
     for name, output in result.outputs.items():
         sent = transfer.outputs.get(name, Sent())
         if sent.arrived:
@@ -46,7 +46,7 @@ def upload(
             if sent != before:
                 moved = sent.taken > before.taken or sent.arrived
                 moved_at = time.time() if moved else transfer.moved_at
-                transfer = Transfer({**transfer.outputs, name: sent}, moved_at)
+                transfer = replace(transfer, outputs={**transfer.outputs, name: sent}, moved_at=moved_at)
                 attempt.transfer.write(transfer)
 
         path = attempt.outputs / output.file
@@ -67,16 +67,21 @@ class Undelivered(Exception):
     """It never will be. The text is a sentence for the requester."""
 
 
-def has_begun(attempt: AttemptFolder) -> bool:
-    """Whether one that has not arrived was asked for already: what it came to then is known once somebody goes on with it."""
-    transfer = _read(attempt)
-    return transfer is not None and any(sent != Sent() and not sent.arrived for sent in transfer.outputs.values())
-
-
 def moved_at(attempt: AttemptFolder, result: Result) -> float:
-    """When something more was taken last, or when there was something to take."""
-    transfer = _read(attempt)
-    return max(transfer.moved_at if transfer else 0, result.ended_at or 0)
+    """When something more was taken last, or when there was something to take, or when its turn came."""
+    transfer = _so_far(attempt, result)
+    return max(transfer.moved_at, transfer.tried_since, result.ended_at or 0)
+
+
+def note_tried(attempt: AttemptFolder, result: Result) -> None:
+    """Its turn has come: for as long as it waited behind others, nobody has refused it. Raises OSError."""
+    transfer = _so_far(attempt, result)
+    if not transfer.tried_since:
+        attempt.transfer.write(replace(transfer, tried_since=time.time()))
+
+
+def _so_far(attempt: AttemptFolder, result: Result) -> Transfer:
+    return _read(attempt) or Transfer({}, result.ended_at or 0)
 
 
 def answer_delivered(

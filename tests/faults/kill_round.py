@@ -356,8 +356,8 @@ def leftovers(installation: Installation, secrets: Mapping[str, Sequence[str]], 
 def _superfluous(jobs: JobsFolder, path: Path) -> Iterator[str]:
     if jobs.path / "local" in path.parents:
         return  # the local scheduler keeps its records for ever
-    if path.name == ".bytes" and path.parent.parent == jobs.done:
-        return  # the sizes of a day's jobs
+    if path.name in (".bytes", ".outputs") and path.parent.parent == jobs.done:
+        return  # the sizes of a day's jobs, and which of them have kept outputs
     if path.name.startswith(".lease.json."):
         return  # another pass may be writing it at this moment; it goes when it is old
     if path.name.startswith("."):

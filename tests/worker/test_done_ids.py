@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
 from tests.worker.login.test_passes import Login
-from worker.folder import done_ids, paths
+from worker.folder import acts, done_ids, paths
 from worker.folder.batches import Pool
+from worker.folder.facts import JobFolder
 from worker.folder.jobs import JobsFolder
+from worker.job.facts import Message
+from worker.job.names import JobId
 from worker.settings import PilotRules, Seconds
 
 DAY = "2023-11-14"
@@ -62,6 +67,19 @@ def test_what_is_added_comes_to_what_there_is(jobs: JobsFolder, monkeypatch: pyt
     done_ids.add(jobs, DAY, {"a": "succeeded", "b": "failed"})
 
 
+def test_what_a_pass_has_noted_that_was_killed_is_on_disk_before_its_folders_go(
+    jobs: JobsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been killed after the rename, and before that was synced."""
+    done_ids.add(jobs, DAY, {"a": "succeeded"})
+    synced: list[Path] = []
+    monkeypatch.setattr(paths, "sync_folder", synced.append)
+
+    done_ids.add(jobs, DAY, {"a": "succeeded"})
+
+    assert synced == [jobs.ids]
+
+
 @pytest.mark.parametrize("content", [b"no line of ours\n" * 9 + b"x" * 5000, b"\0" * 5000, b"a succ"])
 def test_a_file_that_is_damaged_is_put_aside_and_the_others_count(
     jobs: JobsFolder, content: bytes, caplog: pytest.LogCaptureFixture
@@ -96,6 +114,35 @@ def test_a_message_whose_job_was_removed_is_not_run_again_when_it_comes_once_mor
     login.one_pass()
     ids = [each.id for each in login.active()], pool.open_ids()
     assert ids == (([job.id], set()) if mode == "job" else ([], {job.id}))
+
+
+def test_a_job_that_another_pass_removes_at_this_moment_is_not_run_again_by_a_pilot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login, find = Login(tmp_path / "site"), JobsFolder.find
+    use_mode(login, "pilot")
+
+    def find_too_late(jobs: JobsFolder, job_id: JobId, places: Sequence[Path] = ()) -> Optional[JobFolder]:
+        done_ids.add(jobs, DAY, {job_id: "succeeded"})  # and then its folder went
+        return find(jobs, job_id, places)
+
+    monkeypatch.setattr(JobsFolder, "find", find_too_late)
+
+    login.broker.ask()
+    login.one_pass()
+
+    assert Pool(login.jobs, login.config.site.queues[0].name).open_batches() == [] == login.active()
+    assert not login.broker.queued and not login.broker.unacked
+
+
+def test_a_rerun_gets_no_id_of_a_job_whose_folder_was_removed(jobs: JobsFolder) -> None:
+    jobs.prepare()
+    old = JobFolder(jobs.done / DAY / "a")
+    paths.make_folder(old.path)
+    old.message.write(Message(1, "hpc-jobs", "{}", 2, {}, 1.0))
+    done_ids.add(jobs, DAY, {"a-r1": "succeeded"})
+
+    assert acts.run_again(jobs, old, "rerun", "op@host", True, {}) == "a-r2"
 
 
 def use_mode(login: Login, mode: str) -> None:

@@ -606,3 +606,20 @@ def test_a_folder_that_is_kept_open_is_opened_once_and_anew_where_it_was_replace
     assert opened == [place, place] and synced[2] == place.stat().st_ino
     paths.sync_folder(place)
     assert len(opened) == 3
+
+
+@pytest.mark.parametrize("says", [errno.ENOENT, errno.ESTALE])
+def test_a_folder_that_is_kept_open_and_that_its_file_system_knows_no_more_is_opened_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: int
+) -> None:
+    def forgotten(descriptor: int) -> os.stat_result:
+        raise OSError(says, os.strerror(says))
+
+    with paths.kept_open(tmp_path):
+        paths.sync_folder(tmp_path)
+        monkeypatch.setattr(os, "fstat", forgotten)
+        paths.sync_folder(tmp_path)
+
+        tmp_path.rmdir()
+        with pytest.raises(FileNotFoundError):
+            paths.sync_folder(tmp_path)

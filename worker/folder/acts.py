@@ -14,7 +14,7 @@ from typing import Optional, Union
 from ..job.facts import Again, Asked, Message, Origin
 from ..job.names import JobId
 from ..job.spec import JobSpec
-from . import paths
+from . import done_ids, paths
 from .batches import Pool
 from .facts import JobFolder
 from .jobs import JobsFolder
@@ -104,11 +104,12 @@ def run_again(jobs: JobsFolder, old: JobFolder, verb: str, by: str, answer: bool
 
 
 def _note_again(jobs: JobsFolder, old: JobFolder, verb: str, by: str, now: float) -> JobId:
-    """An id that no job has, noted in the old one's folder first."""
+    """An id that no job has, or had, noted in the old one's folder first."""
     base = _MADE_BY_US.sub("", old.id)
     for number in range(1, _MOST):
         new_id = JobId(f"{base}-r{number}")
-        if jobs.find(new_id) is None and old.again(number).claim(Again(new_id, verb, by, now)):
+        free = jobs.find(new_id) is None and not done_ids.outcome_of(jobs, new_id)
+        if free and old.again(number).claim(Again(new_id, verb, by, now)):
             return new_id
     raise NotPossible(f"ran again {_MOST} times already")
 

@@ -59,6 +59,8 @@ def add(jobs: JobsFolder, day: str, outcomes: Mapping[str, str]) -> None:
         lines = sorted(f"{job_id} {outcome}\n".encode("ascii") for job_id, outcome in {**known, **outcomes}.items())
         paths.make_folder(jobs.ids)
         paths.write_bytes(jobs.ids / day, b"".join(lines))
+    elif known:  # whoever wrote it may have been killed before its name was on disk, and its folders are about to go
+        paths.sync_folder(jobs.ids)
 
 
 def forget_before(jobs: JobsFolder, day: str) -> None:

@@ -418,13 +418,21 @@ def kept_open(*folders: Path) -> Iterator[None]:
 def _sync_kept(path: Path) -> None:
     descriptor = _kept_open[path]
     try:
-        if descriptor is None or not os.fstat(descriptor).st_nlink:  # somebody has removed it, and made another one
+        if descriptor is None or not _has_a_name(descriptor):  # somebody has removed it, and made another one
             _let_go(path)
             _kept_open[path] = descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         os.fsync(descriptor)
     except OSError:  # perhaps it is this descriptor's alone: the next try asks by name
         _let_go(path)
         raise
+
+
+def _has_a_name(descriptor: int) -> bool:
+    """Not where its file system knows it no more (ESTALE or ENOENT, as it likes): then its name is asked for."""
+    try:
+        return os.fstat(descriptor).st_nlink > 0
+    except OSError:
+        return False
 
 
 def _let_go(path: Path) -> None:

@@ -7,9 +7,9 @@ import logging
 import time
 from typing import Callable, Optional
 
-from tenacity import Retrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
+from tenacity import Retrying, before_sleep_log, retry_if_exception, wait_exponential_jitter
 
-from ..errors import Damaged, Transient
+from ..errors import Damaged, LoginRefused, Transient
 from ..folder.facts import AttemptFolder, JobFolder
 from ..job import sentences
 from ..job.facts import Message, Outcome
@@ -40,7 +40,7 @@ def upload_and_conclude(
     look = _Look(job, is_due)
     is_over = _IsOver(lambda: moved_at(attempt, result), look, config.site.timing.publish_patience)
     retrying = Retrying(
-        retry=retry_if_exception_type((Transient, OSError)),
+        retry=retry_if_exception(_may_pass),
         stop=lambda _: is_over() or is_due(),
         wait=wait_exponential_jitter(initial=1, max=15),
         before_sleep=before_sleep_log(log, logging.WARNING),
@@ -57,6 +57,11 @@ def upload_and_conclude(
         log.warning("the outputs are left for the next pass job=%s why=%r", job.id, str(error) or "the time is over")
         return None
     return answer_delivered(config, job, attempt, result, transfer, "job", message)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Not a refused login: asked again and again by each job, it may lock our user."""
+    return isinstance(error, (Transient, OSError)) and not isinstance(error, LoginRefused)
 
 
 class _IsOver:

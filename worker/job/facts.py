@@ -200,10 +200,11 @@ class Sent:
 
 @dataclass(frozen=True)
 class Transfer:
-    """`moved_at`: when something more was taken last; seconds since 1970."""
+    """`moved_at`: when something more was taken last; `tried_since`: when a pass went on with it first; seconds since 1970."""
 
     outputs: Mapping[str, Sent]
     moved_at: float
+    tried_since: float = 0
 
 
 @dataclass(frozen=True)

@@ -99,11 +99,12 @@ def _ids_are_known(jobs: JobsFolder, day: Path) -> bool:
         known = done_ids.of_day(jobs, day.name)
     unknown = (name for name in paths.names_in(day) if _OURS.fullmatch(name) and name not in known)
     some = list(itertools.islice(unknown, _NOTED_AT_ONCE))
-    done_ids.add(jobs, day.name, {name: _outcome(JobFolder(day / name)) for name in some})
+    done_ids.add(jobs, day.name, {name: outcome_of(JobFolder(day / name)) for name in some})
     return not some
 
 
-def _outcome(job: JobFolder) -> str:
+def outcome_of(job: JobFolder) -> str:
+    """What it came to, in the word under which its id stays known."""
     with contextlib.suppress(Damaged):
         outcome = job.outcome.read()
         if outcome is not None:

@@ -13,6 +13,7 @@ from ..folder import paths
 from ..folder.facts import JobFolder
 from ..folder.jobs import JobsFolder
 from ..job.stage import NOT_OURS, REJECTED
+from .days import outcome_of
 
 Looked = Optional[tuple[float, int]]
 """When it ended, in seconds since 1970, and how many bytes count for it; None for what is to stay, or has just gone."""
@@ -67,7 +68,8 @@ class Rejected(_InOneFolder):
         return job.delivered.is_there() and not job.undeliverable.is_there()
 
     def outcome(self, name: str) -> str:
-        return "rejected"
+        """One that was cancelled, or expired, before it could be read lies here as well."""
+        return outcome_of(JobFolder(self.place / name))
 
 
 class NotOurs(_InOneFolder):

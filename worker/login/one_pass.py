@@ -66,7 +66,11 @@ class Pass:
             self._login = before._login
         questions, login = self._questions, self._login
         cancels, reserve = Cancels(questions, budget), Reserve(jobs, site.limits.message_bytes)
-        settler = Settler(config, jobs, lease, ends, workloads, quiet, cancels, seen, notices, state)
+        self._settler: Settler = Settler(
+            config, jobs, lease, ends, workloads, quiet, cancels, seen, notices, stop, state,
+            before._settler if before is not None else None,
+        )  # fmt: skip
+        settler = self._settler
         submitter = Submitter(config, jobs, lease, login, questions, budget, notices, state)
         declines = Declines(config, jobs, questions, budget, settler, notices, state)
         batches = BatchClaims(config, jobs, workloads, known, state.faults)

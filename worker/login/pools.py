@@ -132,7 +132,8 @@ class BatchClaims:
                 log.info("claimed before, acked again job=%s", job_id)
                 continue
             spec = self._for_a_pilot(queue, taken, too_large) if fit and has_id(taken) else None
-            if spec is not None and not was_done(self._jobs, job_id) and self._jobs.find(job_id) is None:
+            # In this order: a folder that another pass removes at this moment has its id noted before.
+            if spec is not None and self._jobs.find(job_id) is None and not was_done(self._jobs, job_id):
                 message = as_message(taken, keep_bytes, now)
                 batch[job_id] = Claimed(job_id, message, spec.resources, workload=spec.workload)
             else:

@@ -27,7 +27,7 @@ from . import archive, tally
 from .hold import hold, let_go
 from .known import was_there
 from .lease import Lease
-from .notices import Notices
+from .notices import Notices, Stop
 from .pass_state import PassState
 from .questions import Cancels
 from .quiet import Quiet
@@ -41,13 +41,16 @@ log = logging.getLogger(__name__)
 
 
 class Settler:
+    """`before`: the last pass's of the same process, for uploads have their turn for a part of each minute only."""
+
     def __init__(
         self, config: Config, jobs: JobsFolder, lease: Lease, ends: Ends, workloads: Workloads, quiet: Quiet,
-        cancels: Cancels, seen: Uncounted, notices: Notices, state: PassState,
+        cancels: Cancels, seen: Uncounted, notices: Notices, stop: Stop, state: PassState, before: Optional[Settler],
     ) -> None:  # fmt: skip
         self._config, self._jobs, self._lease, self._ends = config, jobs, lease, ends
         self._workloads, self._quiet, self._cancels = workloads, quiet, cancels
         self._seen, self._notices, self._state, self._faults = seen, notices, state, state.faults
+        self._stop, self._uploaded_until = stop, before.uploaded_until if before is not None else float("-inf")
 
     def _conclude(self, job: JobFolder, number: int) -> bool:
         attempt = job.attempt(number)
@@ -65,7 +68,16 @@ class Settler:
     def _uploads(self) -> Uploads:
         from .uploads import Uploads
 
-        return Uploads(self._config, self._lease.check)
+        return Uploads(self._config, self._lease.check, self._rest, self._stop, self._uploaded_until)
+
+    @property
+    def uploaded_until(self) -> float:
+        return self._uploads.until if "_uploads" in self.__dict__ else self._uploaded_until
+
+    def _rest(self) -> None:
+        """A watch keeps its connection, and what it has heard."""
+        if not self._notices.watching:
+            self._ends.close()
 
     def settle(self, job: JobFolder, known: Optional[JobFacts] = None) -> None:
         """Takes one step after the other until the job has to wait. One bad job never stops the others. `known`: all its

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Callable
+from typing import Callable, Optional
 
-from ..errors import Transient
+from ..errors import LoginRefused, Transient
 from ..folder.facts import AttemptFolder, JobFolder
 from ..job import sentences
 from ..job.outcome import Result
 from ..settings import Config
-from ..transfer import Undelivered, answer_delivered, answer_undelivered, has_begun, moved_at, upload
+from ..transfer import Undelivered, answer_delivered, answer_undelivered, moved_at, note_tried, upload
+from .notices import Stop
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +28,20 @@ class _LaterOn(Exception):
 
 
 class Uploads:
-    """`check_lease`: raises where this pass is not the one that counts any more."""
+    """`check_lease`: raises where this pass is not the one that counts any more; `rest`: called before what may take longer
+    than the broker's heartbeat, as a receiver does that takes a body and never answers; `until`: when the turn ended that this
+    process has had last."""
 
-    def __init__(self, config: Config, check_lease: Callable[[], None]) -> None:
-        self._config, self._check_lease = config, check_lease
-        self.until = float("-inf")
+    def __init__(
+        self, config: Config, check_lease: Callable[[], None], rest: Callable[[], None] = lambda: None,
+        stop: Optional[Stop] = None, until: float = float("-inf"),
+    ) -> None:  # fmt: skip
+        self._config, self._check_lease, self._rest, self._stop = config, check_lease, rest, stop or Stop()
+        self.until = until
         """By the clock that only rises."""
         self._looked = float("-inf")
+        self._refused = ""
+        """What the API said of our user or password. Asked by each waiting job anew, it may lock them."""
 
     def conclude(self, job: JobFolder, attempt: AttemptFolder, result: Result) -> bool:
         """Whether the job has its outcome now."""
@@ -42,45 +50,46 @@ class Uploads:
             words = sentences.cancelled_by_operator(asked.reason)
             answer_undelivered(config, job, attempt, result, "cancelled", words, "login")
             return True
+        if self._refused:
+            note_tried(attempt, result)
+            return self._wait(job, attempt, result, self._refused)
         if time.monotonic() >= self.until + _PAUSE:
             self.until = time.monotonic() + _SLICE
         try:
             self._go_on()
         except _LaterOn:
             return False
-        had_a_turn = has_begun(attempt)
+        note_tried(attempt, result)
+        self._rest()
         try:
             transfer = upload(config, job, attempt, result, self._go_on)
-        except _LaterOn:  # one PUT that takes longer than a turn would never be answered
-            over = had_a_turn and self._is_over(attempt, result)
-            return over and self._give_up(job, attempt, result, "no turn is long enough")
+        except _LaterOn:  # by one PUT it begins anew each time, and may never come to its end
+            return self._wait(job, attempt, result, "others had their turn", logging.INFO)
         except Undelivered as undelivered:
             answer_undelivered(config, job, attempt, result, "failed", str(undelivered), "login")
             return True
         except Transient as error:
+            self._refused = str(error) if isinstance(error, LoginRefused) else ""
             return self._wait(job, attempt, result, str(error))
         answer_delivered(config, job, attempt, result, transfer, "login")
         return True
 
     def _go_on(self) -> None:
         now = time.monotonic()
-        if now >= self.until:
+        if now >= self.until or self._stop.asked:
             raise _LaterOn
         if now - self._looked >= _LOOK:
             self._looked = now
             self._check_lease()
 
-    def _wait(self, job: JobFolder, attempt: AttemptFolder, result: Result, why: str) -> bool:
-        if not self._is_over(attempt, result):
-            log.warning("outputs not taken, kept and sent again job=%s why=%r", job.id, why)
+    def _wait(
+        self, job: JobFolder, attempt: AttemptFolder, result: Result, why: str, level: int = logging.WARNING
+    ) -> bool:
+        patience = self._config.site.results.upload_patience
+        if time.time() - moved_at(attempt, result) < patience:
+            log.log(level, "outputs not taken, kept and sent again job=%s why=%r", job.id, why)
             return False
-        return self._give_up(job, attempt, result, why)
-
-    def _is_over(self, attempt: AttemptFolder, result: Result) -> bool:
-        return time.time() - moved_at(attempt, result) >= self._config.site.results.upload_patience
-
-    def _give_up(self, job: JobFolder, attempt: AttemptFolder, result: Result, why: str) -> bool:
         log.error("outputs given up job=%s why=%r", job.id, why)
-        words = sentences.outputs_not_taken(self._config.site.results.upload_patience)
+        words = sentences.outputs_not_taken(patience)
         answer_undelivered(self._config, job, attempt, result, "failed", words, "login")
         return True

@@ -305,6 +305,10 @@ def _of_the_past(found: Found) -> Iterator[str]:
 # --- what happens next
 
 
+def _is_uploading(facts: JobFacts, number: int) -> bool:
+    return any(a.number == number and a.what_counts is not None and a.what_counts.to_upload for a in facts.attempts)
+
+
 def _next(scene: _Scene) -> Iterator[str]:
     facts, timing = scene.facts, scene.config.site.timing
     if scene.config.queue(facts.message.queue) is None:
@@ -327,6 +331,8 @@ def _next(scene: _Scene) -> Iterator[str]:
         yield from _site_fault(scene)
     elif isinstance(step, (judge.Record, judge.GiveVerdict)):
         yield f"The next pass notes that it came to {step.result.outcome}: {step.result.reason or 'as its worker said.'}"
+    elif isinstance(step, judge.Conclude) and _is_uploading(facts, step.attempt):
+        yield "Its program has succeeded. The next passes go on with the upload of its outputs, until all have arrived."
     elif isinstance(step, judge.Conclude):
         yield "The next pass makes this the job's outcome and sends the answer."
     elif isinstance(step, judge.Deliver):

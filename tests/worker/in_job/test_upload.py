@@ -233,6 +233,14 @@ def test_what_the_worker_can_t_deliver_in_time_is_left_for_the_next_pass(
     assert left.kept == {"00_Model.png"}
 
 
+def test_a_login_that_is_refused_is_not_tried_again_by_the_job(tmp_path: Path, service: Upstream, clock: Clock) -> None:
+    service.refuse_logins = 401
+
+    done = whole(tmp_path, service).run()
+
+    assert done.outcome is None and done.result.to_upload and len(service.paths("POST")) == 1
+
+
 def test_a_job_that_is_cancelled_before_it_is_answered_is_cancelled(tmp_path: Path, service: Upstream) -> None:
     job = whole(tmp_path, service)
     give = service.give

@@ -242,11 +242,13 @@ def test_an_id_is_forgotten_after_its_own_time(jobs: JobsFolder) -> None:
 
 
 def rejected(
-    jobs: JobsFolder, name: str, days_ago: float, delivered: Optional[bool] = True, size: int = 0
-) -> JobFolder:
+    jobs: JobsFolder, name: str, days_ago: float, delivered: Optional[bool] = True, size: int = 0,
+    outcome: str = "rejected",
+) -> JobFolder:  # fmt: skip
     """`delivered`: None where its answer was given up."""
     job = JobFolder(jobs.rejected / name)
     paths.make_folder(job.path)
+    job.outcome.write(Outcome(outcome, 1, "reply", "login", 1.0))
     if delivered is None:
         job.undeliverable.write(Undeliverable("nobody takes it", 1.0))
     elif delivered:
@@ -267,6 +269,14 @@ def test_a_rejected_message_goes_when_it_is_old_and_its_id_stays_known(jobs: Job
 
     assert kept.path.exists() and not old.path.exists()
     assert done_ids.outcome_of(jobs, "b") == "rejected" and not done_ids.outcome_of(jobs, "a")
+
+
+def test_what_expired_before_it_could_be_read_stays_known_as_that(jobs: JobsFolder) -> None:
+    rejected(jobs, "a", 15, outcome="expired")
+
+    whole_round(jobs, keeping(jobs))
+
+    assert done_ids.outcome_of(jobs, "a") == "expired"
 
 
 @pytest.mark.parametrize("delivered", [False, None])

@@ -10,12 +10,16 @@ from typing import Any, Optional
 
 import pytest
 
+from tests.both import ends_of
 from tests.services.upstream import ASK, Answer, Upstream
 from tests.worker.in_job.test_upload import BODY, PUT, whole
 from tests.worker.in_job.test_upload_ways import left_alone
 from tests.worker.in_job.whole import Whole
+from tests.worker.login.process import passes_of
+from tests.worker.login.test_passes import Login
 from worker.folder.facts import read_result
-from worker.job.facts import Asked, Outcome, Sent, Transfer
+from worker.job.facts import Asked, Outcome, Transfer
+from worker.login.notices import Stop
 from worker.login.uploads import Uploads
 from worker.settings import Seconds
 
@@ -32,6 +36,11 @@ def one_pass(job: Whole, until: Optional[float] = None) -> bool:
     uploads = Uploads(job.config, lambda: None)
     uploads.until = uploads.until if until is None else until
     return uploads.conclude(job.job, job.attempt, job.result)
+
+
+def be_patient(job: Whole, seconds: float) -> None:
+    patience = replace(job.config.site.results, upload_patience=Seconds(seconds))
+    job.config = replace(job.config, site=replace(job.config.site, results=patience))
 
 
 def outcome_of(job: Whole) -> Outcome:
@@ -58,9 +67,8 @@ def test_a_receiver_that_is_away_is_tried_again_in_the_next_pass(job: Whole, ups
 def test_what_nobody_takes_for_too_long_is_answered_and_kept(job: Whole, upstream: Upstream) -> None:
     upstream.script(PUT, Answer(status=503))
     job.attempt.result.write(replace(job.result, ended_at=time.time() - 90000))
-    job.attempt.transfer.write(Transfer({}, time.time() - 86500))
-    patience = replace(job.config.site.results, upload_patience=Seconds(86400))
-    job.config = replace(job.config, site=replace(job.config.site, results=patience))
+    job.attempt.transfer.write(Transfer({}, time.time() - 86500, time.time() - 86450))
+    be_patient(job, 86400)
 
     assert one_pass(job)
 
@@ -105,34 +113,60 @@ def test_a_pass_goes_on_for_a_while_only(job: Whole, upstream: Upstream, monkeyp
     assert not one_pass(job) and job.outcome is None and PUT not in upstream.files
 
 
-@pytest.mark.parametrize("ago, turns, is_over", [(80_000, 1, False), (90_000, 0, False), (90_000, 1, True)])
-def test_what_no_turn_is_long_enough_for_is_answered_in_the_end(
-    job: Whole, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, ago: int, turns: int, is_over: bool
+@pytest.mark.parametrize(("tried_for", "given_up"), [(86500, True), (86300, False), (0, False)])
+def test_what_takes_longer_than_a_turn_each_time_is_given_up_too(
+    job: Whole, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, tried_for: float, given_up: bool
 ) -> None:
-    job.attempt.result.write(replace(job.result, ended_at=time.time() - ago))
+    """One whose turn comes for the first time was refused by nobody, however long it has waited behind others."""
+    now = time.time()
+    job.attempt.result.write(replace(job.result, ended_at=now - 90000))
+    job.attempt.transfer.write(Transfer({}, now - 90000, now - tried_for if tried_for else 0))
+    be_patient(job, 86400)
+    clock = iter([0.0, 0.0, 1.0])  # for its turn, and then it is over
+    monkeypatch.setattr("worker.login.uploads.time.monotonic", lambda: next(clock, 21.0))
 
-    if turns:
-        job.attempt.transfer.write(Transfer({"Model": Sent(get="model-1")}, time.time() - ago))
+    assert one_pass(job) is given_up
 
-    def take_long(config: object, *more: object) -> object:
-        uploads.until = float("-inf")
-        uploads._go_on()
-        raise AssertionError
+    assert (job.outcome is not None) is given_up and PUT not in upstream.files
+    assert not given_up or outcome_of(job).outcome == "failed"
 
-    monkeypatch.setattr("worker.login.uploads.upload", take_long)
-    result = read_result(job.attempt)
-    assert result is not None
+
+def test_a_login_that_is_refused_is_tried_once_in_a_pass(job: Whole, upstream: Upstream) -> None:
+    upstream.refuse_logins = 401
     uploads = Uploads(job.config, lambda: None)
 
-    assert uploads.conclude(job.job, job.attempt, result) is is_over
-    assert (job.outcome is not None) is is_over
-    assert not is_over or "could not be delivered for 1 day" in job.body["error"]
+    assert [uploads.conclude(job.job, job.attempt, job.result) for _ in range(3)] == [False] * 3
+
+    assert len(upstream.paths("POST")) == 1 and job.outcome is None
 
 
-def test_who_never_had_a_turn_is_not_given_up(job: Whole) -> None:
-    job.attempt.result.write(replace(job.result, ended_at=time.time() - 90_000))
+def test_no_connection_to_the_broker_is_kept_waiting_for_a_receiver(job: Whole, upstream: Upstream) -> None:
+    """Its heartbeat would be missed, and answers that are kept for a broker that is well hold up the queue."""
+    rested = list[int]()
+    uploads = Uploads(job.config, lambda: None, lambda: rested.append(len(upstream.requests)))
+    upstream.script(ASK, Answer(status=503))
 
-    assert not one_pass(job, until=time.monotonic()) and job.outcome is None
+    assert not uploads.conclude(job.job, job.attempt, job.result) and rested == [0]
+    uploads.until = time.monotonic()
+    assert not uploads.conclude(job.job, job.attempt, job.result) and rested == [0], "nothing is begun"
+
+
+def test_whoever_is_told_to_stop_begins_no_upload(job: Whole, upstream: Upstream) -> None:
+    stop = Stop()
+    stop.asked = True
+
+    assert not Uploads(job.config, lambda: None, stop=stop).conclude(job.job, job.attempt, job.result)
+
+    assert upstream.requests == []
+
+
+def test_a_watch_has_one_turn_in_a_minute_and_not_in_each_pass(tmp_path: Path) -> None:
+    login = Login(tmp_path / "site")
+    passes = passes_of(login.config, login.jobs, ends_of(login.config.site, login.broker), login.cluster)
+    passes.begin()._settler._uploads.until = 7.0
+    passes.begin()  # without any upload
+
+    assert passes.begin()._settler._uploads.until == 7.0
 
 
 @pytest.mark.parametrize("is_there", [True, False])

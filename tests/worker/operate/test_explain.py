@@ -103,6 +103,12 @@ def test_it_says_why(facts: JobFacts, words: str, tmp_path: Path, jobs: JobsFold
     assert words in told(tmp_path, jobs, recent(facts))
 
 
+def test_a_job_whose_outputs_are_still_on_their_way_says_so(tmp_path: Path, jobs: JobsFolder) -> None:
+    facts = job(started(result=result(to_upload=True), ended=ended("succeeded")))
+
+    assert "go on with the upload of its outputs" in told(tmp_path, jobs, facts)
+
+
 def test_a_waiting_job_is_told_with_slurm_s_reason_and_what_its_partition_has(
     tmp_path: Path, jobs: JobsFolder, slurm: dict[str, object]
 ) -> None:
