@@ -58,7 +58,9 @@ def execute(
     begun = time.monotonic()
     with open(log_file if log_to is None else os.dup(log_to), "ab") as output:
         start = output.seek(0, os.SEEK_END)
-        with copied_to(output.fileno()) if own else contextlib.nullcontext(output.fileno()) as target:
+        printed: contextlib.AbstractContextManager[int]
+        printed = copied_to(output.fileno()) if own else contextlib.nullcontext(output.fileno())
+        with printed as target:
             process = _started(argv, folder, environment, target)
             try:
                 with own(process.pid) if own else contextlib.nullcontext(), interrupts.allowed():
