@@ -16,6 +16,7 @@ from tests.worker.test_stage import AGAIN, SITUATIONS
 from worker.folder import pause
 from worker.folder.facts import site_fault_of
 from worker.folder.jobs import JobsFolder
+from worker.job import judge
 from worker.job.facts import Absent, Cancel, Delivered, Held, NotTaken, SiteFault, Stuck, Undeliverable
 from worker.job.snapshot import JobFacts
 from worker.operate import explain, naming, outside
@@ -103,8 +104,13 @@ def test_it_says_why(facts: JobFacts, words: str, tmp_path: Path, jobs: JobsFold
     assert words in told(tmp_path, jobs, recent(facts))
 
 
-def test_a_job_whose_outputs_are_still_on_their_way_says_so(tmp_path: Path, jobs: JobsFolder) -> None:
+def test_a_job_whose_outputs_are_still_on_their_way_says_so(
+    tmp_path: Path, jobs: JobsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     facts = job(started(result=result(to_upload=True), ended=ended("succeeded")))
+    monkeypatch.setattr(
+        explain.judge, "judge", lambda *_: judge.Conclude(1)
+    )  # its files have been there for long enough
 
     assert "go on with the upload of its outputs" in told(tmp_path, jobs, facts)
 
