@@ -118,7 +118,8 @@ class Api:
                 yield iter(())
                 return
             if part and answer.status == 206:
-                part.go_on(None if coding else range_of(answer.header("Content-Range")))
+                same = not coding and part.fits(answer.all("ETag"))
+                part.go_on(range_of(answer.header("Content-Range")) if same else None)
                 yield _whole(name, answer, coding, part.room.most, True)
                 return
             pieces = _whole(name, answer, coding, part.room.most if part else None, self._settings.unknown_length)
@@ -144,12 +145,17 @@ class Api:
                     yield answer, url
                     return
                 url = redirected(url, answer.all("Location"))
-            if not may_fetch(url, self._credentials.api_url, self._settings.input_hosts):
+            if not self._may_lead_to(url, source):
                 lost = url.startswith("http:") and source.url.startswith("https:")
                 where = "an address without encryption, which" if lost else "an address that"
                 raise StepFailed("fetch", f'The input "{name}" was redirected to {where} is not allowed here.')
             with_token = with_token and may_fetch(url, self._credentials.api_url, ())
         raise StepFailed("fetch", f'The input "{name}" was redirected more than {_REDIRECTS} times.')
+
+    def _may_lead_to(self, url: str, source: Input) -> bool:
+        if source.hosts:
+            return may_fetch(url, "", source.hosts)
+        return may_fetch(url, self._credentials.api_url, self._settings.input_hosts)
 
 
 def _check(name: str, answer: Answer, with_token: bool) -> None:

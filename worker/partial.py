@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Optional
 
@@ -113,6 +114,10 @@ class Partial:
             raise Transient("another part came than the one that was asked for")
         self._resumed, self._total = True, part.total or self._total
         self._expect(self._total)
+
+    def fits(self, tags: Sequence[str]) -> bool:
+        """Whether a part is of the version that is here, where it says of which it is: not every server heeds If-Range."""
+        return not tags or not self._validator.startswith('"') or list(tags) == [self._validator]
 
     def nothing_follows(self, part: Optional[Range]) -> None:
         """The server says that nothing begins where we are: no fault where that is the end. Raises Transient."""

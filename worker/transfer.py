@@ -16,10 +16,10 @@ from typing import Callable, Optional
 from .build import open_uploads
 from .deliveries.receiver import Refused
 from .deliveries.upload import Parcel
-from .errors import Damaged
+from .errors import Damaged, Transient
 from .folder.answer import conclude, kept_until
 from .folder.facts import AttemptFolder, JobFolder
-from .folder.paths import write_bytes
+from .folder.paths import is_there, look_anew, write_bytes
 from .job import sentences
 from .job.facts import Message, Outcome, Sent, Transfer
 from .job.outcome import Output, Result
@@ -55,6 +55,9 @@ def upload(
         except Refused as refused:
             raise Undelivered(sentences.not_delivered(name, str(refused))) from None
         except FileNotFoundError:
+            look_anew(attempt.outputs)
+            if is_there(path):
+                raise Transient(f"the output {name!r} was made on another host, and shows late here") from None
             raise Undelivered(sentences.not_delivered(name, "it is no longer there")) from None
         log.info("uploaded job=%s output=%r bytes=%d", job.id, name, output.size)
     return transfer

@@ -38,6 +38,17 @@ def test_a_header_s_name_fits_into_a_short_string(name: str) -> None:
     assert len(short.encode()) <= 255 and name.startswith(short) and len(short) >= min(len(name), 63)
 
 
+def test_very_many_outputs_are_only_counted_in_the_head_of_an_answer_which_is_one_frame() -> None:
+    several = {f"output {number}": Output(1, "a" * 64, "image/png") for number in range(300)}
+    many = {f"output {number}": Output(1, "a" * 64, "image/png") for number in range(1000)}
+
+    assert len(headers(Result("succeeded", 1, outputs=several), "abc")["outputs"]) == 300
+    told = headers(Result("succeeded", 1, outputs=many), "abc")
+    assert "outputs" not in told and told["outputs_untold"] == 1000
+    alike = {f"{'x' * 300}{number}": Output(1, "") for number in range(2)}
+    assert headers(Result("succeeded", 1, outputs=alike), "abc")["outputs_untold"] == 2
+
+
 def test_a_failure_is_one_sentence_under_the_key_error() -> None:
     assert json.loads(failure_body(Result("failed", 1, "It broke."))) == {"error": "It broke."}
 

@@ -22,7 +22,8 @@ _LARGEST = 1 << 20
 _REDIRECTS = 5
 _LEADS_ELSEWHERE = (307, 308)
 """The only ones that keep the method and the body (RFC 9110, 15.4)."""
-_MAY_PASS = (408, 421, 425, 429)
+_MAY_PASS = (408, 421, 423, 425, 429)
+"""423: a tus server keeps an upload locked for a while whose connection was cut, and says so to who goes on with it."""
 
 
 class Refused(Exception):

@@ -192,7 +192,7 @@ def _fail_instead(job: JobFolder, outcome: Outcome, reply: Reply, most: int, tim
 def _instead(reply: Reply, reason: str) -> Reply:
     """Made of the reply alone, so a second copy is equal."""
     failed = Result(outcome="failed", attempt=0, step="publish", reason=reason)
-    facts = {name: value for name, value in reply.headers.items() if name != "outputs"}
+    facts = {name: value for name, value in reply.headers.items() if not name.startswith("outputs")}
     return Reply(
         routing_key=reply.routing_key,
         correlation_id=reply.correlation_id,

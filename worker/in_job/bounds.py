@@ -4,6 +4,7 @@ is over ends the program, with a sentence."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import resource
@@ -12,6 +13,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Optional
 
 from ..job import sentences
 from ..settings import OwnCode
@@ -21,6 +23,13 @@ log = logging.getLogger(__name__)
 
 _EVERY = 0.3
 """Seconds."""
+_HIDDEN = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+"""What is said of folders that their maker has closed, or put so deep one in the other that no path leads there: whatever lies
+there is not counted, so that it could be anything."""
+
+
+class _Hidden(Exception):
+    """Nobody can tell how much is there."""
 
 
 class Bounds:
@@ -59,7 +68,10 @@ class Bounds:
         return sentences.too_many("processes", most) if sum(threads for _, threads in below(pid)) > most else ""
 
     def _files(self) -> str:
-        files, size = used(self._places, self._rules.work_files)
+        try:
+            files, size = used(self._places, self._rules.work_files)
+        except _Hidden:
+            return sentences.hidden_files()
         if files > self._rules.work_files:
             return sentences.too_many("files", self._rules.work_files)
         return sentences.too_many("bytes in its files", self._rules.work_bytes) if size > self._rules.work_bytes else ""
@@ -94,14 +106,15 @@ def _is_ours(pid: int) -> bool:
 
 
 def used(places: Sequence[Path], most: int) -> tuple[int, int]:
-    """How many files are there, and how many bytes of the disk they take; not counted on once there are more than `most`."""
-    files, size, seen = 0, 0, set()
+    """How many files are there, and how many bytes of the disk they take; not counted on once there are more than `most`.
+    Raises _Hidden."""
+    files, size, seen = 0, 0, set[tuple[int, int]]()
     left = [str(place) for place in places]
     while left and files <= most:
-        with contextlib.suppress(OSError), os.scandir(left.pop()) as entries:
+        with _unless_it_is_hidden, os.scandir(left.pop()) as entries:
             for entry in entries:
                 files += 1
-                with contextlib.suppress(OSError):
+                with _unless_it_is_hidden:
                     found = entry.stat(follow_symlinks=False)
                     if found.st_nlink > 1 and (found.st_dev, found.st_ino) in seen:
                         continue
@@ -112,6 +125,20 @@ def used(places: Sequence[Path], most: int) -> tuple[int, int]:
                 if files > most:
                     break
     return files, size
+
+
+class _UnlessItIsHidden:
+    """Passes over what is gone by now, or changes at the same time. A class, because it is entered for each file."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: Optional[BaseException], traceback: object) -> bool:
+        if isinstance(error, OSError) and error.errno in _HIDDEN:
+            raise _Hidden from None
+        return isinstance(error, OSError)
+
+
+_unless_it_is_hidden = _UnlessItIsHidden()
 
 
 def _kill(pid: int) -> None:

@@ -17,6 +17,7 @@ from typing import Callable, Optional
 from ..errors import StepFailed
 from ..job import sentences
 from .interrupt import Interrupted, Interrupts
+from .printed import copied_to
 from .processes import processes
 
 log = logging.getLogger(__name__)
@@ -46,33 +47,29 @@ def execute(
     stop_wait: float,
     log_to: Optional[int] = None,
     own: Optional[Callable[[int], contextlib.AbstractContextManager[None]]] = None,
+    sandboxed: bool = False,
 ) -> Exit:
     """Runs to the end. On `Interrupted` everything is stopped first: SIGTERM, `stop_wait` seconds, SIGKILL. `log_to`:
-    `log_file`, for who has it open; `own`: entered with its pid, for a program that is the job's own, in a sandbox which must
-    outlive it.
+    `log_file`, for who has it open; `own`: entered with its pid, for a program that is the job's own; `sandboxed`: what is
+    started is a sandbox, which must outlive the program in it.
 
     Raises StepFailed where the program can't be started: that says nothing of the job, and another node may have it.
     """
     begun = time.monotonic()
     with open(log_file if log_to is None else os.dup(log_to), "ab") as output:
         start = output.seek(0, os.SEEK_END)
-        try:
-            process = subprocess.Popen(
-                argv, cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                start_new_session=True,
-            )  # fmt: skip
-        except OSError as error:
-            log.warning("the program can't be started on this node argv=%s why=%r", argv[:1], str(error))
-            words = sentences.program_not_started(error.strerror or "")
-            raise StepFailed("start", words, may_work_again=True) from None
-    try:
-        with own(process.pid) if own else contextlib.nullcontext(), interrupts.allowed():
-            code = process.wait()
-    except Interrupted:
-        _stop(process, stop_wait, spare=process.pid if own else 0)
-        raise
-    finally:
-        _end_what_it_left(process.pid)
+        printed: contextlib.AbstractContextManager[int]
+        printed = copied_to(output.fileno()) if own else contextlib.nullcontext(output.fileno())
+        with printed as target:
+            process = _started(argv, folder, environment, target)
+            try:
+                with own(process.pid) if own else contextlib.nullcontext(), interrupts.allowed():
+                    code = process.wait()
+            except Interrupted:
+                _stop(process, stop_wait, spare=process.pid if sandboxed else 0)
+                raise
+            finally:
+                _end_what_it_left(process.pid)
     return Exit(
         code=code if code >= 0 else 128 - code,
         signal=max(0, -code),
@@ -80,6 +77,18 @@ def execute(
         seconds=time.monotonic() - begun,
         tail=_tail(log_file, start) if code else "",
     )
+
+
+def _started(argv: Sequence[str], folder: Path, environment: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            argv, cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        log.warning("the program can't be started on this node argv=%s why=%r", argv[:1], str(error))
+        words = sentences.program_not_started(error.strerror or "")
+        raise StepFailed("start", words, may_work_again=True) from None
 
 
 def _stop(process: subprocess.Popen[bytes], stop_wait: float, spare: int) -> None:

@@ -24,6 +24,7 @@ from ..job import sentences
 from ..job.spec import Input, JobSpec
 from ..partial import Partial, Room
 from ..settings import Config
+from .scratch import on_this_node
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,11 @@ _LEAVE = 1.0
 def fetch(config: Config, spec: JobSpec, token_file: Path, folder: Path) -> int:
     """Fills `folder`, and removes the token; returns how many bytes came. Raises StepFailed with a sentence for the
     requester."""
-    came = Fetcher(config, token_file).fetch_all(spec, folder)
-    token_file.unlink(missing_ok=True)
+    with on_this_node():
+        fetcher = Fetcher(config, token_file)
+    came = fetcher.fetch_all(spec, folder)
+    with on_this_node():
+        token_file.unlink(missing_ok=True)
     return came
 
 

@@ -4,13 +4,16 @@ off."""
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import re
 import signal
 import subprocess
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO, Optional
 
 from ..errors import StepFailed
 from ..job.outcome import readable_tail
@@ -20,6 +23,9 @@ from .bounds import Bounds
 log = logging.getLogger(__name__)
 
 _PATIENCE = 600.0
+_LAST_LOOK = 5.0
+_END = 4096
+"""Bytes of what it says that anybody looks at."""
 _OFF = ("protocol.allow=never", "protocol.https.allow=always", "http.followRedirects=false", "credential.helper=",
         "core.hooksPath=/dev/null", "core.fsmonitor=false", "core.symlinks=false", "submodule.recurse=false",
         "transfer.fsckObjects=true", "advice.detachedHead=false", "init.defaultBranch=main", "gc.auto=0",
@@ -27,8 +33,9 @@ _OFF = ("protocol.allow=never", "protocol.https.allow=always", "http.followRedir
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null",
     "GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1", "GIT_ASKPASS": "/bin/false", "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_NO_REPLACE_OBJECTS": "1", "HOME": "/nonexistent",
 }  # fmt: skip
+"""Without a HOME, libcurl looks for this user's own, and sends what his .netrc has for the host."""
 
 
 def clone(code: Code, home: Path, inside: Sequence[str], bounds: Bounds) -> str:
@@ -58,6 +65,15 @@ def _found(run: _Git, revision: str) -> str:
     raise StepFailed("fetch", f'The repository of the code has no branch or commit "{revision}".')
 
 
+def _end_of(stream: Optional[IO[bytes]]) -> bytes:
+    """A server may have git say as much as it likes."""
+    end = b""
+    with stream or io.BytesIO() as said:
+        while piece := said.read(_END):
+            end = (end + piece)[-_END:]
+    return end
+
+
 class _Git:
     def __init__(self, code: Code, home: Path, inside: Sequence[str], bounds: Bounds) -> None:
         self._code, self._home, self._bounds = code, home, bounds
@@ -76,15 +92,20 @@ class _Git:
             raise StepFailed(
                 "start", f"The code could not be fetched (git: {error.strerror}).", may_work_again=True
             ) from None
+        said: list[bytes] = []
+        reader = threading.Thread(target=lambda: said.append(_end_of(process.stdout)), name="git", daemon=True)
+        reader.start()
         try:
             with self._bounds.watch(process.pid):
-                self._said, _ = process.communicate(timeout=_PATIENCE)
+                process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
             raise StepFailed("fetch", "The repository of the code did not come in time.", may_work_again=True) from None
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            reader.join(_LAST_LOOK)
+        self._said = said[0] if said else b""
         if self._bounds.broken:
             raise StepFailed("fetch", self._bounds.broken)
         if process.returncode and not may_fail:
@@ -92,8 +113,12 @@ class _Git:
         return process.returncode == 0
 
     def output(self, *words: str) -> str:
+        """The object's digits; a warning may stand before them."""
         self(*words)
-        return re.sub("[^0-9a-f]", "", self._said.decode("ascii", "replace"))[:64]
+        found = re.search(rb"^[0-9a-f]{40,64}$", self._said, re.MULTILINE)
+        if found is None:
+            raise self._failed(words[0])
+        return found.group().decode()
 
     def remove_history(self) -> None:
         from ..folder.paths import remove_tree
@@ -101,7 +126,8 @@ class _Git:
         remove_tree(self._home / ".git")
 
     def _failed(self, step: str) -> StepFailed:
-        tail = readable_tail(self._said.decode("utf-8", "replace"), lines=2, characters=300)
+        said, query = self._said.decode("utf-8", "replace"), self._code.source.partition("?")[2]
+        tail = readable_tail(said.replace(query, "...") if query else said, lines=2, characters=300)
         log.warning("git failed step=%s said=%r", step, tail)
         words = f"The repository of the code could not be fetched. git says: {tail or 'nothing'}"
         return StepFailed("fetch", words, may_work_again=not re.search("not found|does not exist|redirect", tail))

@@ -50,7 +50,10 @@ def move_out(folder: Path, names: Sequence[str], target: Path) -> dict[str, str]
 
 def _moved(folder: Path, name: str, target: Path) -> bool:
     """Folder by folder, so that no link in between leads out."""
-    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
     try:
         *above, last = name.split("/")
         for part in above:

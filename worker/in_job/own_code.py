@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -11,7 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..errors import StepFailed
-from ..job.own_code import ARCHIVE, GIT, TEXT, Code
+from ..job import sentences
+from ..job.own_code import ARCHIVE, ARCHIVE_NAME, GIT, TEXT, Code
 from ..job.spec import Input, JobSpec
 from ..settings import OwnCode, Workload
 from . import sandbox
@@ -23,9 +25,6 @@ from .scratch import on_this_node
 
 log = logging.getLogger(__name__)
 
-_ARCHIVE = "the archive of the code"
-"""The name, among the inputs that are fetched, of what is not one of them."""
-
 
 @dataclass
 class OwnJob:
@@ -36,6 +35,8 @@ class OwnJob:
     scratch: Path
     provenance: dict[str, str] = field(default_factory=dict)
     """What ran, for the result: the code's digest or commit, and the sandbox."""
+    hidden: tuple[Path, ...] = ()
+    """This installation's own files and folders, wherever they lie."""
     _before: Seen = field(default_factory=dict)
 
     @property
@@ -44,7 +45,7 @@ class OwnJob:
 
     @property
     def places(self) -> Places:
-        return Places(self.scratch / "code", self.scratch / "tmp", self.scratch / "read_only")
+        return Places(self.scratch / "code", self.scratch / "tmp", self.scratch / "read_only", self.hidden)
 
     @property
     def bounds(self) -> Bounds:
@@ -54,7 +55,8 @@ class OwnJob:
         """Its inputs, and its archive."""
         if self.code.kind != ARCHIVE:
             return spec
-        return replace(spec, inputs={**spec.inputs, _ARCHIVE: Input(self.code.source, "archive", with_token=False)})
+        archive = Input(self.code.source, "archive", with_token=False, hosts=self.rules.hosts)
+        return replace(spec, inputs={**spec.inputs, ARCHIVE_NAME: archive})
 
     def put_in_place(self, spec: JobSpec, job_file: bytes) -> None:
         """The code, and its inputs beside it. Raises StepFailed."""
@@ -78,16 +80,16 @@ class OwnJob:
         path = home / self.code.command[0]
         with on_this_node():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.write_text(self.code.source, encoding="utf-8", errors="surrogateescape")
+            path.write_text(self.code.source, encoding="utf-8")
             path.chmod(0o700)
-        self.provenance["code"] = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+            self.provenance["code"] = f"sha256:{_digest(path)}"
 
     def _unpack(self, home: Path) -> None:
         from .unpack import unpack
 
         archive = self.scratch / "inputs" / "archive"
-        self.provenance["code"] = f"sha256:{_digest(archive)}"
         with on_this_node():
+            self.provenance["code"] = f"sha256:{_digest(archive)}"
             unpack(archive, urlsplit(self.code.source).path, home, self.rules.work_bytes, self.rules.work_files)
             archive.unlink()
         os.chmod(home, 0o700)
@@ -118,6 +120,8 @@ class OwnJob:
     def argv(self, interpreter: list[str], environment: Mapping[str, str]) -> list[str]:
         """`interpreter`: the workload's own words, filled in."""
         named = self.rules.environments.get(self.code.environment)
+        if named is None and self.code.environment:  # it has left the site file since
+            raise StepFailed("start", sentences.program_not_started("it is no longer installed"), may_work_again=True)
         with_it = [*named] if named is not None else interpreter
         file = self.code.command[0]
         if not with_it:
@@ -149,8 +153,12 @@ class OwnJob:
         """What it has made moves to `outputs`: name -> file there."""
         bounds.look()
         home = self.places.home
+        with contextlib.suppress(OSError):
+            home.chmod(0o700)  # its owner in there may have closed it
         names = self.code.outputs or made_since(self._before, home, self.rules.work_files)
-        return move_out(home, names, self.scratch / "outputs")
+        moved = move_out(home, names, self.scratch / "outputs")
+        # In an answer, the word alone marks a failure.
+        return {"./error" if name == "error" else name: file for name, file in moved.items()}
 
     def missing(self, moved: Mapping[str, str]) -> str:
         """The first output that the message names and that is not there."""

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Callable
 
 from ..build import open_store
 from ..errors import StepFailed
@@ -46,19 +46,24 @@ def keep(spec: JobSpec, outputs: Path, attempt: AttemptFolder, site: Site) -> Pa
     """The outputs become files in the attempt's folder that survive a power failure. Raises StepFailed, as `pack_into`."""
     with _stored():
         collected = collect(spec, outputs, site.results.max_bytes)
-    paths.make_folder(attempt.outputs)
-    for each in collected:
-        kept = attempt.outputs / each.file
+    for store in (
+        functools.partial(_done, paths.make_folder, attempt.outputs),
+        *(functools.partial(_kept, each, attempt.outputs / each.file) for each in collected),
+        functools.partial(_done, paths.sync_folder, attempt.outputs),
+    ):
         while_the_disk_is_away(
             "the outputs wait",
             site.timing.publish_patience,
-            functools.partial(_kept, each, kept),
+            store,
             lambda error: isinstance(error, _NotStored) and error.away,
         )
-    with _stored():
-        paths.sync_folder(attempt.outputs)
     told = manifest(collected, typed=True)
     return Packed("", {each.name: replace(told[each.name], file=each.file) for each in collected})
+
+
+def _done(what: Callable[[Path], None], folder: Path) -> None:
+    with _stored():
+        what(folder)
 
 
 def _kept(output: OutputFile, target: Path) -> None:

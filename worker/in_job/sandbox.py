@@ -31,11 +31,13 @@ _GPUS = ("dri", "kfd")
 
 @dataclass(frozen=True)
 class Places:
-    """On this node: the folder that becomes HOME, the one that becomes TEMPORARY, and one for what the sandbox only reads."""
+    """On this node: the folder that becomes HOME, the one that becomes TEMPORARY, and one for what the sandbox only reads.
+    `hidden`: folders and files that are covered where they lie in a folder that is shown."""
 
     home: Path
     temporary: Path
     read_only: Path
+    hidden: tuple[Path, ...] = ()
 
 
 def prepare(places: Places, job_file: bytes) -> None:
@@ -97,12 +99,32 @@ def _devices(with_gpus: bool) -> Iterator[str]:
 
 
 def _own(rules: OwnCode, places: Places) -> Iterator[str]:
-    for path in rules.read_only:
-        yield from ("--ro-bind", path, path)
+    yield from _read_only(rules.read_only, places.hidden)
     for name, at in (("passwd", "/etc/passwd"), ("group", "/etc/group"), ("job.json", JOB_FILE)):
         yield from ("--ro-bind", str(places.read_only / name), at)
     yield from ("--bind", str(places.temporary), TEMPORARY, "--bind", str(places.home), HOME)
     yield from ("--remount-ro", "/")
+
+
+def _read_only(shown: Sequence[str], hidden: Sequence[Path]) -> Iterator[str]:
+    """Each folder before what lies in it: what is hidden in one that is shown, and what is shown again in that."""
+    covers = {at: path for path in hidden if os.path.exists(path) for at in _seen_at(path, ("/usr", *shown))}
+    for at in sorted({*shown, *covers}, key=lambda path: (os.path.normpath(path).count("/"), path)):
+        if at in shown:
+            yield from ("--ro-bind", at, at)
+        if at in covers:
+            yield from ("--tmpfs", at) if os.path.isdir(covers[at]) else ("--ro-bind", os.devnull, at)
+    for at, path in covers.items():
+        if os.path.isdir(path):
+            yield from ("--remount-ro", at)
+
+
+def _seen_at(path: Path, shown: Sequence[str]) -> Iterator[str]:
+    real = os.path.realpath(path)
+    for folder in shown:
+        above = os.path.realpath(folder)
+        if os.path.commonpath((above, real)) == above:
+            yield os.path.normpath(os.path.join(folder, os.path.relpath(real, above)))
 
 
 def try_out(words: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ from ..installed import needed, trouble
 from ..job import sentences
 from ..job.names import JobId
 from ..job.outcome import Result, Used, readable_tail
+from ..job.own_code import Code
 from ..job.spec import JobSpec, Resources
 from ..settings import Config, Workload
 from .begin import note_begun
@@ -118,7 +119,7 @@ class Work:
     @property
     def workload(self) -> Workload:
         workload = self.config.site.workloads.get(self.spec.workload)
-        if workload is None:  # it has left the site file since
+        if workload is None or workload.is_own_code != (self.spec.code is not None):  # the site file has changed since
             raise StepFailed("start", sentences.program_not_started("it is no longer installed"), may_work_again=True)
         return workload
 
@@ -157,7 +158,7 @@ def _after_memory_ran_out(work: Work, result: Result) -> Result:
 def _steps(work: Work) -> Packed:
     _look_for_program(work)
     with _scratch(work) as scratch:
-        own = OwnJob(work.spec.code, work.workload, scratch, work.provenance) if work.spec.code else None
+        own = _own_job(work, work.spec.code, scratch) if work.spec.code else None
         try:
             with work.meter.step("fetch"), work.interrupts.allowed():
                 work.meter.input_bytes = _fetch(work, own.to_fetch(work.spec) if own else work.spec, scratch / "inputs")
@@ -184,6 +185,12 @@ def _steps(work: Work) -> Packed:
             return _pack(work, work.spec, scratch / "outputs")
 
 
+def _own_job(work: Work, code: Code, scratch: Path) -> OwnJob:
+    config, site = work.config, work.config.site
+    hidden = (config.root, site.jobs_dir, config.credentials_file, site.broker_file, scratch.parent)
+    return OwnJob(code, work.workload, scratch, work.provenance, hidden)
+
+
 def _run_own(work: Work, own: OwnJob, scratch: Path) -> Packed:
     """As any program, but that its bounds are watched, and what it makes is what it gives."""
     environment, bounds, made = own.environment(_environment(work, scratch)), own.bounds, {}
@@ -194,7 +201,7 @@ def _run_own(work: Work, own: OwnJob, scratch: Path) -> Packed:
         with work.meter.step("run"), watched(own.progress, work.attempt.progress):
             exit = execute(
                 argv, own.places.home, environment, work.attempt.log, work.interrupts, work.workload.stop_wait, work.log_to,
-                bounds.watch,
+                bounds.watch, not own.rules.unsandboxed,
             )  # fmt: skip
     finally:
         made = own.gather(bounds)
@@ -257,7 +264,7 @@ def _scratch(work: Work) -> Iterator[Path]:
 
 def _keep_outputs(work: Work, made: Path, why: BaseException) -> None:
     """Whoever is told that they are too large is told until when they are here."""
-    limits, timing, declared = work.config.site.limits, work.config.site.timing, set(work.spec.outputs.values())
+    limits, timing, declared = work.config.site.limits, work.config.site.timing, _declared(work, made)
     if not isinstance(why, OutputsTooLarge):
         paths.keep_files(made, work.attempt.outputs, limits.output_bytes, declared)
         return
@@ -266,6 +273,15 @@ def _keep_outputs(work: Work, made: Path, why: BaseException) -> None:
         kept = paths.keep_files(made, work.attempt.outputs, limits.kept_bytes, declared)
     if declared and declared <= kept:
         why.reason += sentences.kept_until(kept_until(time.time(), timing))
+
+
+def _declared(work: Work, made: Path) -> set[str]:
+    """Of code that the job brought along, all that was gathered."""
+    if work.spec.code is None:
+        return set(work.spec.outputs.values())
+    with contextlib.suppress(Damaged, OSError):
+        return set(paths.names_in(made))
+    return set()
 
 
 @contextlib.contextmanager

@@ -24,6 +24,8 @@ from ..job.own_code import path_of
 _PIECE = 1 << 20
 _LONGEST_HEADER = 8 << 20
 """Bytes that are read at once where the archive says how many: of a long name, or of a directory of names."""
+_IN_PIECES = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""What zipfile unpacks a piece at a time. Of bzip2 and LZMA it unpacks all that a piece holds: of 1 MiB, gigabytes."""
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, ValueError,
            NotImplementedError, RuntimeError, KeyError, OverflowError, UnicodeError)  # fmt: skip
 """What the libraries raise for one that is damaged, encrypted, or packed in a way that they don't know."""
@@ -71,7 +73,11 @@ class _Careful(io.BufferedIOBase):
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
+        """Raises ValueError for a place that no file has: the archive is at fault for that, and not the disk."""
+        try:
+            return self._file.seek(offset, whence)
+        except OSError:
+            raise ValueError("it points to a place outside of itself") from None
 
     def tell(self) -> int:
         return self._file.tell()
@@ -155,6 +161,8 @@ def _unzip(file: _Careful, files: _Files) -> None:
             if member.is_dir():
                 files.folder(member.filename)
                 continue
+            if member.compress_type not in _IN_PIECES:
+                raise _refused(f'holds "{_shown(member.filename)}", packed in a way that is not taken here')
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG) or mode & (stat.S_ISUID | stat.S_ISGID):
                 raise _refused(f'holds "{_shown(member.filename)}", which is no plain file')
             with archive.open(member) as source:

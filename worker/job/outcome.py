@@ -87,7 +87,9 @@ class Reply:
 
 def headers(result: Result, job_id: str, earlier: Sequence[Result] = (), rerun_of: str = "") -> dict[str, Any]:
     """The reply's headers: AMQP types only, so numbers are whole and absent facts are left out. `rerun_of`: the job whose
-    message an operator has put to work again."""
+    message an operator has put to work again. Of very many outputs, or where long names begin alike, it says only how many
+    they are."""
+    told = {_short(name): _described(output) for name, output in result.outputs.items()}
     facts = {
         "job_id": job_id,
         "rerun_of": rerun_of or None,
@@ -100,9 +102,16 @@ def headers(result: Result, job_id: str, earlier: Sequence[Result] = (), rerun_o
         "started_at": _whole(result.started_at),
         "ended_at": _whole(result.ended_at),
         "provenance": dict(result.provenance) or None,
-        "outputs": {_short(name): _described(output) for name, output in result.outputs.items()},
+        "outputs": told,
     }
+    if len(told) < len(result.outputs) or len(json.dumps(told)) > _MOST_OF_OUTPUTS:
+        facts.update(outputs=None, outputs_untold=len(result.outputs))
     return {name: value for name, value in facts.items() if value is not None}
+
+
+_MOST_OF_OUTPUTS = 1 << 16
+"""Bytes. The head of a message is one frame, of 128 KiB where nobody has set `frame_max`, and a broker ends the connection
+over a larger one: such an answer would never arrive. What this counts is about what they take there."""
 
 
 def _described(output: Output) -> dict[str, Any]:

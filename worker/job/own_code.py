@@ -19,7 +19,10 @@ from .names import Word, quoted
 TEXT, ARCHIVE, GIT = "text", "archive", "git"
 ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar.zst")
 _RUN = "run.py"
-_MOST_WORDS, _LONGEST_WORD = 1000, 100_000
+_MOST_WORDS, _LONGEST_COMMAND = 1000, 100_000
+"""Bytes. Linux takes 128 KiB for a word (MAX_ARG_STRLEN), and a computer that refuses a longer one would be blamed for it."""
+ARCHIVE_NAME = "the archive of the code"
+"""What it is called among the inputs, where it is fetched with them."""
 _LONGEST_NAME, _DEEPEST, _LONGEST_PATH = 255, 20, 1000
 """Bytes of a file's name, folders one in the other, bytes of the whole."""
 
@@ -47,6 +50,8 @@ def parse_code(
     source = message.get("source")
     if not isinstance(source, str) or not source.strip():
         raise InvalidSpec('The job message has no "source": the text of a script, or the address of its code.')
+    if not _is_text(source):
+        raise InvalidSpec('"source" in the job message is no text: it can\'t be written as UTF-8.')
     command = _command(message.get("command", _RUN))
     kind, revision = _kind(source, may_fetch)
     if kind is GIT:
@@ -54,12 +59,14 @@ def parse_code(
     outputs = message.get("outputs", [])
     if not isinstance(outputs, list) or not all(isinstance(each, str) for each in outputs):
         raise InvalidSpec('"outputs" in the job message must be a list of the names of files.')
+    named = tuple(dict.fromkeys(path_of(each, "output") for each in outputs))
+    if "error" in named:
+        raise InvalidSpec('An output can\'t be named "error" here: in an answer, that word marks a failure.')
     files = [path_of(name, "input") for name in inputs]
-    _look_for_clashes([*files, *([command[0]] if kind is TEXT else [])])
+    _look_for_clashes([*files, *{TEXT: [command[0]], ARCHIVE: [ARCHIVE_NAME]}.get(kind, [])])
     return Code(
         kind, source.strip() if kind is not TEXT else source, command,
-        outputs=tuple(dict.fromkeys(path_of(each, "output") for each in outputs)), revision=revision,
-        environment=_environment(message.get("environment", ""), rules.environments),
+        outputs=named, revision=revision, environment=_environment(message.get("environment", ""), rules.environments),
     )  # fmt: skip
 
 
@@ -72,7 +79,7 @@ def path_of(name: str, what: str) -> str:
         and len(name.encode("utf-8", "replace")) <= _LONGEST_PATH
         and all(part not in ("", "..") and len(part.encode("utf-8", "replace")) <= _LONGEST_NAME for part in parts)
         and name.isprintable()
-        and not name.startswith("-")
+        and not parts[0].startswith("-")
     )
     if not good:
         raise InvalidSpec(f"{quoted(name)} can't be the name of {'an' if what[0] in 'aeiou' else 'a'} {what} here.")
@@ -94,8 +101,9 @@ def _command(given: object) -> tuple[str, ...]:
     words = given.split() if isinstance(given, str) else given
     if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
         raise InvalidSpec('"command" in the job message must be words: the name of a file of the code, and arguments.')
-    if len(words) > _MOST_WORDS or any(len(word) > _LONGEST_WORD or "\0" in word for word in words):
-        raise InvalidSpec('"command" in the job message is too long, or holds a character of code 0.')
+    line = " ".join(words)
+    if not _is_text(line) or "\0" in line or len(words) > _MOST_WORDS or len(line.encode()) > _LONGEST_COMMAND:
+        raise InvalidSpec('"command" in the job message is too long, or holds a character of code 0, or is no text.')
     return (path_of(words[0], "command"), *words[1:])
 
 
@@ -142,6 +150,15 @@ def _environment(name: object, known: Collection[str]) -> str:
     if name == "" or (isinstance(name, str) and name in known):
         return str(name)
     raise InvalidSpec(f"There is no environment named {quoted(name)} here.")
+
+
+def _is_text(text: str) -> bool:
+    """JSON can hold half a character (a lone surrogate), which nothing on a computer can be called."""
+    try:
+        text.encode()
+    except UnicodeError:
+        return False
+    return True
 
 
 def _plain(text: str) -> str:

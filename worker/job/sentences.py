@@ -107,6 +107,13 @@ def too_many(what: str, most: int) -> str:
     return f"The job had more than {most} {what}, which is the most that is allowed, and was stopped."
 
 
+def hidden_files() -> str:
+    return (
+        "The job made folders that can't be looked into (closed ones, or very many one in the other), so that nobody could "
+        "tell how much it took, and was stopped."
+    )
+
+
 def beside_one_without_memory() -> str:
     return "A job beside this one ran out of memory, so it is not certain how this one ended. Run it again."
 

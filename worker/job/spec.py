@@ -68,6 +68,8 @@ class Input:
     """In bytes, where the message says it."""
     sha256: str = ""
     """In hexadecimal, where the message says it."""
+    hosts: tuple[str, ...] = ()
+    """Of code: where it may come from, which is not where inputs may."""
 
 
 @dataclass(frozen=True)

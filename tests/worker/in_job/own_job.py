@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from tests.services.present import ServiceMissing, require
 from tests.services.upstream import Upstream
@@ -39,6 +39,7 @@ class Host(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, bytes] = {}
+        self.redirects: dict[str, str] = {}
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -47,7 +48,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         content = self.server.files.get(self.path.partition("?")[0])
-        self.send_response(404 if content is None else 200)
+        elsewhere = self.server.redirects.get(self.path)
+        self.send_response(302 if elsewhere else 404 if content is None else 200)
+        if elsewhere:
+            self.send_header("Location", elsewhere)
         self.send_header("Content-Length", str(len(content or b"")))
         self.end_headers()
         self.wfile.write(content or b"")
@@ -62,6 +66,9 @@ class OwnJobs:
         self.folder, self.upstream, self.host = folder, upstream, host
         self.rules = OwnCode(hosts=(host.url,))
         self.interpreter: tuple[str, ...] = ("/usr/bin/python3",)
+        self.limits = Limits()
+        self.meanwhile: Optional[Workload] = None
+        """What the site file says of the workload by the time that the job starts."""
         self.job: JobFolder
         self._count = 0
 
@@ -72,6 +79,7 @@ class OwnJobs:
     def config(self) -> Config:
         config = config_for(self.folder, self.upstream.url, self.upstream.user, self.upstream.password)
         site = replace(config.site, queues=(QUEUE,), workloads={"code": self.workload}, scratch="folder")
+        site = replace(site, limits=self.limits)
         return replace(config, site=site)
 
     def run(self, source: str, seconds: float = 60, **more: Any) -> Result:
@@ -81,6 +89,8 @@ class OwnJobs:
         spec = parse_spec(
             json.dumps(message).encode(), QUEUE, config.site.workloads, self.upstream.url, (), Limits()
         )  # fmt: skip
+        if self.meanwhile:
+            config = replace(config, site=replace(config.site, workloads={"code": self.meanwhile}))
         self._count += 1
         jobs = JobsFolder(config.site.jobs_dir)
         jobs.prepare()

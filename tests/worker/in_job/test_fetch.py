@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import tracemalloc
@@ -485,6 +486,20 @@ def test_a_disk_that_can_t_take_it_is_not_the_api_s_fault(job: Job) -> None:
 
     assert failure.reason == 'The input "Input 0" could not be stored (No such file or directory).'
     assert failure.may_work_again
+
+
+def test_a_disk_that_is_away_when_the_token_goes_is_not_the_job_s_fault(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "unlink", away)
+
+    with pytest.raises(StepFailed, match="Stale file handle") as failed:
+        job.fetch()
+
+    assert failed.value.may_work_again
 
 
 def test_a_full_disk_is_not_the_api_s_fault(job: Job) -> None:

@@ -111,6 +111,14 @@ def test_another_part_than_the_one_asked_for_is_not_taken(job: Job, says: str) -
     assert asked(job)[2] == ("", "")
 
 
+def test_a_part_of_another_version_is_not_taken_from_a_server_that_does_not_heed_if_range(job: Job) -> None:
+    part = Answer(status=206, headers={"Content-Range": "bytes 2000-4999/5000", "ETag": '"v2"'}, body=b"x" * 3000)
+    job.upstream.script("/a", Answer(cut=2000), part)
+
+    assert fetched(job) == BODY
+    assert asked(job)[2] == ("", "")
+
+
 def test_a_packed_answer_is_never_put_together(job: Job) -> None:
     packed = zlib.compress(BODY)
     job.upstream.files["/a"] = packed

@@ -19,6 +19,11 @@ import pytest
 
 from tests.worker.in_job.own_job import OwnJobs, own_jobs
 from worker.errors import InvalidSpec
+from worker.in_job import git, sandbox
+from worker.in_job.bounds import Bounds
+from worker.in_job.sandbox import Places
+from worker.job.own_code import Code
+from worker.settings import Limits, OwnCode, Workload
 
 pytestmark = pytest.mark.unhurried
 
@@ -156,6 +161,37 @@ def test_from_inside_nothing_of_the_node_can_be_reached(own: OwnJobs, peep: str,
     )
 
 
+def test_a_folder_that_is_shown_shows_nothing_of_this_installation(own: OwnJobs, tmp_path: Path) -> None:
+    shown, link = tmp_path / "shown", tmp_path / "link"
+    installation, secret = shown / "installation", shown / "secret"
+    (installation / "tools").mkdir(parents=True)
+    for file in (installation / "tools" / "tool", installation / "fact", secret):
+        file.write_text(f"{file.name}\n")
+    link.symlink_to(shown)
+    places = Places(tmp_path / "home", tmp_path / "temporary", tmp_path / "read_only", (installation, secret))
+    rules = OwnCode(read_only=(str(installation / "tools"), str(link), str(shown)))
+
+    see = 'cd "$0"; cat */secret; cat */*/tools/*; ls link/installation shown/installation; ! touch shown/*/x'
+    words = [*sandbox.inside("/usr/bin/bwrap", rules, places, {}), "/bin/sh", "-c", see, str(tmp_path)]
+    seen = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+    assert seen == "tool\nlink/installation:\n\nshown/installation:\ntools\n"
+
+
+def test_what_it_prints_is_kept_up_to_a_limit_and_it_never_has_the_log_itself(
+    own: OwnJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.in_job.printed._MOST", 10_000)
+
+    result = own.run(
+        "import os, stat\nprint('first', stat.S_ISREG(os.fstat(1).st_mode), stat.S_ISREG(os.fstat(2).st_mode))\n"
+        "for _ in range(10_000): print('x' * 100)\nraise SystemExit('my last words')"
+    )
+
+    assert result.reason.endswith("my last words")
+    assert own.log().startswith("first False False\n") and len(own.log()) < 15_000
+
+
 def test_nothing_that_it_starts_outlives_it(own: OwnJobs) -> None:
     mark = f"sleep-{os.getpid()}"
 
@@ -173,8 +209,10 @@ def test_nothing_that_it_starts_outlives_it(own: OwnJobs) -> None:
     assert f"{mark} -c" not in listed
 
 
-def test_a_program_that_is_to_stop_may_save_first(own: OwnJobs) -> None:
+@pytest.mark.parametrize("unsandboxed", [False, True])
+def test_a_program_that_is_to_stop_may_save_first(own: OwnJobs, unsandboxed: bool) -> None:
     """SIGTERM reaches it, and not the sandbox around it, which would end it at once."""
+    own.rules = replace(own.rules, unsandboxed=unsandboxed)
     result = own.run(
         "import signal, sys, time\n"
         "def save(*_):\n"
@@ -220,10 +258,27 @@ def test_one_file_can_not_grow_beyond_what_all_may_have(own: OwnJobs) -> None:
     assert result.outcome == "failed" and own.job.attempt(1).path.exists()
 
 
-@pytest.mark.parametrize("left", ["deep folders", "closed folders", "strange names"])
+def test_what_lies_where_nobody_can_count_it_ends_the_job(own: OwnJobs) -> None:
+    result = own.run("import os\nfor _ in range(3000):\n    os.mkdir('d'); os.chdir('d')\nopen('f', 'w').write('x')")
+
+    assert (result.outcome, result.step) == ("failed", "run")
+    assert "can't be looked into" in result.reason and not own.job.attempt(1).work.exists()
+
+
+def test_a_folder_that_is_closed_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(path: str) -> Iterator[os.DirEntry[str]]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", closed)  # root may look everywhere
+    bounds = Bounds([tmp_path], OwnCode())
+    bounds.look()
+
+    assert "can't be looked into" in bounds.broken
+
+
+@pytest.mark.parametrize("left", ["closed folders", "strange names"])
 def test_whatever_it_leaves_is_removed_and_harms_nobody(own: OwnJobs, left: str) -> None:
     source = {
-        "deep folders": "import os\nfor _ in range(3000):\n    os.mkdir('d'); os.chdir('d')",
         "closed folders": "import os\nos.makedirs('a/b/c'); open('a/b/c/f', 'w')\nos.chmod('a/b', 0); os.chmod('a', 0)",
         "strange names": "for name in (b'\\xff\\xfe', b'new\\nline', b'-rf', b' ', b'a' * 255): open(name, 'w').write('x')",
     }[left]
@@ -271,15 +326,48 @@ def test_a_site_may_let_it_run_without_a_sandbox(own: OwnJobs) -> None:
     assert own.answer(result) == {"o": b"{"} and result.provenance["sandbox"] == "none"
 
 
+def test_what_is_too_large_to_be_sent_is_kept_and_the_answer_says_until_when(own: OwnJobs) -> None:
+    own.limits = Limits(output_bytes=1024)
+
+    result = own.run("for name in 'ab': open(name, 'wb').write(bytes(1000))")
+
+    assert "at most 1024 are allowed. They are kept on the cluster, until" in result.reason
+    assert {path.name for path in own.job.attempt(1).outputs.iterdir()} == {"00_a", "01_b"}
+
+
+def test_a_file_that_is_called_error_is_not_taken_for_a_failure(own: OwnJobs) -> None:
+    """In an answer that word alone marks one."""
+    assert own.answer(own.run("open('error', 'w').write('x')")) == {"./error": b"x"}
+    with pytest.raises(InvalidSpec, match="marks a failure"):
+        own.run("pass", outputs=["./error"])
+
+
+@pytest.mark.parametrize("meanwhile", [
+    Workload(argv=("/usr/bin/python3", "site.py")), Workload(kind="own_code", argv=("/usr/bin/python3",)),
+])  # fmt: skip
+def test_what_the_site_no_longer_runs_that_way_is_not_run_another_way(own: OwnJobs, meanwhile: Workload) -> None:
+    own.rules = replace(own.rules, environments={"sh": ("/bin/sh", "-e")})
+    own.meanwhile = meanwhile
+
+    result = own.run("echo x >o", environment="sh")
+
+    assert (result.outcome, result.step, result.may_work_again) == ("failed", "start", True)
+    assert "no longer installed" in result.reason
+
+
 # --- archives
 
 
-def _zip(members: dict[str, bytes], change: Callable[[zipfile.ZipInfo], None] = lambda _: None) -> bytes:
+def _zip(
+    members: dict[str, bytes],
+    change: Callable[[zipfile.ZipInfo], None] = lambda _: None,
+    compression: int = zipfile.ZIP_DEFLATED,
+) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             info = zipfile.ZipInfo(name)
-            info.compress_type = zipfile.ZIP_DEFLATED
+            info.compress_type = compression
             change(info)
             archive.writestr(info, content)
     return made.getvalue()
@@ -348,6 +436,14 @@ def _long_header() -> bytes:
     return made.getvalue()
 
 
+def _outside_of_itself() -> bytes:
+    """Its directory begins later than it says, so that its first file would begin before the archive."""
+    made = bytearray(_zip({"run.py": b""}))
+    end = made.rindex(b"PK\5\6")
+    made[end + 16 : end + 20] = (int.from_bytes(made[end + 16 : end + 20], "little") + 1000).to_bytes(4, "little")
+    return bytes(made)
+
+
 _ok = {"run.py": b"", "bad": b""}
 HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "up, zip": ("zip", lambda: _zip({"../x": b""}), 'holds "../x", which no file of it may be called'),
@@ -374,6 +470,8 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "a long header": ("tar.gz", _long_header, "is no archive that can be read"),
     "cut": ("tar.gz", lambda: _tar({"run.py": os.urandom(10**5)})[:5000], "is no archive that can be read"),
     "cut, zip": ("zip", lambda: _zip({"run.py": os.urandom(10**5)})[:5000], "is no archive that can be read"),
+    "in one piece": ("zip", lambda: _zip({"run.py": bytes(10**6)}, compression=zipfile.ZIP_BZIP2), "packed in a way"),
+    "outside of itself": ("zip", _outside_of_itself, "is no archive that can be read"),
     "a page": ("zip", lambda: b"<!DOCTYPE html><html>Not here", "it is a web page"),
     "another kind": ("zip", lambda: _tar({"run.py": b""}), "is no archive that can be read"),
     "empty": ("zip", lambda: _zip({}), "holds no file"),
@@ -399,6 +497,18 @@ def test_an_archive_that_is_not_there_is_not_taken_for_one(own: OwnJobs) -> None
     result = own.run(f"{own.host.url}/gone.zip")
 
     assert result.outcome == "failed" and "the archive of the code" in result.reason
+
+
+def test_an_archive_is_redirected_to_where_code_may_come_from_and_nowhere_else(own: OwnJobs) -> None:
+    own.host.files["/real.zip"] = _zip({"run.py": b"open('o', 'w')"})
+    own.host.redirects = {"/code.zip": "/real.zip", "/api.zip": f"{own.upstream.url}/real.zip"}
+    own.upstream.add("/real.zip", own.host.files["/real.zip"])
+
+    assert own.run(f"{own.host.url}/code.zip").outcome == "succeeded"
+    elsewhere = own.run(f"{own.host.url}/api.zip")
+    with pytest.raises(InvalidSpec, match='would be "the archive of the code"'):
+        own.run(f"{own.host.url}/code.zip", inputs={"the archive of the code": "/real.zip"})
+    assert elsewhere.outcome == "failed" and "redirected to an address that is not allowed" in elsewhere.reason
 
 
 def test_an_input_never_takes_the_place_of_a_file_of_the_code(own: OwnJobs) -> None:
@@ -472,13 +582,18 @@ def test_what_a_repository_could_run_or_lead_to_is_off(own: OwnJobs, repository:
 
 
 @pytest.mark.parametrize(
-    "address, words", [("/gone.git", "could not be fetched"), ("/code.git#nope", 'no branch or commit "nope"')]
+    "address, words",
+    [
+        ("/gone.git", "could not be fetched"),
+        ("/gone.git?key=sesame", "could not be fetched"),
+        ("/code.git#nope", 'no branch or commit "nope"'),
+    ],
 )
 def test_a_repository_that_is_not_there_is_a_sentence(own: OwnJobs, repository: Path, address: str, words: str) -> None:
     result = own.run(own.host.url + address)
 
     assert (result.outcome, result.step) == ("failed", "fetch") and words in result.reason
-    assert str(own.folder) not in result.reason
+    assert str(own.folder) not in result.reason and "sesame" not in result.reason
 
 
 # --- what is refused before anything is fetched
@@ -498,6 +613,7 @@ def test_a_repository_that_is_not_there_is_a_sentence(own: OwnJobs, repository: 
         ("https://example.org/a b.git", ""),
         ("https://example.org:99999/a.git", "can't come by"),
         ("", 'has no "source"'),
+        ("print('\ud800')", "can't be written as UTF-8"),
     ],
 )  # fmt: skip
 def test_an_address_that_code_may_not_come_from_is_refused(own: OwnJobs, source: str, words: str) -> None:
@@ -517,6 +633,9 @@ def test_an_address_that_code_may_not_come_from_is_refused(own: OwnJobs, source:
         ({"command": "../run.py"}, '"../run.py" can\'t be'),
         ({"command": ["run.py", 1]}, '"command"'),
         ({"command": ["run.py", "a\0b"]}, "code 0"),
+        ({"command": ["run.py", "\ud800"]}, "is no text"),
+        ({"command": ["run.py", "\U0001f600" * 40_000]}, "is too long"),
+        ({"command": ["./-c", "import os"]}, '"./-c" can\'t be the name of a command'),
         ({"inputs": {"../x": "/x"}}, '"../x" can\'t be the name of an input'),
         ({"inputs": {"run.py": "/x"}}, 'Two files of the job would be "run.py"'),
         ({"inputs": {"a": "/x", "a/b": "/x"}}, "Two files of the job would be"),
@@ -529,3 +648,13 @@ def test_a_name_that_no_file_of_the_job_may_have_is_refused(own: OwnJobs, more: 
     with pytest.raises(InvalidSpec) as refused:
         own.run("pass", **more)  # type: ignore[arg-type]
     assert words in str(refused.value)
+
+
+def test_of_what_git_says_only_the_end_is_kept(tmp_path: Path) -> None:
+    """A server may have it say as much as it likes; and a warning is no part of a commit."""
+    home, digits = tmp_path / "home", "0123456789" * 4
+    home.mkdir()
+    bare = git._Git(Code("git", "https://example.org/x", ("run.py",)), home, (), Bounds([home], OwnCode()))
+    bare._git = ["/bin/sh", "-c", f"head -c 10000000 /dev/zero; echo; echo 'warning: cafe'; echo {digits}", "sh"]
+
+    assert bare.output("rev-parse") == digits and len(bare._said) == 4096

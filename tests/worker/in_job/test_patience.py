@@ -16,7 +16,7 @@ from worker.errors import StepFailed
 from worker.folder import paths
 from worker.folder.answer import record
 from worker.folder.facts import AttemptFolder
-from worker.in_job.pack import pack
+from worker.in_job.pack import keep, pack
 from worker.in_job.patience import while_the_disk_is_away
 from worker.job.outcome import Result
 
@@ -116,3 +116,18 @@ def test_outputs_wait_for_a_disk_that_is_away_and_not_for_room(
         with pytest.raises(StepFailed, match="could not be stored"):
             pack(SPEC, outputs, attempt, site)
         assert os.listdir(attempt.path) == [] and waited == []
+
+
+@pytest.mark.parametrize("times", [1, 5])
+def test_outputs_that_are_kept_wait_for_a_disk_that_is_away_at_each_of_their_steps(
+    attempt: AttemptFolder, tmp_path: Path, waited: list[float], monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    for name in SPEC.outputs.values():
+        (outputs / name).write_bytes(b"made")
+    fails(monkeypatch, "fsync", times, errno.ENOTCONN)
+
+    keep(SPEC, outputs, attempt, config_for(tmp_path).site)
+
+    assert sorted(os.listdir(attempt.outputs)) == sorted(SPEC.outputs.values()) and len(waited) == times

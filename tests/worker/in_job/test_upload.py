@@ -140,7 +140,7 @@ def test_where_nobody_can_be_asked_the_reply_says_so(tmp_path: Path, service: Up
 
 
 @pytest.mark.parametrize("fault", [
-    Answer(status=500), Answer(status=503), Answer(status=429), Answer(takes=1000), Answer(hang_up=True),
+    Answer(status=500), Answer(status=503), Answer(status=429), Answer(status=423), Answer(takes=1000), Answer(hang_up=True),
 ])  # fmt: skip
 def test_what_fails_in_passing_is_sent_again(tmp_path: Path, service: Upstream, clock: Clock, fault: Answer) -> None:
     service.script(PUT, fault)

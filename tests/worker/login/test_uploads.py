@@ -169,6 +169,22 @@ def test_a_watch_has_one_turn_in_a_minute_and_not_in_each_pass(tmp_path: Path) -
     assert passes.begin()._settler._uploads.until == 7.0
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_output_that_shows_late_on_this_host_is_not_taken_for_gone(
+    job: Whole, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    class Late:
+        def send(self, *parcel: object) -> object:
+            raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("worker.transfer.open_uploads", lambda config: Late())
+    if not is_there:
+        (job.attempt.outputs / "00_Model.png").unlink()
+
+    assert one_pass(job) is not is_there
+    assert is_there or "it is no longer there" in job.body["error"]
+
+
 def test_between_two_turns_others_have_theirs(job: Whole, upstream: Upstream) -> None:
     assert not one_pass(job, until=time.monotonic()) and upstream.requests == []
 
