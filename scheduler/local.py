@@ -127,16 +127,24 @@ def _watcher(job: Path) -> Optional[int]:
 # --- the watcher
 
 
-class _Told(Exception):
-    """Somebody asked for the job to be cancelled."""
+class _Asked:
+    """Whether somebody has asked for the job to be cancelled. A flag, because an exception could come while subprocess holds
+    its lock on the process, which nobody would give back then: whoever waits for the process would wait for ever."""
+
+    def __init__(self) -> None:
+        self.yet = False
+
+    def note(self, *_: object) -> None:
+        self.yet = True
 
 
 def watch(job: Path) -> None:
     """Runs the batch script and writes down how it ended."""
     request = _read(job / "request.json")
     assert request is not None
+    asked = _Asked()
+    signal.signal(signal.SIGTERM, asked.note)
     _write_text(job / "watcher", f"{os.getpid()} {_started(os.getpid())}")
-    signal.signal(signal.SIGTERM, _raise_told)
     _adopt_orphans()
     with open(request["output"], "ab") as output:
         process = subprocess.Popen(
@@ -148,7 +156,7 @@ def watch(job: Path) -> None:
             stderr=output,
             start_new_session=True,
         )
-    state, end = _outlast(process, request["minutes"] * 60, request["warn_seconds"])
+    state, end = _outlast(process, asked, request["minutes"] * 60, request["warn_seconds"])
     _signal(process.pid, signal.SIGKILL)
     _end_orphans()
     code = process.returncode
@@ -176,37 +184,28 @@ def _children() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit() and _stat(int(name))[1:2] == [str(os.getpid())]]
 
 
-def _outlast(process: subprocess.Popen[bytes], limit: float, warn: float) -> tuple[str, str]:
+def _outlast(process: subprocess.Popen[bytes], asked: _Asked, limit: float, warn: float) -> tuple[str, str]:
     """Waits for the end, brought about where need be; Slurm's word for it and ours."""
     end_at = time.monotonic() + limit
-    try:
-        if not _ended_by(process, end_at - warn):
-            _signal(process.pid, signal.SIGUSR1)
-        if not _ended_by(process, end_at):
-            _stop(process)
-            return "TIMEOUT", "timed_out"
-    except _Told:
+    if not _ended_by(process, end_at - warn, asked) and not asked.yet:
+        _signal(process.pid, signal.SIGUSR1)
+    if not _ended_by(process, end_at, asked):
         _stop(process)
-        return "CANCELLED", "cancelled"
+        return ("CANCELLED", "cancelled") if asked.yet else ("TIMEOUT", "timed_out")
     return ("COMPLETED", "succeeded") if process.returncode == 0 else ("FAILED", "failed")
 
 
-def _ended_by(process: subprocess.Popen[bytes], when: float) -> bool:
-    while process.poll() is None and time.monotonic() < when:
+def _ended_by(process: subprocess.Popen[bytes], when: float, asked: Optional[_Asked] = None) -> bool:
+    while process.poll() is None and time.monotonic() < when and not (asked and asked.yet):
         time.sleep(_TICK)
     return process.poll() is not None
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _signal(process.pid, signal.SIGTERM)
     _ended_by(process, time.monotonic() + _KILL_WAIT)
     _signal(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _raise_told(*_: object) -> None:
-    raise _Told
 
 
 def _signal(group: int, number: signal.Signals) -> None:

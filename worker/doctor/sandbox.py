@@ -38,7 +38,7 @@ def _look(report: Report, name: str, workload: Workload) -> None:
 def _trouble(workload: Workload) -> str:
     try:
         with tempfile.TemporaryDirectory() as folder:
-            places = Places(*(Path(folder, part) for part in ("home", "tmp", "read_only")))
+            places = Places(Path(folder, "home"), Path(folder, "tmp"), Path(folder, "read_only"))
             sandbox.prepare(places, b"{}")
             program = sandbox.program(workload.code, workload.path)
             return sandbox.trouble(sandbox.inside(program, workload.code, places, {}))

@@ -103,7 +103,9 @@ class _Git:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            # Not for ever: an interrupt may have come while subprocess held its lock on the process.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_LAST_LOOK)
             reader.join(_LAST_LOOK)
         self._said = said[0] if said else b""
         if self._bounds.broken:

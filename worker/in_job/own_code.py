@@ -58,11 +58,14 @@ class OwnJob:
         archive = Input(self.code.source, "archive", with_token=False, hosts=self.rules.hosts)
         return replace(spec, inputs={**spec.inputs, ARCHIVE_NAME: archive})
 
-    def put_in_place(self, spec: JobSpec, job_file: bytes) -> None:
-        """The code, and its inputs beside it. Raises StepFailed."""
+    def prepare(self, job_file: bytes) -> None:
+        """Makes its folders, and tries the sandbox. Not to be interrupted. Raises StepFailed."""
         with on_this_node():
             sandbox.prepare(self.places, job_file)
         self._check_sandbox()
+
+    def put_in_place(self, spec: JobSpec) -> None:
+        """The code, and its inputs beside it. Raises StepFailed."""
         home = self.places.home
         if self.code.kind == TEXT:
             self._write_text(home)

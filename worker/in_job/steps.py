@@ -159,11 +159,13 @@ def _steps(work: Work) -> Packed:
     _look_for_program(work)
     with _scratch(work) as scratch:
         own = _own_job(work, work.spec.code, scratch) if work.spec.code else None
+        if own:
+            own.prepare(_job_file(work))
         try:
             with work.meter.step("fetch"), work.interrupts.allowed():
                 work.meter.input_bytes = _fetch(work, own.to_fetch(work.spec) if own else work.spec, scratch / "inputs")
                 if own:
-                    own.put_in_place(work.spec, _job_file(work))
+                    own.put_in_place(work.spec)
         except Interrupted as interrupted:
             interrupted.while_fetching = True
             raise

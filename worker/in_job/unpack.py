@@ -73,11 +73,12 @@ class _Careful(io.BufferedIOBase):
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Raises ValueError for a place that no file has: the archive is at fault for that, and not the disk."""
+        """Raises io.UnsupportedOperation for a place that no file has: an OSError, for which zipfile looks out, and a ValueError,
+        because the archive is at fault and not the disk."""
         try:
             return self._file.seek(offset, whence)
         except OSError:
-            raise ValueError("it points to a place outside of itself") from None
+            raise io.UnsupportedOperation("it points to a place outside of itself") from None
 
     def tell(self) -> int:
         return self._file.tell()

@@ -15,6 +15,7 @@ import signal
 import sqlite3
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -36,7 +37,7 @@ from worker.errors import Damaged, Transient
 from worker.folder import paths
 from worker.folder.jobs import JobsFolder
 from worker.folder.records import Fact
-from worker.in_job import memory
+from worker.in_job import fetch, memory
 from worker.in_job.run import run
 from worker.in_job.steps import Placement
 from worker.job.facts import Asked, Group
@@ -82,6 +83,18 @@ _DROPPED = ("before ack", "after ack", "before publish", "after publish")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGALRM)
 _DEEPEST = 3
 """Processes that run side by side."""
+
+
+class _WithoutThreads:
+    """As on a node where no thread can be started."""
+
+    Lock = threading.Lock
+
+    class Thread:
+        def __init__(self, **_: object) -> None: ...
+
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
 
 
 class World:
@@ -363,6 +376,9 @@ class World:
             patch.setattr(secrets, "token_hex", self._token_hex)
             patch.setattr(requests.adapters.HTTPAdapter, "send", self._http())
             patch.setattr(memory, "_counter_file", lambda proc: self.kernel)
+            patch.setattr(
+                fetch, "threading", _WithoutThreads
+            )  # what happens meanwhile happens in the one that there is
             logger, handler = logging.getLogger("worker"), _Handler(self._logged)
             logger.addHandler(handler)
             try:

@@ -108,9 +108,8 @@ def test_a_job_whose_outputs_are_still_on_their_way_says_so(
     tmp_path: Path, jobs: JobsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = job(started(result=result(to_upload=True), ended=ended("succeeded")))
-    monkeypatch.setattr(
-        explain.judge, "judge", lambda *_: judge.Conclude(1)
-    )  # its files have been there for long enough
+    # Its files have been there for long enough.
+    monkeypatch.setattr(judge, "judge", lambda *_: judge.Conclude(1))
 
     assert "go on with the upload of its outputs" in told(tmp_path, jobs, facts)
 
