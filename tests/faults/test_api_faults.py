@@ -468,7 +468,7 @@ def test_a_job_outwaits_an_api_that_is_away(service: Service, record: Path) -> N
     log = job.attempt(1).log
 
     service.proxy.refuse()
-    wait_until(lambda: log.exists() and "(connection reset by peer)" in log.read_text())
+    wait_until(lambda: log.exists() and "hung up without an answer" in log.read_text())
     service.proxy.black_hole()
     wait_until(lambda: "gave no answer for" in log.read_text())
     service.mend()

@@ -73,8 +73,8 @@ class _Careful(io.BufferedIOBase):
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Raises io.UnsupportedOperation for a place that no file has: an OSError, for which zipfile looks out, and a ValueError,
-        because the archive is at fault and not the disk."""
+        """Raises io.UnsupportedOperation for a place that no file has: an OSError, which zipfile looks out for, and a
+        ValueError, because the archive is at fault and not the disk."""
         try:
             return self._file.seek(offset, whence)
         except OSError:
