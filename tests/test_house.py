@@ -402,6 +402,7 @@ def test_a_pass_with_jobs_imports_the_api_only_to_log_in() -> None:
 NOT_ABOUT_A_JOB = {
     ("worker/login/touch.py", "done"),  # a folder's name
     ("worker/login/submit.py", "declined"),  # what a log line says
+    ("worker/in_job/own_code.py", "error"),  # a file's name
 }
 
 
