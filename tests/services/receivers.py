@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 
 @dataclass
@@ -96,6 +99,8 @@ class Bucket:
 
 @contextlib.contextmanager
 def s3_service() -> Iterator[Bucket]:
+    if sys.version_info < (3, 10):
+        pytest.skip("S3: below Python 3.10 botocore wants a urllib3 that unpacks without a limit")
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
