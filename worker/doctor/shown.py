@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TextIO
 
+from ..job.sentences import counted
 from .report import FAULT, OK, SKIPPED, WARNING, Finding
 
 _SIGNS = {OK: "✓", WARNING: "!", FAULT: "✗", SKIPPED: "-"}
@@ -47,10 +48,6 @@ def summary(found: Sequence[Finding]) -> str:
     if not faults and not warnings:
         return "All is well."
     return f"{faults} to fix, {warnings} to know of."
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _sign(mark: str, stream: TextIO) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
+from ..job.sentences import counted
+
 if TYPE_CHECKING:
     from .status import Standing
 
@@ -76,7 +78,7 @@ def _kept(now: Standing) -> Iterator[Finding]:
     since = now.oldest_unanswered_since
     if unanswered:
         yield Finding(
-            f"{_count(unanswered, 'answer')} can't be sent", False, since,
+            f"{counted(unanswered, 'answer')} can't be sent", False, since,
             "No queue takes them yet; they are sent again by themselves.",
         )  # fmt: skip
     elif since is not None and now.at - since > _UNSENT_TOO_LONG:
@@ -88,17 +90,13 @@ def _kept(now: Standing) -> Iterator[Finding]:
             yield Finding(f"A batch of the queue {row.queue} can't be read", False, None, words)
     if damaged:
         yield Finding(
-            f"{_count(damaged, 'job')} can't be read", False, None, "The others go on. ./check.py status names them."
+            f"{counted(damaged, 'job')} can't be read", False, None, "The others go on. ./check.py status names them."
         )
     if now.undelivered:
         yield Finding(
-            f"{_count(now.undelivered, 'answer')} could not be delivered", False, None,
+            f"{counted(now.undelivered, 'answer')} could not be delivered", False, None,
             "Kept in jobs/undelivered; once the queue is there again: ./check.py resend --all",
         )  # fmt: skip
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def headline(found: Sequence[Finding], asked: bool) -> str:

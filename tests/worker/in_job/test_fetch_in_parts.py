@@ -15,7 +15,7 @@ from typing import Any, Callable
 import pytest
 
 from tests.services.upstream import Answer, Upstream
-from tests.worker.in_job.test_fetch import PATIENCE, Clock, Job
+from tests.worker.in_job.test_fetch import PATIENCE, Clock, Job, clock
 from worker.errors import StepFailed
 from worker.in_job import fetch as fetching
 from worker.in_job.interrupt import Interrupted, Interrupts
@@ -23,16 +23,9 @@ from worker.job.spec import Input
 from worker.partial import Room
 from worker.settings import Seconds
 
+__all__ = ["clock"]
 BODY = os.urandom(5000)
 TAG = '"v1"'
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    for module in ("tenacity", "tenacity.nap"):
-        monkeypatch.setattr(f"{module}.time", made)
-    return made
 
 
 @pytest.fixture

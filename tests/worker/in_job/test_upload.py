@@ -15,7 +15,7 @@ import pytest
 from tests.memory import most_memory
 from tests.services.upstream import ASK, Answer, Upstream
 from tests.worker.examples import config_for
-from tests.worker.in_job.test_fetch import Clock
+from tests.worker.in_job.test_fetch import Clock, clock
 from tests.worker.in_job.whole import Whole
 from worker.deliveries.put import Put
 from worker.deliveries.receiver import Receivers
@@ -24,19 +24,11 @@ from worker.job.facts import Asked, Sent
 from worker.job.outcome import Output
 from worker.settings import Limits, Results, Seconds, Timing
 
+__all__ = ["clock"]
 BODY = bytes(range(256)) * 4096  # 1 MiB
 MAKES = "open(outputs['Model'], 'wb').write(bytes(range(256)) * 4096)"
 UPLOAD: Mapping[str, Any] = {"accept": ["upload"]}
 PUT = "/put/a"
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Nobody waits between two tries."""
-    made = Clock()
-    for module in ("tenacity", "tenacity.nap"):
-        monkeypatch.setattr(f"{module}.time", made)
-    return made
 
 
 @pytest.fixture
